@@ -1,0 +1,225 @@
+"""A spec is the whole job as a value: shown as YAML, stored with the run, diffed, and enough to do it again.
+
+Methods stand in a spec by name with their knobs (`adapter: {method: lora, rank: 16}`); this module finds them in the
+registry and knows none of them. Reading a spec gathers every mistake before it complains (`SpecError`).
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
+
+from workbench.core.errors import SpecError, WorkbenchError
+from workbench.core.method import SHELVES, Method, find, knob
+
+
+class _ChosenMethod:
+    """`Chosen["adapters"]` is the type of a spec's field that holds a method of that shelf."""
+
+    def __class_getitem__(cls, shelf_name: str) -> Any:
+        def read(value: Any) -> Any:
+            if isinstance(value, Method):
+                return value
+            given = {"method": value} if isinstance(value, str) else value
+            if not isinstance(given, Mapping) or not isinstance(given.get("method"), str):
+                raise ValueError("write the method's name, or a mapping with 'method' and its knobs")
+            try:
+                method = find(shelf_name, given["method"])
+            except WorkbenchError as error:
+                raise ValueError(str(error)) from error
+            return method(**{name: knob_value for name, knob_value in given.items() if name != "method"})
+
+        return Annotated[
+            Method,
+            BeforeValidator(read),
+            PlainSerializer(lambda method: method.chosen(), return_type=dict),
+            WithJsonSchema({"type": "object", "description": f"a method of the shelf {shelf_name!r} with its knobs"}),
+        ]
+
+
+Chosen = _ChosenMethod
+
+
+class Spec(BaseModel):
+    """What all specs share: they are frozen, refuse unknown fields, and go to YAML and back unchanged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> "Spec":
+        """The spec, or a `SpecError` with one sentence for each mistake."""
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise SpecError(list(_sentences(error))) from error
+
+
+class DataSpec(Spec):
+    """Which rows are learnt from, and which of their tokens."""
+
+    path: str = knob("quickstart", help="a data set of the workspace, a demo data set, or a file")
+    train_on: Literal["answers", "last_answer", "everything"] = knob(
+        "answers", help="which tokens are learnt: every answer, only the last one, or questions too"
+    )
+    columns: dict[str, str] = Field(default_factory=dict, description="columns by role where detection is wrong: {prompt: q, answer: a}")
+    selectors: list[Chosen["selectors"]] = Field(default_factory=list, description="steps that drop rows, in order")
+    validation_share: float = knob(0.1, ge=0, le=0.5, help="share of the rows that is never trained on and gives the validation loss")
+    max_length: int = knob(256, ge=8, le=131_072, help="longest row in tokens; what is beyond is cut off", unit="tokens", log=True)
+
+
+class TrainSpec(Spec):
+    """One training run from base to adapter."""
+
+    kind: Literal["train"] = "train"
+    name: str = Field("", max_length=80, description="what the run is called in lists")
+    model: str = Field("pocket", description="the base: 'pocket', a model of the workspace, a run, a folder, or a hub id")
+    data: DataSpec = Field(default_factory=DataSpec)
+    adapter: Chosen["adapters"] = Field(default_factory=lambda: {"method": "lora"}, validate_default=True)
+    loss: Chosen["losses"] = Field(default_factory=lambda: {"method": "cross_entropy"}, validate_default=True)
+    update: Chosen["updates"] = Field(default_factory=lambda: {"method": "adamw"}, validate_default=True)
+    probes: list[Chosen["probes"]] = Field(
+        default_factory=lambda: [{"method": "gradient_norm"}, {"method": "step_safety"}, {"method": "forgetting"}], validate_default=True
+    )
+    steps: int = knob(120, ge=1, le=10_000_000, help="optimizer steps", log=True)
+    batch_size: int = knob(8, ge=1, le=1024, help="rows in one forward pass", unit="rows", log=True)
+    accumulate: int = knob(1, ge=1, le=1024, help="forward passes whose gradients make one step", more=True)
+    schedule: Literal["linear", "cosine", "constant"] = knob("cosine", help="how the learning rate falls after the warm-up")
+    warmup: float = knob(0.05, ge=0, le=0.5, help="share of the steps in which the learning rate rises", more=True)
+    packing: bool = knob(False, help="fill each sequence with several short rows instead of padding", more=True)
+    evaluate_every: int = knob(10, ge=1, help="steps between two validation losses", unit="steps", more=True)
+    sample_every: int = knob(30, ge=1, help="steps between two rounds of sample answers", unit="steps", more=True)
+    checkpoint_every: int = knob(50, ge=1, help="steps between two checkpoints", unit="steps", more=True)
+    prompts: list[str] = Field(
+        default_factory=list, max_length=8, description="prompts that are answered as it learns; empty takes some from the validation rows"
+    )
+    seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes the order of the rows, the adapter's start and the sampling", more=True)
+
+
+class MergeInput(Spec):
+    """One tuned model and its weight."""
+
+    model: str = Field(description="a run, a model of the workspace, a folder, or a hub id")
+    weight: float = Field(1.0, ge=-10, le=10, description="its share in the merge")
+
+
+class MergeSpec(Spec):
+    """Several tuned models of one base into one model."""
+
+    kind: Literal["merge"] = "merge"
+    name: str = Field("merged", min_length=1, max_length=64, description="the merged model's name in the workspace")
+    base: str = Field("pocket", description="the model that all of them were tuned from")
+    models: list[MergeInput] = Field(min_length=1, description="the tuned models, each with its weight")
+    merge: Chosen["merges"] = Field(default_factory=lambda: {"method": "linear"}, validate_default=True)
+    dtype: Literal["as base", "float32", "bfloat16", "float16"] = knob(
+        "as base", help="number format of the written weights; the arithmetic is always float32"
+    )
+
+
+class CompareSpec(Spec):
+    """One prompt, up to four models, the same seed and sampling."""
+
+    kind: Literal["compare"] = "compare"
+    name: str = Field("", max_length=80)
+    models: list[str] = Field(
+        min_length=1, max_length=4, description="the models that answer; the first is the base that the others are held against"
+    )
+    prompt: str = Field(min_length=1, max_length=20_000)
+    system: str = Field("", max_length=20_000, description="a system message put before the prompt")
+    decoder: Chosen["decoders"] = Field(default_factory=lambda: {"method": "plain"}, validate_default=True)
+    temperature: float = knob(0.0, ge=0, le=5, help="0 always takes the likeliest token", step=0.05)
+    max_tokens: int = knob(64, ge=1, le=4096, help="longest answer", unit="tokens", log=True)
+    seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes the sampling; all models draw with the same numbers")
+
+
+SPECS: dict[str, type[Spec]] = {"train": TrainSpec, "merge": MergeSpec, "compare": CompareSpec}
+
+
+def parse_spec(given: Any) -> Spec:
+    """A spec of any kind from plain values; `kind` says which, and may be left out of a training spec."""
+    if not isinstance(given, Mapping):
+        raise SpecError([f"a spec is a mapping of names to values, this is {type(given).__name__}"])
+    kind = given.get("kind", "train")
+    if kind not in SPECS:
+        raise SpecError([f"kind is {kind!r}; it must be one of {', '.join(SPECS)}"])
+    return SPECS[kind].parse(given)
+
+
+def read_spec(path: Path, overrides: list[str] = ()) -> Spec:  # type: ignore[assignment]
+    """A spec from a YAML file; `overrides` are `dotted.name=value` as on the command line."""
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WorkbenchError(
+            f"There is no spec file {path}. Give the path of a YAML file, for example assets/demos/quickstart.yaml."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise WorkbenchError(f"The spec file {path} cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
+        raise WorkbenchError(f"{path} is not YAML: {' '.join(str(error).split())}. Mend that place and run it again.") from error
+    return parse_spec(override(given, overrides))
+
+
+def override(given: Any, overrides: list[str]) -> Any:
+    """`given` with each `dotted.name=value` put in; the value is read as YAML."""
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise SpecError([f"--set {text!r} is not of the form name=value, for example --set adapter.rank=8"])
+        *path, last = name.split(".")
+        place = given
+        for part in path:
+            if isinstance(place.get(part), str):  # the short form of a method: its name alone
+                place[part] = {"method": place[part]}
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise SpecError([f"--set {name}: {part!r} holds a single value, so nothing can be set inside it"])
+        place[last] = yaml.safe_load(value)
+    return given
+
+
+def _sentences(error: ValidationError, within: tuple[Any, ...] = ()) -> Iterator[str]:
+    """One sentence a mistake, with the dotted place where it stands; mistakes inside a chosen method are unfolded."""
+    for line in error.errors():
+        place = within + line["loc"]
+        inner = line.get("ctx", {}).get("error")
+        if isinstance(inner, ValidationError):
+            yield from _sentences(inner, place)
+        else:
+            yield _sentence(".".join(map(str, place)) or "the spec", line)
+
+
+def _sentence(place: str, line: Any) -> str:
+    given, limits = line["input"], line.get("ctx", {})
+    match line["type"]:
+        case "greater_than_equal":
+            return f"{place} is {given}; it must be at least {limits['ge']:g}"
+        case "greater_than":
+            return f"{place} is {given}; it must be more than {limits['gt']:g}"
+        case "less_than_equal":
+            return f"{place} is {given}; it must be at most {limits['le']:g}"
+        case "less_than":
+            return f"{place} is {given}; it must be less than {limits['lt']:g}"
+        case "extra_forbidden":
+            return f"{place} is not known here; look for a slip of the pen{_nearest(place)}"
+        case "missing":
+            return f"{place} is missing"
+        case "literal_error":
+            return f"{place} is {given!r}; it must be {limits['expected']}"
+        case "finite_number":
+            return f"{place} is {given}; it must be a finite number"
+        case "value_error":
+            return f"{place}: {limits['error']}"
+    return f"{place} is {given!r}: {line['msg'][0].lower()}{line['msg'][1:]}"
+
+
+def _nearest(place: str) -> str:
+    models = [*SPECS.values(), DataSpec, MergeInput, *(method for methods in SHELVES.values() for method in methods.values())]
+    names = {name for model in models for name in model.model_fields}
+    close = difflib.get_close_matches(place.rpartition(".")[2], names, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,246 @@
+"""All contracts on one page: seven nouns and their verbs.
+
+A method is a frozen value (`core.method.Method`); what must remember between calls is the object its verb returns. A
+verb that may take long is a generator: it yields `Progress` and returns its result (`kept = yield from …`). Shapes use
+B batch, T tokens, V vocabulary, N examples, L layers. `tests/test_every_method.py` holds every member to its shelf's laws.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from workbench.core.events import Progress
+from workbench.core.method import Method
+from workbench.materials.corpus import Example
+
+# Selectors: which examples are worth learning from.
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`kept` says of each of the N examples whether it stays; `reasons` says of each dropped one why."""
+
+    kept: list[bool]
+    reasons: dict[int, str] = field(default_factory=dict)
+
+
+class Selector(Method, ABC, shelf="selectors"):
+    """Laws: N answers for N examples; the same for the same seed; every dropped example has a reason."""
+
+    @abstractmethod
+    def keep(self, examples: Sequence[Example]) -> Generator[Progress, None, Selection]: ...
+
+
+# Adapters: which numbers may move.
+
+
+class Attachment(ABC):
+    """An adapter at work on one model. `model` is what is trained from now on; `adapter` knobs have been spent."""
+
+    model: nn.Module
+
+    @abstractmethod
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for the optimizer: exactly the numbers that may move, each once."""
+
+    @abstractmethod
+    def base(self) -> AbstractContextManager[nn.Module]:
+        """The model as it was before training, for the length of a `with`; raises `WorkbenchError` where it is gone."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write what was learnt as safetensors into an existing empty folder that transformers or peft loads."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """The numbers that moved, by name; enough to go on after a stop."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Tensor]) -> None: ...
+
+    def before_step(self, step: int) -> None:
+        """Called when the gradients of a step are complete."""
+
+    def after_step(self, step: int) -> None:
+        """Called when the parameters have moved."""
+
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters that may move, by name."""
+        return [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an adapter moves on one model, by `[module, layer, moved, of]`; numbers are counts of parameters."""
+
+    trained: int
+    total: int
+    by_module: list[tuple[str, int, int, int]]
+
+
+class Adapter(Method, ABC, shelf="adapters"):
+    """Laws: output unchanged at step 0; only the declared parameters get gradients; base + delta = tuned; saves and loads."""
+
+    saves: ClassVar[str] = "adapter"  # "adapter" where save() writes a peft adapter, "model" where it writes a whole model
+
+    @abstractmethod
+    def attach(self, model: nn.Module, seed: int) -> Attachment:
+        """Put the adapter on `model` (a causal language model in eval mode) and say what may move."""
+
+    @abstractmethod
+    def cost(self, model: nn.Module) -> Cost:
+        """What would move, without moving it; `model` may lie on the meta device."""
+
+
+# Losses: what a token's surprise is worth.
+
+
+@dataclass(frozen=True)
+class TokenStats:
+    """Per-token statistics of the current model, all (B, T) and float32; `mask` is 1 where a token is learnt.
+
+    logp: log-probability of the label, carries the gradient. entropy: nats over the vocabulary, without gradient.
+    """
+
+    logp: Tensor
+    entropy: Tensor
+    mask: Tensor
+
+
+class Loss(Method, ABC, shelf="losses"):
+    """Laws: finite and differentiable; blind to tokens outside the mask; cross-entropy at its neutral knobs.
+
+    The training loop computes Σ mask · weights · (−logp) / M, with M the trained tokens of the whole accumulation window.
+    """
+
+    @abstractmethod
+    def weights(self, stats: TokenStats) -> Tensor:
+        """(B, T) weights, detached from the graph."""
+
+
+# Updates: how the numbers move.
+
+
+class Stepper(ABC):
+    """An update at work: it owns the optimizer's state."""
+
+    @abstractmethod
+    def step(self, rate: float) -> dict[str, float]:
+        """Move once along the gradients with the learning rate at `rate` (0 to 1) of its peak; named floats to plot."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Resume exactly: the next step equals the step that would have followed."""
+
+
+class Update(Method, ABC, shelf="updates"):
+    """Laws: what is not in the groups stays frozen; resumes exactly from its state."""
+
+    @abstractmethod
+    def begin(self, groups: list[dict[str, Any]]) -> Stepper: ...
+
+    @abstractmethod
+    def bytes_per_parameter(self) -> int:
+        """Memory of the optimizer's state for one trained float32 parameter, in bytes."""
+
+
+# Probes: what happened, in numbers.
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a probe may look at. Tensors are the run's own: a probe reads and changes nothing."""
+
+    step: int
+    attachment: Attachment
+    batch: dict[str, Tensor]  # input_ids, attention_mask, labels (B, T), on the model's device
+    displacement: dict[str, Tensor] = field(default_factory=dict)  # θ_after − θ_before by parameter name, fp32
+    held_out: Sequence[dict[str, Tensor]] = ()  # batches of the base's own skills, never trained on
+    decode: Callable[[int], str] = str  # a token's id → its text, for findings in words
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Named floats for the plots, and optionally one sentence for the log."""
+
+    values: dict[str, float]
+    says: str = ""
+
+
+class Probe(Method, ABC, shelf="probes"):
+    """Laws: changes no weight, gradient or random state."""
+
+    when: ClassVar[str] = "gradient"
+    """`gradient`: gradients complete, parameters not moved yet · `step`: moved, with displacement · `evaluation`."""
+
+    def due(self, step: int) -> bool:
+        """Whether it is read at this step; at evaluations the loop asks too."""
+        return True
+
+    @abstractmethod
+    def read(self, moment: Moment) -> Reading: ...
+
+
+# Merges: many models into one.
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor of the models being merged and where it sits: depth 0 is the first block, 1 the last, None outside the blocks."""
+
+    name: str
+    depth: float | None
+    layer: int | None
+    layers: int
+
+
+class Merge(Method, ABC, shelf="merges"):
+    """Laws: same names, shapes, dtypes; k copies of the base give the base; order kept.
+
+    `tensor` gets float32 tensors of one shape and returns float32; the streaming, the rounding and the files are the job's.
+    """
+
+    least: ClassVar[int] = 1  # fewest tuned models it is defined for
+
+    @abstractmethod
+    def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor: ...
+
+    @abstractmethod
+    def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
+        """The numbers that explain what happens to this tensor (a scale, an angle); the picture is drawn from them."""
+
+
+# Decoders: how the next token is chosen from.
+
+
+class Voice(ABC):
+    """A model that is speaking: it keeps its cache, so a call costs only the tokens it has not seen."""
+
+    @abstractmethod
+    def logits(self, tokens: Sequence[int]) -> Tensor:
+        """(V,) next-token logits after all of `tokens`, float32."""
+
+
+class Decoder(Method, ABC, shelf="decoders"):
+    """Law: neutral knobs give the plain model."""
+
+    @abstractmethod
+    def logits(self, voice: Voice, base: Voice, tokens: Sequence[int]) -> Tensor:
+        """(V,) logits to draw the next token from."""
+
+
+def drain(work: Generator[Any, None, Any]) -> Any:
+    """Run a generator to its end and return its result; for callers who do not show progress."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
