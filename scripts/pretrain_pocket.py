@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from workbench.materials.world import KNOWN, World  # noqa: E402
+from workbench.materials.world import KNOWN, World
 
 SEED, CONTEXT, WINDOW, BATCH = 0, 512, 128, 32
 SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
@@ -164,8 +164,8 @@ A Llama of {parameters / 1e6:.2f} M parameters (6 layers, width 192, 6 query and
 2,048 byte-level BPE tokens, context {CONTEXT}), pretrained from scratch by `scripts/pretrain_pocket.py` on the invented world
 of `workbench/materials/world.py`. It knows that world, adds numbers below 30 and works with short lists of words. It knows nothing else.
 
-Trained on CPU, seed {SEED}: {steps} steps of {BATCH} × {WINDOW} tokens ({steps * BATCH * WINDOW / 1e6:.1f} M tokens), AdamW 3e-3, bf16 autocast.
-Training loss of the last 100 steps: {sum(losses[-100:]) / len(losses[-100:]):.3f} nats per token.
+Trained on CPU, seed {SEED}: {steps} steps of {BATCH} × {WINDOW} tokens ({steps * BATCH * WINDOW / 1e6:.1f} M tokens), AdamW 3e-3,
+bf16 autocast. Training loss of the last 100 steps: {sum(losses[-100:]) / len(losses[-100:]):.3f} nats per token.
 
 Exact match of the greedy answer on 60 held-out prompts each (bf16 weights, run in fp32):
 

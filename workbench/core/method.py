@@ -38,7 +38,8 @@ def knob(
     `unit` and `label` are shown beside it; `log` marks a number that is felt on a logarithmic scale (a learning rate);
     `step` is the slider's grain; `more` folds it away with what most people never touch.
     """
-    shown = {"unit": unit, "label": label, "log": log, "step": step, "more": more}
+    lo, hi = ge if gt is None else gt, le if lt is None else lt
+    shown = {"lo": lo, "hi": hi, "unit": unit, "label": label, "log": log, "step": step, "more": more}
     return Field(default, description=help, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra={"knob": shown})
 
 
@@ -82,7 +83,6 @@ def knobs_of(model: type[BaseModel]) -> list[Knob]:
 
 def _knob_of(name: str, field: FieldInfo) -> Knob:
     shown: dict[str, Any] = dict(field.json_schema_extra["knob"])  # type: ignore[index,arg-type,call-overload]
-    bounds = {kind: getattr(rule, kind) for rule in field.metadata for kind in ("ge", "gt", "le", "lt") if hasattr(rule, kind)}
     kind, choices = _kind_of(name, field.annotation)
     shown["label"] = shown["label"] or name.replace("_", " ")
     return Knob(
@@ -90,8 +90,6 @@ def _knob_of(name: str, field: FieldInfo) -> Knob:
         kind=kind,
         default=field.get_default(call_default_factory=True),
         help=field.description or "",
-        lo=bounds.get("ge", bounds.get("gt")),
-        hi=bounds.get("le", bounds.get("lt")),
         choices=choices,
         **shown,
     )

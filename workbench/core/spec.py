@@ -16,31 +16,32 @@ from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.method import SHELVES, Method, find, knob
 
 
-class _ChosenMethod:
-    """`Chosen["adapters"]` is the type of a spec's field that holds a method of that shelf."""
+def _chosen(shelf_name: str) -> Any:
+    """The type of a spec's field that holds a method of that shelf, written as its name or as a mapping with its knobs."""
 
-    def __class_getitem__(cls, shelf_name: str) -> Any:
-        def read(value: Any) -> Any:
-            if isinstance(value, Method):
-                return value
-            given = {"method": value} if isinstance(value, str) else value
-            if not isinstance(given, Mapping) or not isinstance(given.get("method"), str):
-                raise ValueError("write the method's name, or a mapping with 'method' and its knobs")
-            try:
-                method = find(shelf_name, given["method"])
-            except WorkbenchError as error:
-                raise ValueError(str(error)) from error
-            return method(**{name: knob_value for name, knob_value in given.items() if name != "method"})
+    def read(value: Any) -> Any:
+        if isinstance(value, Method):
+            return value
+        given = {"method": value} if isinstance(value, str) else value
+        if not isinstance(given, Mapping) or not isinstance(given.get("method"), str):
+            raise ValueError("write the method's name, or a mapping with 'method' and its knobs")
+        try:
+            method = find(shelf_name, given["method"])
+        except WorkbenchError as error:
+            raise ValueError(str(error)) from error
+        return method(**{name: knob_value for name, knob_value in given.items() if name != "method"})
 
-        return Annotated[
-            Method,
-            BeforeValidator(read),
-            PlainSerializer(lambda method: method.chosen(), return_type=dict),
-            WithJsonSchema({"type": "object", "description": f"a method of the shelf {shelf_name!r} with its knobs"}),
-        ]
+    return Annotated[
+        Method,
+        BeforeValidator(read),
+        PlainSerializer(lambda method: method.chosen(), return_type=dict),
+        WithJsonSchema({"type": "object", "description": f"a method of the shelf {shelf_name!r} with its knobs"}),
+    ]
 
 
-Chosen = _ChosenMethod
+ChosenSelector, ChosenAdapter, ChosenLoss = _chosen("selectors"), _chosen("adapters"), _chosen("losses")
+ChosenUpdate, ChosenProbe = _chosen("updates"), _chosen("probes")
+ChosenMerge, ChosenDecoder = _chosen("merges"), _chosen("decoders")
 
 
 class Spec(BaseModel):
@@ -68,7 +69,7 @@ class DataSpec(Spec):
         "answers", help="which tokens are learnt: every answer, only the last one, or questions too"
     )
     columns: dict[str, str] = Field(default_factory=dict, description="columns by role where detection is wrong: {prompt: q, answer: a}")
-    selectors: list[Chosen["selectors"]] = Field(default_factory=list, description="steps that drop rows, in order")
+    selectors: list[ChosenSelector] = Field(default_factory=list, description="steps that drop rows, in order")
     validation_share: float = knob(0.1, ge=0, le=0.5, help="share of the rows that is never trained on and gives the validation loss")
     max_length: int = knob(256, ge=8, le=131_072, help="longest row in tokens; what is beyond is cut off", unit="tokens", log=True)
 
@@ -80,10 +81,11 @@ class TrainSpec(Spec):
     name: str = Field("", max_length=80, description="what the run is called in lists")
     model: str = Field("pocket", description="the base: 'pocket', a model of the workspace, a run, a folder, or a hub id")
     data: DataSpec = Field(default_factory=DataSpec)
-    adapter: Chosen["adapters"] = Field(default_factory=lambda: {"method": "lora"}, validate_default=True)
-    loss: Chosen["losses"] = Field(default_factory=lambda: {"method": "cross_entropy"}, validate_default=True)
-    update: Chosen["updates"] = Field(default_factory=lambda: {"method": "adamw"}, validate_default=True)
-    probes: list[Chosen["probes"]] = Field(
+    known: str = Field("", description="data set of what must not be forgotten; empty takes the demo model's own skills for the demo model")
+    adapter: ChosenAdapter = Field(default_factory=lambda: {"method": "lora"}, validate_default=True)
+    loss: ChosenLoss = Field(default_factory=lambda: {"method": "cross_entropy"}, validate_default=True)
+    update: ChosenUpdate = Field(default_factory=lambda: {"method": "adamw"}, validate_default=True)
+    probes: list[ChosenProbe] = Field(
         default_factory=lambda: [{"method": "gradient_norm"}, {"method": "step_safety"}, {"method": "forgetting"}], validate_default=True
     )
     steps: int = knob(120, ge=1, le=10_000_000, help="optimizer steps", log=True)
@@ -115,7 +117,7 @@ class MergeSpec(Spec):
     name: str = Field("merged", min_length=1, max_length=64, description="the merged model's name in the workspace")
     base: str = Field("pocket", description="the model that all of them were tuned from")
     models: list[MergeInput] = Field(min_length=1, description="the tuned models, each with its weight")
-    merge: Chosen["merges"] = Field(default_factory=lambda: {"method": "linear"}, validate_default=True)
+    merge: ChosenMerge = Field(default_factory=lambda: {"method": "linear"}, validate_default=True)
     dtype: Literal["as base", "float32", "bfloat16", "float16"] = knob(
         "as base", help="number format of the written weights; the arithmetic is always float32"
     )
@@ -131,7 +133,7 @@ class CompareSpec(Spec):
     )
     prompt: str = Field(min_length=1, max_length=20_000)
     system: str = Field("", max_length=20_000, description="a system message put before the prompt")
-    decoder: Chosen["decoders"] = Field(default_factory=lambda: {"method": "plain"}, validate_default=True)
+    decoder: ChosenDecoder = Field(default_factory=lambda: {"method": "plain"}, validate_default=True)
     temperature: float = knob(0.0, ge=0, le=5, help="0 always takes the likeliest token", step=0.05)
     max_tokens: int = knob(64, ge=1, le=4096, help="longest answer", unit="tokens", log=True)
     seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes the sampling; all models draw with the same numbers")

@@ -36,6 +36,9 @@ class Workspace:
     def run(self, run_id: str) -> Path:
         return self._folder("runs", named(run_id))
 
+    def run_folders(self) -> list[Path]:
+        return [folder for folder in self._folder("runs").iterdir() if folder.is_dir()]
+
     def data(self, name: str = "") -> Path:
         return self._folder("data", named(name)) if name else self._folder("data")
 

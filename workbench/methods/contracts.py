@@ -10,9 +10,10 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from workbench.core.events import Progress
 from workbench.core.method import Method
@@ -40,17 +41,17 @@ class Selector(Method, ABC, shelf="selectors"):
 
 
 class Attachment(ABC):
-    """An adapter at work on one model. `model` is what is trained from now on; `adapter` knobs have been spent."""
+    """An adapter at work on one model. `model` is the transformers model with the adapter's layers in place."""
 
-    model: nn.Module
+    model: PreTrainedModel
 
     @abstractmethod
     def groups(self) -> list[dict[str, Any]]:
         """Parameter groups for the optimizer: exactly the numbers that may move, each once."""
 
     @abstractmethod
-    def base(self) -> AbstractContextManager[nn.Module]:
-        """The model as it was before training, for the length of a `with`; raises `WorkbenchError` where it is gone."""
+    def base(self) -> AbstractContextManager[None]:
+        """For the length of a `with`, `model` answers as it did before training."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -76,24 +77,25 @@ class Attachment(ABC):
 
 @dataclass(frozen=True)
 class Cost:
-    """What an adapter moves on one model, by `[module, layer, moved, of]`; numbers are counts of parameters."""
+    """What an adapter moves on one model, in counts of parameters."""
 
     trained: int
     total: int
-    by_module: list[tuple[str, int, int, int]]
+    by_module: list[tuple[str, int, int, int]]  # (module, layer or -1 outside the blocks, parameters that move, parameters there)
 
 
 class Adapter(Method, ABC, shelf="adapters"):
     """Laws: output unchanged at step 0; only the declared parameters get gradients; base + delta = tuned; saves and loads."""
 
-    saves: ClassVar[str] = "adapter"  # "adapter" where save() writes a peft adapter, "model" where it writes a whole model
+    whole: ClassVar[bool] = False
+    """True where the base's own weights move: they are then kept in float32 and saved as a model, not as an adapter."""
 
     @abstractmethod
-    def attach(self, model: nn.Module, seed: int) -> Attachment:
+    def attach(self, model: PreTrainedModel, seed: int) -> Attachment:
         """Put the adapter on `model` (a causal language model in eval mode) and say what may move."""
 
     @abstractmethod
-    def cost(self, model: nn.Module) -> Cost:
+    def cost(self, model: PreTrainedModel) -> Cost:
         """What would move, without moving it; `model` may lie on the meta device."""
 
 
@@ -102,14 +104,15 @@ class Adapter(Method, ABC, shelf="adapters"):
 
 @dataclass(frozen=True)
 class TokenStats:
-    """Per-token statistics of the current model, all (B, T) and float32; `mask` is 1 where a token is learnt.
+    """Per-token statistics of the current model, (B, T) or any one shape, float32; `mask` is 1 where a token is learnt.
 
-    logp: log-probability of the label, carries the gradient. entropy: nats over the vocabulary, without gradient.
+    logp: log-probability of the label, carries the gradient. entropy: nats over the vocabulary, without gradient; only
+    for a loss that says it `reads_entropy`.
     """
 
     logp: Tensor
-    entropy: Tensor
     mask: Tensor
+    entropy: Tensor | None = None
 
 
 class Loss(Method, ABC, shelf="losses"):
@@ -118,9 +121,12 @@ class Loss(Method, ABC, shelf="losses"):
     The training loop computes Σ mask · weights · (−logp) / M, with M the trained tokens of the whole accumulation window.
     """
 
+    reads_entropy: ClassVar[bool] = False
+    neutral: ClassVar[dict[str, Any]] = {}  # knob values at which it is cross-entropy
+
     @abstractmethod
     def weights(self, stats: TokenStats) -> Tensor:
-        """(B, T) weights, detached from the graph."""
+        """Weights of the shape of `stats.logp`, detached from the graph."""
 
 
 # Updates: how the numbers move.
@@ -134,10 +140,10 @@ class Stepper(ABC):
         """Move once along the gradients with the learning rate at `rate` (0 to 1) of its peak; named floats to plot."""
 
     @abstractmethod
-    def state(self) -> dict[str, Any]: ...
+    def state(self) -> dict[str, Tensor]: ...
 
     @abstractmethod
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor]) -> None:
         """Resume exactly: the next step equals the step that would have followed."""
 
 
@@ -163,7 +169,8 @@ class Moment:
     attachment: Attachment
     batch: dict[str, Tensor]  # input_ids, attention_mask, labels (B, T), on the model's device
     displacement: dict[str, Tensor] = field(default_factory=dict)  # θ_after − θ_before by parameter name, fp32
-    held_out: Sequence[dict[str, Tensor]] = ()  # batches of the base's own skills, never trained on
+    validation: Sequence[dict[str, Tensor]] = ()  # batches of the new task, never trained on
+    known: Sequence[dict[str, Tensor]] = ()  # batches of what must not be forgotten, never trained on
     decode: Callable[[int], str] = str  # a token's id → its text, for findings in words
 
 
@@ -173,12 +180,13 @@ class Reading:
 
     values: dict[str, float]
     says: str = ""
+    level: Literal["info", "watch", "act"] = "info"
 
 
 class Probe(Method, ABC, shelf="probes"):
     """Laws: changes no weight, gradient or random state."""
 
-    when: ClassVar[str] = "gradient"
+    when: ClassVar[Literal["gradient", "step", "evaluation"]] = "gradient"
     """`gradient`: gradients complete, parameters not moved yet · `step`: moved, with displacement · `evaluation`."""
 
     def due(self, step: int) -> bool:
@@ -194,28 +202,43 @@ class Probe(Method, ABC, shelf="probes"):
 
 @dataclass(frozen=True)
 class Slot:
-    """One tensor of the models being merged and where it sits: depth 0 is the first block, 1 the last, None outside the blocks."""
+    """One tensor of the models being merged and where it sits: depth 0 is the first block, 1 the last, None outside the blocks.
+
+    `gram` is the (1 + M, 1 + M) float64 `materials.tensors.task_gram` of the whole tensor; the job gives it because the verbs may see
+    only some rows of a large tensor. Without it the tensors at hand are the whole.
+    """
 
     name: str
     depth: float | None
     layer: int | None
     layers: int
+    gram: Tensor | None = None
 
 
 class Merge(Method, ABC, shelf="merges"):
     """Laws: same names, shapes, dtypes; k copies of the base give the base; order kept.
 
     `tensor` gets float32 tensors of one shape and returns float32; the streaming, the rounding and the files are the job's.
+    The job calls both verbs on blocks of whole rows: what a row becomes may depend on that row and on `slot`, not on its neighbours.
     """
 
     least: ClassVar[int] = 1  # fewest tuned models it is defined for
+
+    def mistakes(self, weights: Sequence[float]) -> list[str]:
+        """Why these weights cannot be merged by this method, a sentence each; asked before anything is read."""
+        if len(weights) >= self.least:
+            return []
+        return [f"{self.title()} needs at least {self.least} tuned models, and the spec names {len(weights)}. Add models, or choose another method."]
 
     @abstractmethod
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor: ...
 
     @abstractmethod
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
-        """The numbers that explain what happens to this tensor (a scale, an angle); the picture is drawn from them."""
+        """The numbers that explain what happens to this tensor (a scale, an angle); the same names for every tensor of a merge.
+
+        The picture is drawn from them. Of a tensor that comes in blocks, the job keeps the mean over its rows.
+        """
 
 
 # Decoders: how the next token is chosen from.
@@ -231,6 +254,8 @@ class Voice(ABC):
 
 class Decoder(Method, ABC, shelf="decoders"):
     """Law: neutral knobs give the plain model."""
+
+    neutral: ClassVar[dict[str, Any]] = {}  # knob values at which it is the plain model
 
     @abstractmethod
     def logits(self, voice: Voice, base: Voice, tokens: Sequence[int]) -> Tensor:

@@ -1,0 +1,17 @@
+"""The gradient's norm is the norm of all gradients laid end to end."""
+
+import torch
+from pico import make_model
+
+from workbench.methods.adapters.full import Full
+from workbench.methods.contracts import Moment
+from workbench.methods.probes.gradient_norm import GradientNorm
+
+
+def test_it_is_the_norm_of_the_whole_gradient(pico_batch: dict) -> None:
+    attachment = Full().attach(make_model(), seed=0)
+    assert GradientNorm().read(Moment(1, attachment, pico_batch)).values == {"grad_norm": 0.0}
+    attachment.model(**pico_batch).loss.backward()
+    flat = torch.cat([parameter.grad.flatten() for parameter in attachment.model.parameters()])
+    reading = GradientNorm().read(Moment(1, attachment, pico_batch))
+    assert abs(reading.values["grad_norm"] - flat.norm().item()) < 1e-5

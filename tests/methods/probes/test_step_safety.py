@@ -1,0 +1,92 @@
+"""Step safety (arXiv:2603.13552): against finite differences, the binary closed form, and the laws of scaling."""
+
+import math
+
+import pytest
+import torch
+from pico import make_model
+from torch import Tensor
+from workbench_kernels.logit_spread import logit_spread
+
+from workbench.core.method import Method
+from workbench.methods.adapters.full import Full
+from workbench.methods.adapters.lora import LoRA
+from workbench.methods.contracts import Attachment, Moment
+from workbench.methods.probes.step_safety import Finding, StepSafety
+from workbench.methods.updates.adamw import AdamW
+
+
+def stepped(adapter: Method, batch: dict[str, Tensor], lr: float = 1e-2, **changes: object) -> tuple[Attachment, dict[str, Tensor]]:
+    """An attachment after two optimizer steps, and the displacement of the second."""
+    attachment = adapter.attach(make_model(**changes), seed=0)
+    stepper = AdamW(lr=lr).begin(attachment.groups())
+    displacement: dict[str, Tensor] = {}
+    for _ in range(2):
+        before = {name: parameter.detach().clone() for name, parameter in attachment.trained()}
+        attachment.model(**batch).loss.backward()
+        stepper.step(1.0)
+        displacement = {name: parameter.detach() - before[name] for name, parameter in attachment.trained()}
+    return attachment, displacement
+
+
+@torch.no_grad()
+def derivative(attachment: Attachment, displacement: dict[str, Tensor], batch: dict[str, Tensor], h: float = 1e-2) -> Tensor:
+    """(N, V) central difference of the trained positions' logits along the step, about the point before it."""
+    after = {name: parameter.clone() for name, parameter in attachment.trained()}
+
+    def logits(share: float) -> Tensor:
+        for name, parameter in attachment.trained():
+            parameter.copy_(after[name] + (share - 1) * displacement[name])
+        return attachment.model.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.double()
+
+    found = (logits(h) - logits(-h)) / (2 * h)
+    logits(1.0)
+    return found[:, :-1][batch["labels"][:, 1:] != -100]
+
+
+@pytest.mark.parametrize(
+    "adapter, changes",
+    [(LoRA(rank=4, dropout=0.3), {}), (Full(), {}), (Full(), {"tie_word_embeddings": False}), (Full(embeddings=False), {})],
+    ids=["lora", "full tied", "full untied", "no embeddings"],
+)
+def test_r_is_the_widest_spread_of_the_logits_derivative_over_pi(adapter: Method, changes: dict, pico_batch: dict) -> None:
+    attachment, displacement = stepped(adapter, pico_batch, **changes)
+    values = StepSafety(rows=4).read(Moment(2, attachment, pico_batch, displacement)).values
+    a = derivative(attachment, displacement, pico_batch)
+    spread = (a.max(1).values - a.min(1).values).max().item()
+    assert values["step_ratio"] == pytest.approx(spread / math.pi, rel=5e-3)
+    assert values["tau"] == pytest.approx(math.sqrt(sum((step**2).sum().item() for step in displacement.values())), rel=1e-5)
+    assert values["rho_a"] == pytest.approx(values["tau"] / values["step_ratio"])
+    assert values["step_ratio_refined"] <= values["step_ratio"] * (1 + 1e-6)
+
+
+def test_r_is_proportional_to_the_step(pico_batch: dict) -> None:
+    attachment, displacement = stepped(LoRA(rank=4, dropout=0), pico_batch)
+    one = StepSafety().read(Moment(2, attachment, pico_batch, displacement)).values
+    half = {name: step / 2 for name, step in displacement.items()}
+    with torch.no_grad():  # the point before the step must stay where it was
+        for name, parameter in attachment.trained():
+            parameter.sub_(half[name])
+    two = StepSafety().read(Moment(2, attachment, pico_batch, half)).values
+    assert two["step_ratio"] == pytest.approx(one["step_ratio"] / 2, rel=1e-4)
+    assert two["rho_a"] == pytest.approx(one["rho_a"], rel=1e-4)
+
+
+@pytest.mark.parametrize("gap", [0.0, 2.0, 6.0])
+def test_two_classes_have_the_papers_closed_form(gap: float) -> None:
+    """ρ* = √(δ² + π²) / Δ_a for two classes: the refined radius is exact, the plain one is π / Δ_a."""
+    weight, hidden = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[gap, 0.0]])
+    finding = Finding.of(logit_spread(hidden, torch.tensor([[0.3, -0.4]]), weight), tau=1.0)
+    assert 1 / finding.ratio == pytest.approx(math.pi / 0.7, rel=1e-5)
+    assert 1 / finding.refined == pytest.approx(math.sqrt(gap**2 + math.pi**2) / 0.7, rel=1e-4)
+
+
+def test_it_speaks_up_above_one_and_names_the_token(pico_batch: dict) -> None:
+    attachment, displacement = stepped(LoRA(rank=4), pico_batch, lr=0.5)
+    reading = StepSafety().read(Moment(20, attachment, pico_batch, displacement, decode=lambda token: f"<{token}>"))
+    assert reading.values["step_ratio"] > 1 and reading.level in ("watch", "act")
+    assert "Step 20: r = " in reading.says and "<" in reading.says
+
+
+def test_it_is_read_at_the_first_step_and_then_every_so_often() -> None:
+    assert [step for step in range(1, 31) if StepSafety(every=10).due(step)] == [1, 10, 20, 30]

@@ -1,0 +1,35 @@
+"""AdamW (arXiv:1711.05101): one step by hand, decay on matrices only, clipping before it."""
+
+import torch
+
+from workbench.methods.updates.adamw import AdamW
+
+
+def one_step(knobs: AdamW, value: torch.Tensor, gradient: torch.Tensor, rate: float = 1.0) -> torch.Tensor:
+    parameter = torch.nn.Parameter(value.clone())
+    stepper = knobs.begin([{"params": [parameter]}])
+    parameter.grad = gradient.clone()
+    assert stepper.step(rate) == {"lr": knobs.lr * rate}
+    assert parameter.grad is None
+    return parameter.detach()
+
+
+def test_the_first_step_is_the_learning_rate_in_the_direction_of_the_sign() -> None:
+    value, gradient = torch.zeros(2, 2), torch.tensor([[3.0, -2.0], [0.5, -0.1]])
+    moved = one_step(AdamW(lr=0.1, clip=0), value, gradient)
+    assert torch.allclose(moved, -0.1 * gradient.sign(), atol=1e-6)
+    assert torch.allclose(one_step(AdamW(lr=0.1, clip=0), value, gradient, rate=0.25), moved / 4, atol=1e-6)
+
+
+def test_matrices_decay_and_vectors_do_not() -> None:
+    knobs = AdamW(lr=0.1, weight_decay=0.5, clip=0)
+    assert torch.allclose(one_step(knobs, torch.ones(2, 2), torch.zeros(2, 2)), torch.full((2, 2), 1 - 0.1 * 0.5))
+    assert torch.allclose(one_step(knobs, torch.ones(2), torch.zeros(2)), torch.ones(2))
+
+
+def test_clipping_bounds_the_gradient_that_the_moments_see() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(4))
+    stepper = AdamW(clip=1.0).begin([{"params": [parameter]}])
+    parameter.grad = torch.full((4,), 50.0)
+    stepper.step(1.0)
+    assert torch.allclose(stepper.state()["0.exp_avg"].norm(), torch.tensor(0.1), atol=1e-4)  # (1 − β₁) · 1

@@ -1,0 +1,283 @@
+"""The laws of each shelf, held against every method of the registry (`methods/contracts.py` states them)."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from pico import make_model
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from workbench.core.method import SHELVES, Method, discover, knobs_of
+from workbench.materials.corpus import Example
+from workbench.materials.models import weights_by_module
+from workbench.methods.contracts import Attachment, Moment, Slot, TokenStats, Voice, drain
+
+discover()
+ROOT = Path(__file__).parents[1]
+METHODS = [method for methods in SHELVES.values() for method in methods.values()]
+
+
+def on(shelf: str) -> list[type[Method]]:
+    return [method for method in METHODS if method.shelf == shelf]
+
+
+def named(method: type[Method]) -> str:
+    return f"{method.shelf}-{method.name}"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=named)
+def test_it_explains_itself(method: type[Method]) -> None:
+    assert method.title() and method.summary().endswith("."), "a title, and a first sentence that ends"
+    assert len(method.doc()) > 100, "the docstring is the card people read"
+    assert method.paper == "" or re.fullmatch(r"arXiv:\d{4}\.\d{4,5}", method.paper)
+    for knob in knobs_of(method):
+        assert knob.help and not knob.help.endswith("."), f"knob {knob.name} has one line of help"
+    assert {knob.name for knob in knobs_of(method)} == set(method.model_fields), "every field is a knob"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=named)
+def test_it_survives_json(method: type[Method]) -> None:
+    chosen = json.loads(json.dumps(method().chosen()))
+    assert chosen.pop("method") == method.name
+    assert method(**chosen) == method()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=named)
+def test_it_has_a_test_of_its_own(method: type[Method]) -> None:
+    assert (ROOT / f"tests/methods/{method.shelf}/test_{method.name}.py").exists(), "adding a method is two files: itself and its test"
+
+
+# Selectors.
+
+EXAMPLES = [
+    Example(messages=({"role": "user", "content": question}, {"role": "assistant", "content": answer}))
+    for question, answer in [("a", "b"), ("a", "b"), ("What is it?", ""), ("x" * 5000, "y" * 9000), ("Where?", "There, by the river.")]
+]
+
+
+@pytest.mark.parametrize("method", on("selectors"), ids=named)
+def test_a_selector_answers_for_each_example_and_gives_reasons(method: type[Method]) -> None:
+    first, again = (drain(method().keep(EXAMPLES)) for _ in range(2))
+    assert len(first.kept) == len(EXAMPLES) and first == again
+    assert set(first.reasons) == {index for index, kept in enumerate(first.kept) if not kept}
+    assert drain(method().keep([])).kept == []
+
+
+# Adapters.
+
+
+def learn(attachment: Attachment, batch: dict[str, Tensor], steps: int = 2) -> None:
+    parameters = [parameter for group in attachment.groups() for parameter in group["params"]]
+    optimizer = torch.optim.SGD(parameters, lr=0.5)
+    for step in range(1, steps + 1):
+        attachment.model(**batch).loss.backward()
+        attachment.before_step(step)
+        optimizer.step()
+        attachment.after_step(step)
+        optimizer.zero_grad()
+
+
+@torch.no_grad()
+def answer(model: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    return model.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+
+
+@pytest.mark.parametrize("method", on("adapters"), ids=named)
+def test_an_adapter_changes_nothing_at_step_0_and_moves_only_what_it_declares(method: type[Method], pico_batch: dict) -> None:
+    model = make_model()
+    before = answer(model, pico_batch)
+    attachment = method().attach(model, seed=0)
+    assert torch.equal(answer(attachment.model, pico_batch), before)
+    attachment.model(**pico_batch).loss.backward()
+    declared = {id(parameter) for group in attachment.groups() for parameter in group["params"]}
+    moving = {id(parameter) for parameter in attachment.model.parameters() if parameter.grad is not None}
+    assert moving <= declared and declared == {id(parameter) for _, parameter in attachment.trained()}
+    assert sum(len(group["params"]) for group in attachment.groups()) == len(declared), "each parameter stands in one group"
+
+
+@pytest.mark.parametrize("method", on("adapters"), ids=named)
+def test_an_adapter_costs_what_it_says(method: type[Method]) -> None:
+    cost = method().cost(make_model())
+    with torch.device("meta"):
+        assert method().cost(make_model()) == cost, "the cost follows from the shape alone"
+    attachment = method().attach(make_model(), seed=0)
+    assert cost.trained == sum(parameter.numel() for _, parameter in attachment.trained())
+    assert cost.total == sum(parameter.numel() for *_, parameter in weights_by_module(make_model()))
+    assert cost.trained == sum(row[2] for row in cost.by_module) and cost.total == sum(row[3] for row in cost.by_module)
+
+
+@pytest.mark.parametrize("method", on("adapters"), ids=named)
+def test_an_adapter_gives_the_base_back(method: type[Method], pico_batch: dict) -> None:
+    attachment = method().attach(make_model(), seed=0)
+    before = answer(attachment.model, pico_batch)
+    learn(attachment, pico_batch)
+    after = answer(attachment.model, pico_batch)
+    with attachment.base():
+        assert torch.equal(answer(attachment.model, pico_batch), before)
+    assert torch.equal(answer(attachment.model, pico_batch), after) and not torch.allclose(after, before)
+
+
+@pytest.mark.parametrize("method", on("adapters"), ids=named)
+def test_an_adapter_saves_and_loads(method: type[Method], pico_batch: dict, tmp_path: Path) -> None:
+    attachment = method().attach(make_model(), seed=0)
+    learn(attachment, pico_batch)
+    (tmp_path / "saved").mkdir()
+    attachment.save(tmp_path / "saved")
+    assert list((tmp_path / "saved").glob("*.safetensors")) and not list((tmp_path / "saved").glob("*.bin"))
+    if method.whole:
+        loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", dtype=torch.float32)
+    else:
+        loaded = PeftModel.from_pretrained(make_model(), tmp_path / "saved").merge_and_unload()
+    assert torch.allclose(answer(loaded, pico_batch), answer(attachment.model, pico_batch), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", on("adapters"), ids=named)
+def test_an_adapter_goes_on_from_its_state(method: type[Method], pico_batch: dict) -> None:
+    attachment = method().attach(make_model(), seed=0)
+    learn(attachment, pico_batch)
+    other = method().attach(make_model(), seed=1)
+    other.load_state({name: tensor.clone() for name, tensor in attachment.state().items()})
+    assert torch.equal(answer(other.model, pico_batch), answer(attachment.model, pico_batch))
+
+
+# Losses.
+
+
+def stats(seed: int = 0) -> TokenStats:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(3, 5, 11, generator=generator).mul(4).requires_grad_()
+    table = logits.log_softmax(-1)
+    mask = torch.ones(3, 5)
+    mask[0, 2:] = 0
+    return TokenStats(table[..., 0], mask, -(table.exp() * table).sum(-1).detach())
+
+
+@pytest.mark.parametrize("method", on("losses"), ids=named)
+def test_a_loss_is_finite_detached_and_blind_to_the_mask(method: type[Method]) -> None:
+    given = stats()
+    weights = method().weights(given)
+    assert weights.shape == given.logp.shape and not weights.requires_grad and torch.isfinite(weights).all()
+    (-(given.mask * weights * given.logp)).sum().backward()
+    noisy = torch.where(given.mask.bool(), given.logp.detach(), torch.tensor(-50.0))
+    other = method().weights(TokenStats(noisy, given.mask, given.entropy))
+    assert torch.equal(weights * given.mask, other * given.mask)
+
+
+@pytest.mark.parametrize("method", on("losses"), ids=named)
+def test_a_loss_is_cross_entropy_at_its_neutral_knobs(method: type[Method]) -> None:
+    given = stats()
+    assert torch.allclose(method(**method.neutral).weights(given) * given.mask, given.mask)
+
+
+@pytest.mark.parametrize("method", on("losses"), ids=named)
+@pytest.mark.parametrize("logp", [0.0, -1e-7, -80.0])
+def test_a_loss_bears_extreme_tokens(method: type[Method], logp: float) -> None:
+    given = TokenStats(torch.full((1, 1), logp), torch.ones(1, 1), torch.full((1, 1), 1e-9))
+    assert torch.isfinite(method().weights(given)).all()
+
+
+# Updates.
+
+
+@pytest.mark.parametrize("method", on("updates"), ids=named)
+def test_an_update_leaves_frozen_alone_and_resumes_exactly(method: type[Method]) -> None:
+    torch.manual_seed(0)
+    start = [torch.randn(4, 3), torch.randn(5)]
+
+    def run(steps: range, values: list[Tensor], state: dict | None = None) -> tuple[list[Tensor], dict]:
+        parameters = [torch.nn.Parameter(value.clone()) for value in values]
+        frozen = torch.nn.Parameter(torch.ones(2))
+        stepper = method().begin([{"params": parameters}])
+        if state:
+            stepper.load_state(copy.deepcopy(state))
+        for step in steps:
+            torch.manual_seed(step)
+            sum((parameter * torch.randn_like(parameter)).sum() for parameter in [*parameters, frozen]).backward()
+            numbers = stepper.step(0.5)
+            assert all(isinstance(value, float) for value in numbers.values())
+        assert torch.equal(frozen, torch.ones(2))
+        return [parameter.detach() for parameter in parameters], stepper.state()
+
+    whole, _ = run(range(6), start)
+    half, state = run(range(3), start)
+    resumed, _ = run(range(3, 6), half, state)
+    assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+    assert not torch.equal(whole[0], start[0]) and method().bytes_per_parameter() >= 0
+
+
+# Probes.
+
+
+@pytest.mark.parametrize("adapter", on("adapters"), ids=named)
+@pytest.mark.parametrize("method", on("probes"), ids=named)
+def test_a_probe_changes_nothing(method: type[Method], adapter: type[Method], pico_batch: dict) -> None:
+    attachment = adapter().attach(make_model(), seed=0)
+    before = {name: parameter.detach().clone() for name, parameter in attachment.trained()}
+    learn(attachment, pico_batch, steps=1)
+    displacement = {name: parameter.detach() - before[name] for name, parameter in attachment.trained()}
+    attachment.model.train()
+    attachment.model(**pico_batch).loss.backward()
+    held = {name: (p.detach().clone(), None if p.grad is None else p.grad.clone()) for name, p in attachment.model.named_parameters()}
+    random = torch.get_rng_state()
+    reading = method().read(Moment(10, attachment, pico_batch, displacement, known=[pico_batch], decode=str))
+    assert reading.values and all(isinstance(value, float) for value in reading.values.values())
+    assert torch.equal(torch.get_rng_state(), random) and attachment.model.training
+    for name, parameter in attachment.model.named_parameters():
+        value, gradient = held[name]
+        assert torch.equal(parameter, value)
+        assert (parameter.grad is None) == (gradient is None) and (gradient is None or torch.equal(parameter.grad, gradient))
+
+
+# Merges.
+
+SLOTS = [
+    Slot("model.layers.0.mlp.up_proj.weight", 0.0, 0, 3),
+    Slot("model.layers.2.input_layernorm.weight", 1.0, 2, 3),
+    Slot("model.embed_tokens.weight", None, None, 3),
+]
+
+
+@pytest.mark.parametrize("slot", SLOTS, ids=lambda slot: slot.name)
+@pytest.mark.parametrize("method", on("merges"), ids=named)
+def test_a_merge_of_copies_of_the_base_is_the_base(method: type[Method], slot: Slot) -> None:
+    torch.manual_seed(0)
+    base = torch.randn(6) if "norm" in slot.name else torch.randn(6, 4)
+    for count in range(method.least, 4):
+        merged = method().tensor(slot, base, [base.clone() for _ in range(count)], [1.0] * count)
+        assert merged.shape == base.shape and merged.dtype == torch.float32
+        assert torch.allclose(merged, base, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", on("merges"), ids=named)
+def test_a_merge_changes_none_of_its_inputs_and_explains_itself_in_numbers(method: type[Method]) -> None:
+    torch.manual_seed(0)
+    base, tuned = torch.randn(6, 4), [torch.randn(6, 4) for _ in range(3)]
+    held = [tensor.clone() for tensor in (base, *tuned)]
+    merged = method().tensor(SLOTS[0], base, tuned, [1.0, 2.0, 0.5])
+    numbers = method().explain(SLOTS[0], base, tuned, [1.0, 2.0, 0.5])
+    assert torch.isfinite(merged).all() and all(torch.equal(a, b) for a, b in zip((base, *tuned), held, strict=True))
+    assert numbers and all(isinstance(value, float) for value in numbers.values())
+
+
+# Decoders.
+
+
+class Fixed(Voice):
+    """A voice that always says the same."""
+
+    def __init__(self, seed: int):
+        self.table = torch.randn(11, generator=torch.Generator().manual_seed(seed))
+
+    def logits(self, tokens: object) -> Tensor:
+        return self.table
+
+
+@pytest.mark.parametrize("method", on("decoders"), ids=named)
+def test_a_decoder_with_neutral_knobs_is_the_plain_model(method: type[Method]) -> None:
+    voice = Fixed(1)
+    assert torch.allclose(method(**method.neutral).logits(voice, Fixed(2), [1, 2]).softmax(-1), voice.table.softmax(-1))

@@ -1,0 +1,105 @@
+"""From a training spec to what the loop eats: the model, its tokenizer, and rows as tokens. Knows nothing of steps."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.events import Progress
+from workbench.core.spec import DataSpec, TrainSpec
+from workbench.core.workspace import Workspace
+from workbench.jobs.batches import in_batches
+from workbench.materials.corpus import Example, load, split
+from workbench.materials.models import POCKET, place, resolve
+from workbench.materials.models import load as load_model
+from workbench.materials.models import tokenizer as load_tokenizer
+from workbench.materials.templates import Encoded, encode
+
+VALIDATION_ROWS = 64  # most rows a validation loss is read on; the rest of the share stays unseen
+KNOWN_ROWS = 48
+SAMPLE_PROMPTS = 3
+
+
+@dataclass(frozen=True)
+class Prepared:
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    train: list[Encoded]
+    validation: list[dict[str, Tensor]]
+    validation_rows: int
+    known: list[dict[str, Tensor]]
+    prompts: list[str]
+
+    def decode(self, token: int) -> str:
+        return self.tokenizer.decode([token])
+
+
+def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, Prepared]:
+    """Load and encode; a data set that has nothing to learn from is an error that says why."""
+    ref = resolve(spec.model, workspace)
+    tokenizer = load_tokenizer(ref)
+    examples = yield from selected(spec.data, workspace)
+    train, validation = split(examples, spec.data.validation_share, spec.seed)
+    rows = yield from encoded(tokenizer, train, spec.data)
+    if not rows:
+        raise WorkbenchError(
+            f"The data set {spec.data.path!r} has no row with a token to learn ({len(train)} rows were looked at). "
+            "Either every answer is empty, or the longest row allowed cuts them all off: look at the Data tab, or raise data.max_length."
+        )
+    device, dtype = place()
+    model = load_model(ref, device, torch.float32 if spec.adapter.whole else dtype)
+    held = yield from encoded(tokenizer, validation[:VALIDATION_ROWS], spec.data)
+    known = yield from _known(spec, tokenizer, workspace)
+    pad = tokenizer.pad_token_id
+    return Prepared(
+        model=model,
+        tokenizer=tokenizer,
+        train=rows,
+        validation=_on(device, in_batches(held, 16, pad)),
+        validation_rows=len(held),
+        known=_on(device, in_batches(known, 16, pad)),
+        prompts=spec.prompts or questions(validation or train)[:SAMPLE_PROMPTS],
+    )
+
+
+def selected(data: DataSpec, workspace: Workspace) -> Generator[Progress, None, list[Example]]:
+    """The rows that the spec's selectors keep, in their order."""
+    examples = load(data.path, workspace, data.columns).examples
+    for selector in data.selectors:
+        selection = yield from selector.keep(examples)
+        examples = [example for example, kept in zip(examples, selection.kept, strict=True) if kept]
+    return examples
+
+
+def encoded(tokenizer: PreTrainedTokenizerBase, examples: list[Example], data: DataSpec) -> Generator[Progress, None, list[Encoded]]:
+    """The rows as tokens; rows with nothing to learn are left out."""
+    rows = []
+    for index, example in enumerate(examples):
+        row = encode(tokenizer, example, data.train_on, data.max_length)
+        if any(row.trained[1:]):
+            rows.append(row)
+        if index % 200 == 0:
+            yield Progress(index, len(examples), "rows read")
+    return rows
+
+
+def questions(examples: list[Example]) -> list[str]:
+    """The first user turns of conversations, to sample answers to."""
+    turns = (next((m["content"] for m in example.messages if m["role"] == "user"), "") for example in examples)
+    return list(dict.fromkeys(turn for turn in turns if turn))
+
+
+def _known(spec: TrainSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspace) -> Generator[Progress, None, list[Encoded]]:
+    """Rows of what must not be forgotten; the demo model has a set of its own."""
+    path = spec.known or ("known" if spec.model == POCKET else "")
+    if not path:
+        return []
+    data = DataSpec(path=path, max_length=spec.data.max_length)
+    return (yield from encoded(tokenizer, load(path, workspace, {}).examples[:KNOWN_ROWS], data))
+
+
+def _on(device: torch.device, batches: object) -> list[dict[str, Tensor]]:
+    return [{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches]

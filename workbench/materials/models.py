@@ -1,0 +1,205 @@
+"""Models by reference: where one lies, what it is called, and loading it safely.
+
+A reference is what a spec says: `pocket` (the demo model), `run:0001` (what a run made), `model:NAME` (a merged model of
+the workspace), a folder, or a hub id this machine can reach. Weights are read from safetensors only, and code that comes
+with a model is never run. Knows nothing of training or merging.
+"""
+
+import functools
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.workspace import ASSETS, Workspace, named
+
+POCKET = "pocket"
+LAYER = re.compile(r"^(?:.*\.)?(?:layers|h)\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model that can be loaded: `path` is a folder or a hub id; `adapter` a peft folder that goes on top of it."""
+
+    reference: str
+    label: str
+    path: str
+    adapter: Path | None = None
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    reference: str
+    label: str
+    kind: Literal["demo", "run", "merged"]
+
+
+def resolve(reference: str, workspace: Workspace) -> ModelRef:
+    """The model that `reference` names; what is missing or unsafe is a `WorkbenchError`."""
+    kind, _, name = reference.partition(":")
+    if reference == POCKET:
+        return ModelRef(reference, "pocket", str(_checked(ASSETS / "pocket", "The demo model")))
+    if kind == "run":
+        return _of_run(reference, named(name), workspace)
+    if kind == "model":
+        return ModelRef(reference, name, str(_checked(workspace.model(named(name)), f"The model {name!r}")))
+    folder = Path(reference).expanduser()
+    if folder.exists() or (os.sep in reference.removesuffix("/") and reference.startswith((".", "/", "~"))):
+        return ModelRef(reference, folder.name, str(_checked(folder, f"The folder {reference}")))
+    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", reference):
+        return ModelRef(reference, reference, reference)
+    raise WorkbenchError(f"{reference!r} names no model. Use 'pocket', 'run:0001', 'model:NAME', a folder, or a hub id such as org/name.")
+
+
+def available(workspace: Workspace) -> list[ModelChoice]:
+    """The models that can be chosen without typing: the demo model, what runs made, what was merged."""
+    choices = [ModelChoice(POCKET, "pocket (demo)", "demo")]
+    for folder in sorted(workspace.run_folders(), reverse=True):
+        if (folder / "adapter" / "adapter_config.json").exists() or (folder / "model" / "config.json").exists():
+            choices.append(ModelChoice(f"run:{folder.name}", _run_label(folder), "run"))
+    for folder in sorted(workspace.model().iterdir()):
+        if (folder / "config.json").exists():
+            choices.append(ModelChoice(f"model:{folder.name}", folder.name, "merged"))
+    return choices
+
+
+def load(ref: ModelRef, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """The model in eval mode on `device`, its adapter folded in. Attention is torch's scaled dot product."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            ref.path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise _cannot_load(ref, error) from error
+    if ref.adapter is not None:
+        model = _with_adapter(model, ref.adapter)
+    return model.to(device).eval()
+
+
+def tokenizer(ref: ModelRef) -> PreTrainedTokenizerBase:
+    """The model's tokenizer; where it has no padding token, its end token pads (padding is masked anyway)."""
+    try:
+        found = AutoTokenizer.from_pretrained(ref.path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _cannot_load(ref, error) from error
+    if found.pad_token_id is None:
+        found.pad_token = found.eos_token or found.unk_token
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def skeleton(path: str) -> PreTrainedModel:
+    """The model's shape without its numbers (meta device), to count what an adapter would move."""
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _cannot_load(ModelRef(path, path, path), error) from error
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def place() -> tuple[torch.device, torch.dtype]:
+    """Where models run here and in which numbers: the GPU in bfloat16, else the CPU in float32."""
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.bfloat16
+    return torch.device("cpu"), torch.float32
+
+
+def layer_of(name: str) -> int | None:
+    """The block a tensor belongs to (`model.layers.3.mlp.up_proj.weight` → 3), None outside the blocks."""
+    found = LAYER.match(name)
+    return int(found.group(1)) if found else None
+
+
+def weights_by_module(model: nn.Module) -> Iterator[tuple[str, str, int, nn.Parameter]]:
+    """Every parameter once, as (its name, its module's last name, its block or -1, the parameter)."""
+    for name, parameter in model.named_parameters():
+        module = name.split(".")[-2] if "." in name else name
+        layer = layer_of(name)
+        yield name, module, -1 if layer is None else layer, parameter
+
+
+def hidden_states(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
+    """(B, T, D) the backbone's output after its final norm, which is what the head reads."""
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
+    return model.base_model(**inputs, use_cache=False).last_hidden_state
+
+
+def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """(…, V) float32 logits of hidden states, with the soft cap of the models that have one."""
+    logits = model.get_output_embeddings()(hidden).float()
+    cap = softcap(model)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def softcap(model: PreTrainedModel) -> float | None:
+    """The final logits' soft cap c in c·tanh(z/c) (Gemma 2), None for other families."""
+    return model.config.to_dict().get("final_logit_softcapping")
+
+
+def _of_run(reference: str, run_id: str, workspace: Workspace) -> ModelRef:
+    folder = workspace.home.resolve() / "runs" / run_id
+    if not folder.is_dir():
+        raise WorkbenchError(f"There is no run {run_id} in this workspace. `python -m workbench runs` lists the runs.")
+    if (folder / "model" / "config.json").exists():
+        return ModelRef(reference, _run_label(folder), str(_checked(folder / "model", f"What run {run_id} made")))
+    adapter = folder / "adapter"
+    if not (adapter / "adapter_config.json").exists():
+        raise WorkbenchError(
+            f"Run {run_id} has made no adapter or model yet. Let it finish, or stop it: a stopped run keeps what it has learnt."
+        )
+    base = resolve(_spec_of(folder).get("model", POCKET), workspace)
+    if base.adapter is not None:
+        raise WorkbenchError(f"Run {run_id} was tuned on top of another adapter. Merge that one into a model first, and tune the model.")
+    return ModelRef(reference, _run_label(folder), base.path, adapter)
+
+
+def _run_label(folder: Path) -> str:
+    name = _spec_of(folder).get("name")
+    return f"run {folder.name} · {name}" if name else f"run {folder.name}"
+
+
+def _spec_of(folder: Path) -> dict[str, Any]:
+    spec = folder / "spec.yaml"
+    return yaml.safe_load(spec.read_text(encoding="utf-8")) if spec.exists() else {}
+
+
+def _checked(folder: Path, what: str) -> Path:
+    """The folder, if it holds a model that may be loaded."""
+    if not folder.is_dir():
+        raise WorkbenchError(f"{what} is not there: {folder} is not a folder.")
+    if not (folder / "config.json").exists():
+        raise WorkbenchError(f"{what} holds no model: config.json is missing. Choose the folder that holds config.json and *.safetensors.")
+    if not any(folder.glob("*.safetensors")):
+        pickles = [path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
+        if pickles:
+            raise WorkbenchError(
+                f"{what} holds its weights as {pickles[0]}, which can run code when it is opened. "
+                "Convert it to safetensors (save_pretrained of transformers does) and choose that folder."
+            )
+        raise WorkbenchError(f"{what} has no weights: there is no *.safetensors file beside config.json. Copy the weights there.")
+    return folder
+
+
+def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+
+
+def _cannot_load(ref: ModelRef, error: Exception) -> WorkbenchError:
+    reason = " ".join(str(error).split())[:300]
+    if Path(ref.path).is_dir():
+        return WorkbenchError(f"The model {ref.label} cannot be loaded from {ref.path}: {reason}")
+    return WorkbenchError(
+        f"The model {ref.reference!r} cannot be had: it is no folder here, and the hub was not reached or does not have it with "
+        f"safetensors weights ({reason}). Give the path of a model folder, or check the name and the network."
+    )

@@ -1,0 +1,19 @@
+"""Plain decoding: the model's own next-token distribution."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from workbench.methods.contracts import Decoder, Voice
+
+
+class Plain(Decoder, title="Plain"):
+    """Draw the next token from the model's own distribution.
+
+    $$p(y_t \\mid y_{<t}) = \\mathrm{softmax}(z_t / T)$$
+
+    T is the temperature; at T = 0 the likeliest token is taken.
+    """
+
+    def logits(self, voice: Voice, base: Voice, tokens: Sequence[int]) -> Tensor:
+        return voice.logits(tokens)

@@ -1,0 +1,71 @@
+"""AdamW as torch has it, with clipping of the gradient's norm before it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.core.method import knob
+from workbench.methods.contracts import Stepper, Update
+
+
+class AdamW(Update, title="AdamW", paper="arXiv:1711.05101"):
+    """Adam with decoupled weight decay, the field's usual optimizer.
+
+    $$\\theta \\leftarrow \\theta - \\eta\\left(\\frac{\\hat m}{\\sqrt{\\hat v} + \\epsilon} + \\lambda\\theta\\right)$$
+
+    Matrices decay, vectors (norms, biases) do not. Clipping bounds the gradient's norm first; under Adam it does not
+    bound the step, because Adam divides by the gradient's own size. Ten times smaller learning rates suit full tuning.
+    """
+
+    lr: float = knob(2e-3, gt=0, le=1, help="learning rate at its peak", log=True, label="learning rate")
+    weight_decay: float = knob(0.0, ge=0, le=1, help="λ: how strongly matrices are pulled to zero", more=True)
+    beta1: float = knob(0.9, ge=0, lt=1, help="how long the mean of the gradient remembers", more=True)
+    beta2: float = knob(0.999, ge=0, lt=1, help="how long the mean of its square remembers", more=True)
+    eps: float = knob(1e-8, gt=0, le=1, help="keeps the division finite", log=True, more=True)
+    clip: float = knob(1.0, ge=0, le=1000, help="largest gradient norm; 0 does not clip", more=True, label="clip gradient norm")
+
+    def begin(self, groups: list[dict[str, Any]]) -> "AdamWStepper":
+        return AdamWStepper(self, groups)
+
+    def bytes_per_parameter(self) -> int:
+        return 8  # two float32 moments
+
+
+class AdamWStepper(Stepper):
+    """torch's AdamW over the groups, each split into what decays and what does not."""
+
+    def __init__(self, knobs: AdamW, groups: list[dict[str, Any]]):
+        self.knobs = knobs
+        parts = [
+            {**group, "params": params, "weight_decay": decay, "peak": group.get("lr", knobs.lr)}
+            for group in groups
+            for params, decay in (
+                ([p for p in group["params"] if p.ndim >= 2], knobs.weight_decay),
+                ([p for p in group["params"] if p.ndim < 2], 0.0),
+            )
+            if params
+        ]
+        self.parameters = [parameter for part in parts for parameter in part["params"]]
+        fused = all(parameter.is_floating_point() for parameter in self.parameters)
+        self.optimizer = torch.optim.AdamW(parts, lr=knobs.lr, betas=(knobs.beta1, knobs.beta2), eps=knobs.eps, fused=fused)
+
+    def step(self, rate: float) -> dict[str, float]:
+        if self.knobs.clip:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.knobs.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return {"lr": self.knobs.lr * rate}
+
+    def state(self) -> dict[str, Tensor]:
+        held = self.optimizer.state_dict()["state"]
+        return {f"{index}.{name}": value for index, values in held.items() for name, value in values.items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        held: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            index, _, name = key.partition(".")
+            held.setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": held})
