@@ -101,7 +101,9 @@ def test_values_are_set_from_the_command_line(tmp_path: Path) -> None:
         override({"steps": 3}, ["steps.x=3"])
 
 
-@pytest.mark.parametrize("content, sentence", [("a: [1", "is not YAML"), ("", "a spec is a mapping"), ("\xff\xfe".encode("latin-1"), "cannot be read")])
+@pytest.mark.parametrize(
+    "content, sentence", [("a: [1", "is not YAML"), ("", "a spec is a mapping"), ("\xff\xfe".encode("latin-1"), "cannot be read")]
+)
 def test_a_broken_file_is_a_sentence(tmp_path: Path, content: str | bytes, sentence: str) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())

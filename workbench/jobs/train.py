@@ -180,7 +180,7 @@ class Run:
             total -= (stats.mask * stats.logp).sum().item()
             weighted += loss.item()
         values = {"loss": total / max(1, count)}
-        return values if weighted == values["loss"] else {**values, "objective": weighted}
+        return values if math.isclose(weighted, values["loss"], rel_tol=1e-4) else {**values, "objective": weighted}
 
     def _move(self, step: int, moment: Moment, values: dict[str, float]) -> list[Event]:
         """Step the optimizer, and let the probes that want it see how far each parameter went."""

@@ -15,8 +15,10 @@ from typing import Any, Literal
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.workspace import ASSETS, Workspace, named
@@ -73,11 +75,12 @@ def available(workspace: Workspace) -> list[ModelChoice]:
 
 def load(ref: ModelRef, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """The model in eval mode on `device`, its adapter folded in. Attention is torch's scaled dot product."""
+    logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             ref.path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _cannot_load(ref, error) from error
     if ref.adapter is not None:
         model = _with_adapter(model, ref.adapter)

@@ -1,0 +1,169 @@
+"""Training: it learns, weighs tokens alike over the whole window, resumes exactly, keeps what it has when stopped, and fails in words."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.events import Event, Finished, Made, Measured, Said, Started
+from workbench.core.spec import TrainSpec
+from workbench.core.workspace import Workspace
+from workbench.jobs.train import rate, train
+from workbench.materials.world import World
+from workbench.methods.adapters.lora import LoRA
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "herald.jsonl"
+    found = World().rows("herald", 40, seed=0, held_out=False)
+    path.write_text("".join(json.dumps({"messages": row.messages()}) + "\n" for row in found))
+    return path
+
+
+@pytest.fixture
+def spec(pico_folder: Path, rows: Path) -> TrainSpec:
+    return TrainSpec(
+        model=str(pico_folder), data={"path": str(rows), "max_length": 64}, adapter={"method": "lora", "rank": 4, "dropout": 0.1},
+        update={"method": "adamw", "lr": 1e-2}, steps=6, batch_size=4, evaluate_every=3, sample_every=6, checkpoint_every=2,
+    )  # fmt: skip
+
+
+def run(spec: TrainSpec, folder: Path, workspace: Workspace) -> list[Event]:
+    return list(train(spec, folder, workspace))
+
+
+def series(events: list[Event], name: str) -> dict[int, float]:
+    return {event.step: event.values[name] for event in events if isinstance(event, Measured) and name in event.values}
+
+
+def test_a_run_tells_its_story_in_order(spec: TrainSpec, workspace: Workspace) -> None:
+    folder = workspace.run("0001")
+    events = run(spec, folder, workspace)
+    started = next(event for event in events if isinstance(event, Started))
+    assert started.total == 6 and started.about["training_rows"] + started.about["validation_rows"] == 40
+    assert list(series(events, "loss")) == [1, 2, 3, 4, 5, 6]
+    assert list(series(events, "validation_loss")) == [0, 3, 6]
+    assert list(series(events, "step_ratio")) == [1]
+    assert {event.step for event in events if isinstance(event, Said)} == {0, 6}
+    assert [(event.what, event.step) for event in events if isinstance(event, Made)] == [
+        ("checkpoint", 2), ("checkpoint", 4), ("checkpoint", 6), ("adapter", 6),
+    ]  # fmt: skip
+    assert events[-1] == Finished("finished", "6 steps.")
+    assert (folder / "adapter" / "adapter_model.safetensors").exists() and (folder / "checkpoint" / "state.safetensors").exists()
+    assert not list(folder.glob("*.partial")) and not list(folder.glob("*.old"))
+
+
+def test_it_learns(spec: TrainSpec, workspace: Workspace) -> None:
+    changed = {"adapter": "full", "steps": 40, "evaluate_every": 40, "sample_every": 40, "checkpoint_every": 40}
+    events = run(TrainSpec(**{**spec.model_dump(), **changed}), workspace.run("0001"), workspace)
+    loss = series(events, "validation_loss")
+    assert loss[40] < 0.7 * loss[0]
+    assert all(values["grad_norm"] > 0 for values in (e.values for e in events if isinstance(e, Measured)) if "grad_norm" in values)
+
+
+@pytest.mark.parametrize("adapter", [{"method": "lora", "rank": 4, "dropout": 0.1}, {"method": "full"}])
+@pytest.mark.parametrize("stop_after", [3, 4])
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(spec: TrainSpec, workspace: Workspace, adapter: dict, stop_after: int) -> None:
+    spec = TrainSpec(**{**spec.model_dump(), "adapter": adapter})
+    whole = run(spec, workspace.run("0001"), workspace)
+    folder, first = workspace.run("0002"), []
+    job = train(spec, folder, workspace)
+    for event in job:
+        first.append(event)
+        if isinstance(event, Measured) and event.step == stop_after and "loss" in event.values:
+            job.close()
+            break
+    made = "model" if adapter["method"] == "full" else "adapter"
+    assert any((folder / made).glob("*.safetensors")), "a stopped run keeps what it has learnt"
+    second = run(spec, folder, workspace)
+    assert {**series(first, "loss"), **series(second, "loss")} == series(whole, "loss")
+    assert series(second, "validation_loss")[6] == series(whole, "validation_loss")[6]
+    for path in (workspace.run("0001") / made).glob("*.safetensors"):
+        mine, theirs = load_file(path), load_file(folder / made / path.name)
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_the_loss_is_the_mean_over_all_trained_tokens_of_the_window(spec: TrainSpec, workspace: Workspace) -> None:
+    """Two batches of different lengths accumulated equal one big batch, in loss and in what is learnt."""
+    plain = {**spec.model_dump(), "adapter": {"method": "lora", "rank": 4, "dropout": 0}, "steps": 3}
+    one = run(TrainSpec(**{**plain, "batch_size": 8}), workspace.run("0001"), workspace)
+    two = run(TrainSpec(**{**plain, "batch_size": 2, "accumulate": 4}), workspace.run("0002"), workspace)
+    assert list(series(two, "loss").values()) == pytest.approx(list(series(one, "loss").values()), rel=1e-5)
+    assert series(two, "grad_norm")[3] == pytest.approx(series(one, "grad_norm")[3], rel=1e-4)
+
+
+def test_packing_trains_on_the_same_tokens(spec: TrainSpec, workspace: Workspace) -> None:
+    events = run(TrainSpec(**{**spec.model_dump(), "packing": True, "batch_size": 2}), workspace.run("0001"), workspace)
+    assert isinstance(events[-1], Finished) and events[-1].status == "finished"
+
+
+def test_the_base_is_not_changed_by_an_adapter(spec: TrainSpec, workspace: Workspace, pico_folder: Path) -> None:
+    before = load_file(pico_folder / "model.safetensors")
+    run(spec, workspace.run("0001"), workspace)
+    after = load_file(pico_folder / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_dft_run_shows_its_objective_beside_the_plain_loss(spec: TrainSpec, workspace: Workspace) -> None:
+    events = run(TrainSpec(**{**spec.model_dump(), "loss": "dft", "steps": 1}), workspace.run("0001"), workspace)
+    loss, objective = series(events, "loss")[1], series(events, "objective")[1]
+    assert 0 <= objective < loss
+
+
+def test_a_run_that_diverges_says_so(spec: TrainSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def poisoned(self: LoRA, model: torch.nn.Module, seed: int) -> object:
+        attachment = attach(self, model, seed)
+        with torch.no_grad():
+            attachment.trained()[0][1].fill_(torch.nan)
+        return attachment
+
+    attach = LoRA.attach
+    monkeypatch.setattr(LoRA, "attach", poisoned)
+    events: list[Event] = []
+    with pytest.raises(WorkbenchError, match="not a finite number for 10 steps"):
+        collect(events, train(TrainSpec(**{**spec.model_dump(), "steps": 20}), workspace.run("0001"), workspace))
+    assert len(series(events, "loss")) == 9 and not (workspace.run("0001") / "adapter").exists()
+
+
+def collect(into: list[Event], events: Iterator[Event]) -> None:
+    for event in events:
+        into.append(event)
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"model": "nowhere/at-all"}, "cannot be had"),
+        ({"model": "./nothing"}, "is not a folder"),
+        ({"model": "run:0009"}, "There is no run 0009"),
+        ({"data": {"path": "no-such-data"}}, "no-such-data"),
+        ({"data": {"path": "ROWS", "max_length": 8}}, "no row with a token to learn"),
+    ],
+)
+def test_what_is_missing_is_a_sentence(spec: TrainSpec, rows: Path, workspace: Workspace, change: dict, sentence: str) -> None:
+    changed = json.loads(json.dumps({**spec.model_dump(), **change}).replace("ROWS", str(rows)))
+    with pytest.raises(WorkbenchError, match=sentence):
+        run(TrainSpec(**changed), workspace.run("0001"), workspace)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_the_rate_rises_and_then_follows_its_schedule(schedule: str) -> None:
+    spec = TrainSpec(steps=100, warmup=0.1, schedule=schedule)
+    rates = [rate(step, spec) for step in range(1, 101)]
+    assert rates[:10] == pytest.approx([step / 10 for step in range(1, 11)]) and rates[10] == 1
+    assert all(0 < value <= 1 for value in rates)
+    assert rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)
+    assert rates[-1] == 1 if schedule == "constant" else rates[-1] < 0.02
+    assert rate(1, TrainSpec(steps=1, warmup=0.05)) == 1
+
+
+def test_a_tuned_model_can_be_tuned_again(spec: TrainSpec, workspace: Workspace) -> None:
+    (workspace.run("0001") / "spec.yaml").write_text(TrainSpec(adapter="full").to_yaml())
+    run(TrainSpec(**{**spec.model_dump(), "adapter": "full", "steps": 2}), workspace.run("0001"), workspace)
+    events = run(TrainSpec(**{**spec.model_dump(), "model": "run:0001", "steps": 1}), workspace.run("0002"), workspace)
+    assert isinstance(events[-1], Finished)
