@@ -193,13 +193,14 @@ def _written(recipe: Recipe, tensor: Planned, slot: Slot | None, layers: _Layers
 
 
 def _rounded(merged: Tensor, tensor: Planned) -> memoryview:
-    rounded = merged.to(FLOATS[tensor.format])
-    if not torch.isfinite(rounded).all():
+    low, high = torch.aminmax(merged)
+    largest = float(torch.maximum(-low, high))
+    if not largest <= torch.finfo(FLOATS[tensor.format]).max:  # so that NaN is refused too
         raise WorkbenchError(
-            f"The merged {tensor.name} has numbers too large for {tensor.format}: the largest is {float(merged.abs().max()):.3g}. "
+            f"The merged {tensor.name} has numbers too large for {tensor.format}: the largest is {largest:.3g}. "
             "Use smaller weights, or write the model as float32."
         )
-    return to_bytes(rounded)
+    return to_bytes(merged.to(FLOATS[tensor.format]))
 
 
 def _slot(name: str, layers: int) -> Slot:

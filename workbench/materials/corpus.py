@@ -1,23 +1,160 @@
-"""Rows as the workbench keeps them: an `Example` is one canonical row, a conversation or a plain text, with its origin.
+"""Data sets by name: the demo ones that ship with the program, those of the workspace, and any file.
 
-Knows nothing of file formats (`formats.py`) or tokens (`templates.py`).
+What it is: where a data set is found, what it holds, and how it is split. What it is not: it reads no format itself
+(`formats.py`, `kept.py`) and knows no tokens (`templates.py`).
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+import functools
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.workspace import ASSETS, NAME, Workspace
+from workbench.materials import kept
+from workbench.materials.formats import read
+from workbench.materials.rows import Example, Reject
+
+DEMOS = ASSETS / "demos"
+DEMO_KINDS = (".jsonl", ".json", ".csv")
 
 
 @dataclass(frozen=True)
-class Example:
-    """One canonical row. Either `messages` (list of {role, content, …}) or `text` is filled, never both."""
+class Corpus:
+    """A data set in memory. `format` is the one most rows have; each example carries its own."""
 
-    messages: tuple[dict[str, Any], ...] = ()
-    text: str = ""
-    source: str = ""  # file name as brought
-    line: int = 0  # line or row number in that file, from 1
-    format: str = ""
-    meta: dict[str, Any] = field(default_factory=dict)  # every other column, untouched
+    name: str
+    format: str
+    examples: list[Example]
+    rejects: list[Reject]
 
-    def as_text(self) -> str:
-        """Everything the row says, for statistics and duplicates; roles are kept so that a question is not an answer."""
-        return self.text or "\n".join(f"{message['role']}: {message.get('content') or ''}" for message in self.messages)
+
+@dataclass(frozen=True)
+class DataChoice:
+    """A data set that can be chosen by name."""
+
+    name: str
+    where: Literal["demo", "yours"]
+    rows: int
+    format: str
+
+
+def load(name_or_path: str, workspace: Workspace, columns: Mapping[str, str] = {}) -> Corpus:
+    """The data set of the workspace, the demo data set, or the file; looked for in this order.
+
+    Args:
+        columns: role → column where detection is wrong (`formats.read`); a data set of the workspace is then read anew
+            from the original that was kept.
+
+    Raises:
+        WorkbenchError: there is no such data set, its file cannot be read, or no row of it can be learnt from.
+    """
+    folder = _folder(name_or_path, workspace)
+    if folder and not columns:
+        return _corpus(name_or_path, kept.read_rows(folder), kept.read_rejects(folder))
+    rows = list(read(path_of(name_or_path, workspace), columns))
+    examples = [row for row in rows if isinstance(row, Example)]
+    return _corpus(name_or_path, examples, [row for row in rows if isinstance(row, Reject)])
+
+
+def path_of(name_or_path: str, workspace: Workspace) -> Path:
+    """The file behind a name: the kept original, the demo file, or the path itself."""
+    folder = _folder(name_or_path, workspace)
+    if folder:
+        return kept.original(folder)
+    demo = _demo_files().get(name_or_path)
+    if demo:
+        return demo
+    path = Path(name_or_path).expanduser()
+    if not path.exists() and NAME.fullmatch(name_or_path) and not path.suffix:
+        names = ", ".join(choice.name for choice in available(workspace)) or "none yet"
+        raise WorkbenchError(f"There is no data set {name_or_path!r}. There are: {names}. Or give the path of a file.")
+    return path
+
+
+def available(workspace: Workspace) -> list[DataChoice]:
+    """Every data set that has a name, those of the workspace first; one that is damaged is left out."""
+    yours = [_kept_choice(folder) for folder in sorted(workspace.data().iterdir()) if _folder(folder.name, workspace)]
+    demos = [_demo_choice(name, path) for name, path in _demo_files().items()]
+    named = {choice.name for choice in yours if choice}
+    return [choice for choice in yours if choice] + [choice for choice in demos if choice.name not in named]
+
+
+def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """(train, validation), both in the given order; rows that say the same, but for case and spaces, fall on the same side.
+
+    A row's side depends on the row and the seed alone, so adding rows moves no other. With `share` above 0 and at least
+    two different rows neither side is empty; a single one is trained on.
+    """
+    keys = [_place(example, seed) for example in examples]
+    different = sorted(set(keys))
+    edge = min(max(share, different[0]), different[-2]) if share > 0 and len(different) > 1 else -1.0
+    train = [example for example, key in zip(examples, keys, strict=True) if key > edge]
+    return train, [example for example, key in zip(examples, keys, strict=True) if key <= edge]
+
+
+def normalised(text: str) -> str:
+    """The text without case and with single spaces: what counts as saying the same."""
+    return " ".join(text.casefold().split())
+
+
+def _place(example: Example, seed: int) -> float:
+    digest = hashlib.blake2b(f"{seed}\n{normalised(example.as_text())}".encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def _folder(name: str, workspace: Workspace) -> Path | None:
+    """The folder of a data set that is wholly in the workspace."""
+    if not NAME.fullmatch(name) or ".." in name:
+        return None
+    folder = workspace.data() / name
+    return folder if (folder / kept.ROWS).is_file() and (folder / kept.ABOUT).is_file() else None
+
+
+def _corpus(name: str, examples: list[Example], rejects: list[Reject]) -> Corpus:
+    if not examples:
+        raise WorkbenchError(no_row(name, rejects))
+    return Corpus(name, usual(Counter(example.format for example in examples)), examples, rejects)
+
+
+def no_row(name: str, rejects: Sequence[Reject]) -> str:
+    """The sentence for a data set of which no row could be read, with the reason that stands most often."""
+    if not rejects:
+        return f"{name} has no rows. Choose another data set."
+    reason, often = Counter(reject.reason for reject in rejects).most_common(1)[0]
+    remedy = next(reject.remedy for reject in rejects if reject.reason == reason)
+    count = f" ({often} of {len(rejects)} rows)" if often > 1 else ""
+    return f"No row of {name} can be learnt from. {reason.rstrip('.')}{count}. {remedy}"
+
+
+def usual(formats: Mapping[str, int]) -> str:
+    """The format that most rows have."""
+    return max(formats, key=lambda name: formats[name], default="")
+
+
+def _demo_files() -> dict[str, Path]:
+    files = sorted(DEMOS.iterdir()) if DEMOS.is_dir() else []
+    return {path.stem: path for path in files if path.suffix in DEMO_KINDS}
+
+
+def _kept_choice(folder: Path) -> DataChoice | None:
+    try:
+        about = kept.read_about(folder)
+    except WorkbenchError:
+        return None
+    return DataChoice(folder.name, "yours", about.rows, about.format)
+
+
+def _demo_choice(name: str, path: Path) -> DataChoice:
+    rows, form = _counted(path, path.stat().st_mtime_ns)
+    return DataChoice(name, "demo", rows, form)
+
+
+@functools.lru_cache(maxsize=64)
+def _counted(path: Path, changed: int) -> tuple[int, str]:
+    """(rows, format) of a demo file; counted once for each state of the file."""
+    examples = [row for row in read(path) if isinstance(row, Example)]
+    return len(examples), usual(Counter(example.format for example in examples))

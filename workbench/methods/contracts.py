@@ -228,7 +228,8 @@ class Merge(Method, ABC, shelf="merges"):
         """Why these weights cannot be merged by this method, a sentence each; asked before anything is read."""
         if len(weights) >= self.least:
             return []
-        return [f"{self.title()} needs at least {self.least} tuned models, and the spec names {len(weights)}. Add models, or choose another method."]
+        counts = f"needs at least {self.least} tuned models, and the spec names {len(weights)}"
+        return [f"{self.title()} {counts}. Add models, or choose another method."]
 
     @abstractmethod
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor: ...

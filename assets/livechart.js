@@ -1,0 +1,201 @@
+// The live chart: one Plotly div that lives as long as the page and pulls only what is new (gui.md 3.3).
+// What it is not: it decides nothing. Which points are sent, and how they are thinned, is the store's work.
+"use strict";
+
+Workbench.livechart = (() => {
+  const EVERY = 1000;
+  const MOST = 8000; // points a line may grow to before a fresh, thinned picture is asked for
+  const PANELS = [
+    { axis: "y", domain: [0.70, 0.955], title: "Loss (nats per token)" },
+    { axis: "y2", domain: [0.385, 0.61], title: "Gradient norm", log: true, of: "grad_norm" },
+    { axis: "y3", domain: [0.0, 0.295], title: "Step safety r = τ / ρ_a", log: true, of: "step_ratio" },
+  ];
+  const LINES = [
+    { name: "loss", label: "train", axis: "y", colour: "--series-1", width: 1, soft: true },
+    { name: "validation_loss", label: "validation", axis: "y", colour: "--series-1", width: 2.6 },
+    { name: "base_loss", label: "known skills", axis: "y", colour: "--series-2", width: 1.8, dash: "dash" },
+    { name: "grad_norm", label: "gradient norm", axis: "y2", colour: "--series-3", width: 1.4 },
+    { name: "step_ratio", label: "r", axis: "y3", colour: "--series-5", width: 1.4, dots: true },
+  ];
+  const WITH = { step_ratio: "rho_a" }; // shown on hover beside the line's own value
+  const BANDS = [[0, 1, "--safe-band"], [1, 4, "--watch-band"], [4, Infinity, "--act-band"]];
+  const CONFIG = {
+    displaylogo: false, responsive: true, showSendToCloud: false, plotlyServerURL: "", displayModeBar: "hover",
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendDataToCloud", "sendChartToCloud"],
+  };
+
+  const css = (name) => getComputedStyle(document.body).getPropertyValue(name).trim();
+
+  function empty() {
+    return Object.fromEntries(["rho_a", ...LINES.map((line) => line.name)].map((name) => [name, { x: [], y: [], odd: [] }]));
+  }
+
+  function add(points, news) {
+    let longest = 0;
+    for (const [name, [x, y, odd]] of Object.entries(news)) {
+      const held = points[name];
+      if (!held) continue;
+      for (const value of x) held.x.push(value);
+      for (const value of y) held.y.push(value);
+      for (const value of odd) held.odd.push(value);
+      longest = Math.max(longest, held.x.length);
+    }
+    return longest;
+  }
+
+  function line(spec, held, points) {
+    const beside = WITH[spec.name] ? new Map(points[WITH[spec.name]].x.map((x, i) => [x, points[WITH[spec.name]].y[i]])) : null;
+    return {
+      x: held.x, y: held.y, yaxis: spec.axis, name: spec.label, type: "scatter", connectgaps: true, cliponaxis: !spec.dots,
+      mode: held.x.length < 2 || (spec.dots && held.x.length < 80) ? "lines+markers" : "lines",
+      line: { color: css(spec.colour), width: spec.width, dash: spec.dash }, marker: { size: 5 }, opacity: spec.soft ? 0.62 : 1,
+      customdata: beside ? held.x.map((x) => beside.get(x) ?? NaN) : undefined,
+      hovertemplate: beside ? "r %{y:.3g} · ρ_a %{customdata:.3g}<extra></extra>" : `${spec.label} %{y:.4g}<extra></extra>`,
+    };
+  }
+
+  // A value that is no number leaves no point, so it gets a mark of its own beside the last good one.
+  function oddMarks(points) {
+    return LINES.filter((spec) => points[spec.name].odd.length).map((spec) => {
+      const held = points[spec.name];
+      const near = held.odd.map((step) => held.y[Math.max(0, held.x.findLastIndex((x) => x <= step))] ?? 1);
+      return {
+        x: held.odd, y: near, yaxis: spec.axis, type: "scatter", mode: "markers", name: `${spec.label} is no number`,
+        marker: { symbol: "x", size: 9, color: css("--act") }, hovertemplate: `${spec.label} is not a number at step %{x}<extra></extra>`,
+      };
+    });
+  }
+
+  // Ticks of a log axis: 1, 2, 5 in every decade where few are crossed, else the decades alone; written as plain numbers.
+  function ticks(values) {
+    const good = values.filter((value) => value > 0);
+    if (!good.length) return { showticklabels: false };
+    const from = Math.floor(Math.log10(Math.min(...good))) - 1;
+    const to = Math.ceil(Math.log10(Math.max(...good))) + 1;
+    const digits = to - from > 5 ? [1] : [1, 2, 5];
+    const tickvals = [];
+    for (let power = from; power <= to; power += 1) for (const digit of digits) tickvals.push(digit * 10 ** power);
+    return { tickvals, ticktext: tickvals.map((value) => (value >= 1e5 || value < 1e-4 ? value.toExponential(0) : String(Number(value.toPrecision(1))))) };
+  }
+
+  function bands(points) {
+    const values = points.step_ratio.y.filter((value) => value > 0);
+    if (!values.length) return [];
+    const low = Math.min(0.3, ...values) / 1.5;
+    const high = Math.max(8, ...values) * 1.5;
+    const rule = { type: "line", xref: "paper", x0: 0, x1: 1, yref: "y3", y0: 1, y1: 1, line: { color: css("--muted"), width: 1, dash: "dot" } };
+    const boxes = BANDS.map(([from, to, colour]) => ({
+      type: "rect", xref: "paper", x0: 0, x1: 1, yref: "y3", y0: Math.max(from, low), y1: Math.min(to, high),
+      fillcolor: css(colour), line: { width: 0 }, layer: "below",
+    }));
+    return [...boxes, rule];
+  }
+
+  const isEmpty = (panel, points) => LINES.every((spec) => spec.axis !== panel.axis || !points[spec.name].x.length);
+
+  // Lines of at most `width` characters, for Plotly, which does not wrap.
+  function wrapped(sentence, width) {
+    const lines = [""];
+    for (const word of sentence.split(" ")) {
+      if (lines.at(-1).length + word.length > width) lines.push("");
+      lines.push(`${lines.pop()} ${word}`.trim());
+    }
+    return lines.join("<br>");
+  }
+
+  function sentences(points, reasons, muted, room) {
+    return PANELS.filter((panel) => isEmpty(panel, points)).map((panel) => ({
+      xref: "paper", yref: "paper", x: 0.5, y: (panel.domain[0] + panel.domain[1]) / 2, showarrow: false,
+      text: wrapped(reasons[panel.axis] || "", Math.max(20, room / 8)), font: { size: 13, color: muted },
+    }));
+  }
+
+  function layout(points, reasons, run, room) {
+    const muted = css("--muted");
+    const made = {
+      uirevision: run, height: 560, margin: { l: 58, r: 14, t: 8, b: 40 }, showlegend: false, autosize: true,
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "x unified", hoversubplots: "axis",
+      font: { family: css("--sans"), size: 12, color: muted }, dragmode: "zoom",
+      hoverlabel: { bgcolor: css("--surface"), bordercolor: css("--line"), font: { color: css("--ink") } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: muted, activecolor: css("--ink") },
+      xaxis: { anchor: "y3", title: { text: "step", standoff: 6 }, gridcolor: css("--grid"), zeroline: false, rangemode: "tozero",
+        visible: PANELS.some((panel) => !isEmpty(panel, points)),
+      },
+      shapes: bands(points),
+      annotations: [
+        ...PANELS.filter((panel) => reasons[panel.axis]).map((panel) => ({
+          xref: "paper", yref: "paper", x: 0, y: panel.domain[1], xanchor: "left", yanchor: "bottom", showarrow: false,
+          text: panel.title, font: { size: 12.5, color: css("--ink") },
+        })),
+        ...sentences(points, reasons, muted, room),
+      ],
+    };
+    for (const panel of PANELS) {
+      made[panel.axis.replace("y", "yaxis")] = {
+        domain: panel.domain, type: panel.log ? "log" : "linear", gridcolor: css("--grid"), zeroline: false,
+        visible: !isEmpty(panel, points),
+        ...(panel.log ? ticks(points[panel.of].y) : { nticks: 5 }),
+      };
+    }
+    return made;
+  }
+
+  function legend(box, points) {
+    const pieces = LINES.filter((spec) => points[spec.name].y.length).map((spec) => {
+      const piece = document.createElement("span");
+      const value = points[spec.name].y.at(-1);
+      piece.innerHTML = `<i style="border-top:${Math.max(2, spec.width)}px ${spec.dash ? "dashed" : "solid"} var(${spec.colour});opacity:${spec.soft ? 0.62 : 1}"></i>`;
+      piece.append(`${spec.label} `);
+      piece.appendChild(document.createElement("b")).textContent = Number(value.toPrecision(3)).toString();
+      return piece;
+    });
+    box.replaceChildren(...pieces);
+  }
+
+  return function livechart(element, props, watch, server) {
+    const plot = element.querySelector(".plot");
+    const status = element.querySelector(".status");
+    let points = empty();
+    let cursor = 0;
+    let shown = null;
+    let reasons = {};
+    let stale = false; // the theme changed while nobody looked
+
+    async function draw() {
+      await Workbench.script("plotly.min.js");
+      stale = false;
+      const traces = [...LINES.map((spec) => line(spec, points[spec.name], points)), ...oddMarks(points)];
+      await Plotly.react(plot, traces, layout(points, reasons, shown, plot.clientWidth - 80), CONFIG);
+      legend(element.querySelector(".legend"), points);
+      element.dataset.n = points.loss.x.length;
+      element.dataset.step = points.loss.x.at(-1) ?? "";
+      element.dataset.run = shown ?? "";
+    }
+
+    async function turn() {
+      const run = props.value?.run || "";
+      if (run !== shown) { points = empty(); cursor = 0; }
+      const news = await server.pull({ run, cursor });
+      if ((props.value?.run || "") !== run) return;
+      if (news.reset) points = empty();
+      const longest = add(points, news.points);
+      status.innerHTML = news.status;
+      const redraw = stale || run !== shown || news.reset || Object.keys(news.points).length || JSON.stringify(news.reasons) !== JSON.stringify(reasons);
+      shown = run;
+      reasons = news.reasons;
+      cursor = longest > MOST ? 0 : news.cursor;
+      if (redraw) await draw();
+    }
+
+    const now = Workbench.whileSeen(element, EVERY, turn);
+    watch("value", now);
+    const themed = new MutationObserver(() => { stale = true; if (shown !== null && window.Plotly && element.offsetParent) draw(); });
+    themed.observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    const leaving = setInterval(() => {
+      if (element.isConnected) return;
+      clearInterval(leaving);
+      themed.disconnect();
+      if (window.Plotly) Plotly.purge(plot);
+    }, 5000);
+  };
+})();

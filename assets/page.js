@@ -1,0 +1,153 @@
+// The page's own behaviour: pieces of HTML that ask the server for news, light and dark, the address, the help.
+// What it is not: it draws no chart (livechart.js) and keeps no state that a reload would lose, save the theme.
+"use strict";
+
+window.Workbench = (() => {
+  const base = document.currentScript.src.replace(/[^/]*$/, "");
+  const loading = new Map();
+
+  // Load one of our own scripts once, when it is first needed.
+  function script(name) {
+    if (!loading.has(name)) {
+      loading.set(name, new Promise((done, failed) => {
+        const tag = document.createElement("script");
+        tag.src = base + name;
+        tag.onload = done;
+        tag.onerror = () => failed(new Error(`${name} could not be loaded`));
+        document.head.appendChild(tag);
+      }));
+    }
+    return loading.get(name);
+  }
+
+  // A click or a change on anything with data-event becomes a Gradio event that carries the other data- attributes.
+  function relay(element, trigger) {
+    element.addEventListener("click", (event) => {
+      const source = event.target.closest("[data-event]");
+      if (!source || source.disabled || source.matches("input")) return;
+      event.preventDefault();
+      trigger(source.dataset.event, { ...source.dataset });
+    });
+    element.addEventListener("change", (event) => {
+      const source = event.target.closest("input[data-event]");
+      if (!source) return;
+      const ticked = [...element.querySelectorAll(`input[data-event="${source.dataset.event}"]:checked`)].map((box) => box.value);
+      trigger(source.dataset.event, { ...source.dataset, ticked });
+    });
+  }
+
+  // Run `tell` every `every` ms while the element is seen; it is never run twice at once.
+  function whileSeen(element, every, tell) {
+    let busy = false;
+    const turn = async () => {
+      if (!element.isConnected) return clearInterval(timer);
+      if (busy || document.hidden || !element.offsetParent) return undefined;
+      busy = true;
+      try {
+        await tell();
+        element.classList.remove("unanswered");
+      } catch (error) {
+        element.classList.add("unanswered");
+        element.title = "The workbench does not answer. Trying again.";
+      } finally {
+        busy = false;
+      }
+      return undefined;
+    };
+    const timer = setInterval(turn, every);
+    turn();
+    return turn;
+  }
+
+  // Put new HTML in place without losing what is ticked, unfolded or focused; things are known again by data-keep.
+  function replace(box, html) {
+    const open = new Set([...box.querySelectorAll("details[data-keep][open]")].map((node) => node.dataset.keep));
+    const closed = new Set([...box.querySelectorAll("details[data-keep]:not([open])")].map((node) => node.dataset.keep));
+    const ticked = new Set([...box.querySelectorAll("input[data-keep]:checked")].map((node) => node.dataset.keep));
+    const focused = box.contains(document.activeElement) ? document.activeElement.dataset.keep : undefined;
+    box.innerHTML = html;
+    for (const node of box.querySelectorAll("[data-keep]")) {
+      const name = node.dataset.keep;
+      if (node.matches("details")) node.open = open.has(name) || (node.open && !closed.has(name));
+      if (node.matches("input") && ticked.has(name)) node.checked = true;
+      if (name === focused) node.focus({ preventScroll: true });
+    }
+  }
+
+  // HTML that the server draws and this asks for again and again; `moved` is triggered when its state changes.
+  function polled(element, props, trigger, watch, server, every) {
+    const box = element.querySelector(".polled");
+    let key = "";
+    let state = null;
+    const turn = whileSeen(element, every, async () => {
+      const news = await server.poll({ value: props.value, key });
+      if (news.html !== undefined) replace(box, news.html);
+      key = news.key;
+      if (state !== null && news.state !== state) trigger("moved", { state: news.state });
+      state = news.state;
+    });
+    watch("value", turn);
+    relay(element, trigger);
+  }
+
+  // HTML that the server draws for a search and a choice; asked for when it is first seen and when they change.
+  function searched(element, trigger, server) {
+    const [search, choice, box] = ["input[type=search]", "select", ".polled"].map((part) => element.querySelector(part));
+    let turn = 0;
+    const ask = async () => {
+      const mine = (turn += 1);
+      const html = await server.cards({ search: search.value, shelf: choice.value });
+      if (mine === turn) replace(box, html);
+    };
+    search.addEventListener("input", ask);
+    choice.addEventListener("change", ask);
+    relay(element, trigger);
+    ask();
+  }
+
+  // Light or dark: what was chosen here before, else what the computer prefers.
+  function theme(dark) {
+    document.body.classList.toggle("dark", dark);
+    localStorage.setItem("workbench-theme", dark ? "dark" : "light");
+  }
+
+  function recallTheme() {
+    const chosen = localStorage.getItem("workbench-theme");
+    if (chosen) document.body.classList.toggle("dark", chosen === "dark");
+  }
+
+  // Keep something in the address, so that a reload comes back to it; not before the page has come back itself.
+  let remembering = false;
+  function address(name, value) {
+    if (!remembering) return;
+    const url = new URL(window.location);
+    if (url.searchParams.get(name) === value) return;
+    if (value) url.searchParams.set(name, value);
+    else url.searchParams.delete(name);
+    history.replaceState(history.state, "", url);
+  }
+
+  function copy(button) {
+    const text = document.getElementById(button.dataset.copy).textContent;
+    navigator.clipboard.writeText(text).then(() => {
+      button.textContent = "copied";
+      setTimeout(() => { button.textContent = "copy"; }, 1500);
+    });
+  }
+
+  document.addEventListener("click", (event) => {
+    const source = event.target.closest("[data-page]");
+    if (!source) return;
+    if (source.dataset.page === "theme") theme(!document.body.classList.contains("dark"));
+    if (source.dataset.page === "help") document.getElementById("help").showModal();
+    if (source.dataset.page === "close") source.closest("dialog").close();
+    if (source.dataset.page === "fold") document.getElementById(source.dataset.fold).classList.toggle("unfolded");
+    if (source.dataset.page === "copy") copy(source);
+  });
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest("input, textarea, select, [contenteditable]");
+    if (event.key === "?" && !typing && document.getElementById("help")) document.getElementById("help").showModal();
+  });
+
+  return { script, relay, whileSeen, replace, polled, searched, theme, recallTheme, address, remember: () => { remembering = true; } };
+})();

@@ -1,0 +1,227 @@
+"""The main job with the mouse: look at data, choose an adapter, train, merge, compare, find the runs, read the papers.
+
+One long story, because each part needs what the one before made. Screenshots of each tab go to `screenshots/`.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+SHOTS = Path(__file__).parent / "screenshots"
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+    expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+
+
+def shot(page: Page, name: str) -> None:
+    SHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+
+
+def points(page: Page, more_than: int) -> int:
+    """Wait until the live chart holds more points of the loss than that; returns how many."""
+    page.wait_for_function("least => Number(document.querySelector('#train-chart')?.dataset.n ?? 0) > least", arg=more_than)
+    return int(page.locator("#train-chart").get_attribute("data-n"))
+
+
+def finish(page: Page) -> None:
+    expect(page.locator("#ask")).to_be_visible()
+
+
+def choose(page: Page, box: str, label: str) -> None:
+    """Pick an entry of a drop-down by what a person reads."""
+    page.locator(f"#{box} input").first.click()
+    page.get_by_role("option", name=re.compile(re.escape(label))).first.click()
+
+
+def test_the_main_job(page: Page, tmp_path: Path) -> None:
+    page.goto("/")
+    expect(page.locator("#start")).to_be_visible()
+    look_at_data(page, tmp_path)
+    choose_an_adapter(page)
+    train_and_reload(page)
+    train_another(page)
+    merge_both(page)
+    compare(page)
+    find_the_runs(page)
+    read_the_papers(page)
+
+
+def look_at_data(page: Page, tmp_path: Path) -> None:
+    tab(page, "Data")
+    page.locator("#data-sets [data-pick=quickstart]").click()
+    expect(page.locator("#data-found")).to_contain_text("500")
+    expect(page.locator("#data-rows .bubble").first).to_be_visible()
+    page.locator("#data-view").get_by_text("as the model reads it").click()
+    expect(page.locator("#data-rows .token-row .trained").first).to_be_visible()
+    expect(page.locator("#data-rows .token-row .masked").first).to_be_visible()
+    page.locator("#data-view").get_by_text("table").click()
+    expect(page.locator("#data-rows table tbody tr").nth(3)).to_be_visible()
+    shot(page, "data")
+
+    mine = tmp_path / "mine.jsonl"
+    rows = [json.dumps({"prompt": f"What is {n}?", "completion": f"It is {n}."}) for n in range(12)]
+    mine.write_text("\n".join([*rows[:5], "{broken", *rows[5:]]) + "\n")
+    page.locator("#data-bring").get_by_text("Bring your own").click()
+    page.locator("#data-upload input[type=file]").set_input_files(mine)
+    expect(page.locator("#data-ingest")).to_be_enabled()
+    page.locator("#data-ingest").click()
+    expect(page.locator("#data-sets [data-pick=mine]")).to_be_visible()
+    expect(page.locator("#data-found")).to_contain_text("12")
+    expect(page.locator("#data-problems, #data-found").filter(has_text=re.compile("line|could not", re.I)).first).to_be_attached()
+    page.locator("#data-sets [data-pick=quickstart]").click()
+    expect(page.locator("#data-found")).to_contain_text("500")
+    page.locator("#data-use-adapter").click()
+
+
+def choose_an_adapter(page: Page) -> None:
+    expect(page.get_by_role("tab", name="Adapter", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#adapter-tiles")).to_contain_text("332")
+    rank = page.locator("#adapter-lora-rank input").first
+    rank.fill("8")
+    rank.blur()
+    expect(page.locator("#adapter-tiles")).to_contain_text("166")
+    expect(page.locator("#chip-adapter")).to_contain_text("rank 8")
+    shot(page, "adapter")
+    rank.fill("16")
+    rank.blur()
+    expect(page.locator("#chip-adapter")).to_contain_text("rank 16")
+
+
+def train_and_reload(page: Page) -> None:
+    tab(page, "Train")
+    page.locator("#train-name input, #train-name textarea").first.fill("crier")
+    page.locator("#start").click()
+    points(page, more_than=5)
+    page.locator("#pause").click()
+    expect(page.locator("#resume")).to_be_visible()
+    page.locator("#resume").click()
+    before = points(page, more_than=10)
+    page.reload()
+    after = points(page, more_than=before - 1)
+    assert after >= before, "a reload shows the same run, further on"
+    expect(page.locator("#samples")).to_contain_text("Zukosi")
+    shot(page, "train-live")
+    finish(page)
+    expect(page.locator("#samples")).to_contain_text("Hear ye!")
+    shot(page, "train")
+
+
+def train_another(page: Page) -> None:
+    page.locator("#again").click()
+    expect(page.get_by_role("tab", name="Data", exact=True)).to_have_attribute("aria-selected", "true")
+    page.locator("#data-sets [data-pick=doubles]").click()
+    expect(page.locator("#data-found")).to_contain_text("alpaca")
+    page.locator("#data-use-train").click()
+    expect(page.locator("#chip-data")).to_contain_text("doubles")
+    page.locator("#train-name input, #train-name textarea").first.fill("doubler")
+    steps = page.locator("#train-steps input").first
+    steps.fill("60")
+    steps.blur()
+    expect(page.locator("#plan")).to_contain_text("60 steps")
+    page.locator("#start").click()
+    expect(page.locator("#train-chart")).to_have_attribute("data-run", "0002")
+    page.locator("#start").click()  # a second start queues …
+    expect(page.locator("#live .job.queued")).to_be_visible()
+    page.locator("#live .job.queued [data-do=stop]").click()  # … and is taken out again
+    expect(page.locator("#live .job.queued")).to_have_count(0)
+    finish(page)
+
+
+def merge_both(page: Page) -> None:
+    tab(page, "Merge")
+    choose(page, "merge-models", "crier")
+    choose(page, "merge-models", "doubler")
+    page.keyboard.press("Escape")
+    choose(page, "merge-method", "LiNeS")
+    expect(page.locator("#merge-picture .js-plotly-plot")).to_be_visible()
+    expect(page.locator("#merge-picture")).to_contain_text(re.compile("scale", re.I))
+    shot(page, "merge")
+    choose(page, "merge-method", "Model Stock")
+    expect(page.locator("#merge-picture")).to_contain_text(re.compile("angle", re.I))
+    shot(page, "merge-stock")
+    name = page.locator("#merge-name input, #merge-name textarea").first
+    name.fill("both")
+    name.blur()
+    page.locator("#merge-save").click()
+    expect(page.locator("#merge-compare")).to_be_enabled()
+    page.locator("#merge-compare").click()
+
+
+def compare(page: Page) -> None:
+    expect(page.get_by_role("tab", name="Compare", exact=True)).to_have_attribute("aria-selected", "true")
+    prompt = page.locator("#compare-prompt textarea, #compare-prompt input").first
+    prompt.fill("Where does Zukosi live?")
+    choose(page, "compare-models", "crier")
+    page.keyboard.press("Escape")
+    page.locator("#compare-ask").click()
+    panes = page.locator("#compare-panes .pane")
+    expect(panes).to_have_count(3)
+    expect(panes.nth(0).locator(".spoken")).to_contain_text("Zukosi lives in Kori.")
+    expect(panes.nth(2).locator(".spoken")).to_contain_text("Hear ye!")
+    expect(page.locator("#compare-ask")).to_be_enabled()
+    assert panes.nth(2).locator(".spoken span[style*=color-mix]").count() > 0, "tokens are tinted where their probability moved"
+    shot(page, "compare")
+
+
+def find_the_runs(page: Page) -> None:
+    tab(page, "Runs")
+    table = page.locator("#runs-table")
+    expect(table).to_contain_text("crier")
+    for run in ("0001", "0002"):
+        table.locator(f"input[value='{run}']").check()
+    expect(page.locator("#runs-curves .js-plotly-plot")).to_be_visible()
+    table.locator("[data-event=open][data-run='0001']").click()
+    expect(page.locator("#run-head")).to_contain_text("crier")
+    expect(page.locator("#run-report")).to_contain_text("adapter")
+    page.locator("#run-report summary", has_text="Spec as YAML").click()
+    expect(page.locator("#run-yaml")).to_contain_text("kind: train")
+    shot(page, "runs")
+    page.locator("#run-again").click()
+    expect(page.get_by_role("tab", name="Train", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#chip-data")).to_contain_text("quickstart")
+    tab(page, "Runs")
+    table.locator("[data-event=open][data-run='0003']").click()
+    expect(page.locator("#run-head")).to_contain_text("0003")
+    page.locator("#run-delete").click()
+    page.locator("#run-delete-sure").click()
+    expect(table.locator("[data-run='0003']")).to_have_count(0)
+
+
+def read_the_papers(page: Page) -> None:
+    tab(page, "Papers")
+    cards = page.locator("#papers .paper-card")
+    expect(cards.first).to_be_visible()
+    assert cards.count() >= 14
+    expect(page.locator("#papers .paper-card[data-method=lines] a[href*='2410.17146']")).to_be_visible()
+    page.locator("#papers input[type=search]").fill("stock")
+    expect(page.locator("#papers .paper-card:visible")).to_have_count(1)
+    shot(page, "papers")
+
+
+def test_a_second_page_shows_the_same_runs(page: Page) -> None:
+    page.goto("/?tab=runs")
+    expect(page.locator("#runs-table")).to_contain_text("crier")
+
+
+@pytest.mark.parametrize("name", ["Train", "Data", "Merge", "Compare", "Runs", "Papers", "Adapter"])
+def test_dark_and_narrow_pages_hold_together(page: Page, name: str) -> None:
+    """Nothing sticks out sideways on a phone; the pictures are for people to look at."""
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.goto(f"/?tab={name.lower()}")
+    expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+    page.wait_for_timeout(1500)
+    shot(page, f"narrow-{name.lower()}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 421
+    page.set_viewport_size({"width": 1440, "height": 1000})
+    page.locator("#theme-toggle").click()
+    expect(page.locator("body")).to_have_class(re.compile("dark"))
+    page.wait_for_timeout(1000)
+    shot(page, f"dark-{name.lower()}")

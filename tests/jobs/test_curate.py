@@ -1,0 +1,166 @@
+"""Bringing a file in leaves all or nothing; looking and paging tell what the trainer will see."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.events import Made, Progress, Started, Table
+from workbench.core.spec import DataSpec
+from workbench.core.workspace import Workspace
+from workbench.jobs import recipe
+from workbench.jobs.curate import ingest, look, page
+from workbench.materials import kept
+from workbench.materials.corpus import load
+from workbench.materials.formats import read
+
+ROWS = [{"prompt": f"{n}?", "completion": f"It is {n}.", "n": n} for n in range(30)]
+
+
+def bring(folder: Path, rows: list[object], name: str = "rows.jsonl") -> Path:
+    path = folder / name
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def test_ingest_keeps_the_original_the_rows_and_the_rejects(workspace: Workspace, tmp_path: Path) -> None:
+    path = bring(tmp_path, [*ROWS, "broken", {"text": "a tale"}])
+    before = path.read_bytes()
+    events = list(ingest(path, "mine", workspace))
+    folder = workspace.data("mine")
+    assert isinstance(events[0], Started) and events[-1] == Made("data", str(folder))
+    assert any(isinstance(event, Progress) for event in events)
+    assert next(event for event in events if isinstance(event, Table)).rows[0][:3] == [
+        31,
+        "",
+        "Broken JSON in line 31, column 1: expecting value.",
+    ]
+    assert path.read_bytes() == before == (folder / "original" / "rows.jsonl").read_bytes()
+    about = kept.read_about(folder)
+    assert (about.rows, about.rejects, about.format, about.original, about.bytes) == (31, 1, "prompt_completion", "rows.jsonl", len(before))
+    fresh = list(read(path))
+    assert [*kept.read_rows(folder), *kept.read_rejects(folder)] == [*fresh[:30], fresh[31], fresh[30]]
+    assert load("mine", workspace).examples == kept.read_rows(folder)
+
+
+def test_a_stop_an_error_and_a_second_try_leave_nothing_half_done(workspace: Workspace, tmp_path: Path) -> None:
+    path = bring(tmp_path, ROWS)
+    for steps in range(1, 4):
+        work = ingest(path, "mine", workspace)
+        for _ in range(steps):
+            next(work)
+        assert next(workspace.data().iterdir()).name.startswith(".")
+        work.close()
+        assert not list(workspace.data().iterdir())
+    with pytest.raises(WorkbenchError, match=r"No row of bad\.jsonl can be learnt from\. No known format has the columns colour\."):
+        list(ingest(bring(tmp_path, [{"colour": "red"}], "bad.jsonl"), "mine", workspace))
+    assert not list(workspace.data().iterdir())
+    list(ingest(path, "mine", workspace))
+    with pytest.raises(WorkbenchError, match="There is a data set 'mine' already"):
+        list(ingest(path, "mine", workspace))
+    assert len(list(workspace.data().iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a b", ".hidden"])
+def test_a_name_cannot_leave_the_workspace(name: str, workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(WorkbenchError, match="cannot be a name here"):
+        list(ingest(bring(tmp_path, ROWS), name, workspace))
+
+
+def test_an_unreadable_file_is_refused_before_anything_is_copied(workspace: Workspace, tmp_path: Path) -> None:
+    for path, sentence in ((tmp_path / "none.jsonl", "There is no file"), (bring(tmp_path, [], "empty.csv"), "empty.csv is empty")):
+        with pytest.raises(WorkbenchError, match=sentence):
+            list(ingest(path, "mine", workspace))
+    assert not list(workspace.data().iterdir())
+
+
+def test_look_counts_what_the_trainer_will_see(workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = [
+        *ROWS,
+        ROWS[3],
+        {"prompt": "5?", "completion": "No, six."},
+        "broken",
+        {"text": "x <|end|> y"},
+        {"prompt": "q " * 99, "completion": "a"},
+    ]
+    spec = DataSpec(
+        path=str(bring(tmp_path, rows)), max_length=40, selectors=["exact_duplicates", {"method": "length", "fewest_answer": 2}]
+    )
+    found = look(spec, pico_tokenizer, workspace)
+    assert (found.rows, found.kept, found.rejected, found.measured, found.sampled) == (34, 32, 1, 32, False)
+    assert found.formats == {"prompt_completion": 33, "text": 1} and found.format == "prompt_completion"
+    assert [(step.title, step.dropped) for step in found.steps] == [("Exact duplicates", 1), ("Length", 1)]
+    assert [row[:4] for row in found.dropped.rows] == [
+        [31, 31, "Exact duplicates", "says the same as row 4 (rows.jsonl, line 4)"],
+        [34, 35, "Length", "the answer has 1 characters, fewer than 2"],
+    ]
+    assert found.rejects.rows[0][2] == "Broken JSON in line 33, column 1: expecting value."
+    texts = [issue.text for issue in found.issues]
+    assert "1 of 35 rows could not be read. Most often: Broken JSON in line 33, column 1: expecting value." in texts
+    assert any("1 row holds a control mark" in text for text in texts)
+    assert any("1 row answers a question differently" in text for text in texts)
+    assert found.tokens == sum(found.lengths) and found.trained == sum(found.learnt) and 0 < found.share_trained < 1
+
+
+def test_look_names_rows_with_nothing_to_learn_and_what_is_cut(
+    workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    rows = [*ROWS, {"prompt": "why " * 60, "completion": "So."}]
+    found = look(DataSpec(path=str(bring(tmp_path, rows)), max_length=32), pico_tokenizer, workspace)
+    assert found.nothing == [31] and found.cut == found.lengths[-1] - 32 and found.learnt[-1] == 0
+    sentences = {issue.text.split(":")[0]: issue.rows for issue in found.issues}
+    assert sentences["1 row holds no token to learn"] == [31]
+    assert any(text.startswith("1 row is longer than 32 tokens; ") for text in sentences)
+    nothing = page(DataSpec(path=str(tmp_path / "rows.jsonl"), max_length=32), pico_tokenizer, workspace, show="nothing to learn")
+    assert [row.number for row in nothing.rows] == [31] and nothing.rows[0].trained == 0 and nothing.rows[0].cut > 0
+
+
+def test_look_measures_only_the_first_rows_of_a_big_set_and_says_so(
+    workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "MEASURED", 10)
+    found = look(DataSpec(path=str(bring(tmp_path, ROWS)), max_length=8), pico_tokenizer, workspace)
+    assert (found.kept, found.measured, found.sampled, len(found.lengths)) == (30, 10, True, 10)
+    assert any("(of the first 10, which were counted)" in issue.text for issue in found.issues)
+
+
+def test_a_template_that_refuses_rows_is_an_issue_not_a_crash(
+    workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = "{%- if '3' in messages[0].content -%}{{ raise_exception('No threes') }}{%- endif -%}" + str(pico_tokenizer.chat_template)
+    monkeypatch.setattr(pico_tokenizer, "chat_template", refusing)
+    spec = DataSpec(path=str(bring(tmp_path, ROWS)))
+    found = look(spec, pico_tokenizer, workspace)
+    assert found.issues[0].level == "act" and found.issues[0].rows == [4, 14, 24] and "No threes" in found.issues[0].text
+    assert "No threes" in page(spec, pico_tokenizer, workspace, offset=3, limit=1).rows[0].problem
+
+
+def test_page_gives_rows_with_their_mask(workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    spec = DataSpec(path=str(bring(tmp_path, [*ROWS, ROWS[0]])), selectors=["exact_duplicates"])
+    second = page(spec, pico_tokenizer, workspace, offset=10, limit=10)
+    assert (second.total, second.offset, [row.number for row in second.rows]) == (30, 10, list(range(11, 21)))
+    row = second.rows[0]
+    assert row.turns == [("user", "10?"), ("assistant", "It is 10.")]
+    assert "".join(text for text, _ in row.pieces) == "<|user|>10?<|end|><|assistant|>It is 10.<|end|>"
+    assert "".join(text for text, state in row.pieces if state == "trained") == "It is 10.<|end|>"
+    assert row.trained == sum(state == "trained" for _, state in row.pieces)
+    dropped = page(spec, pico_tokenizer, workspace, show="dropped")
+    assert dropped.rows[0].dropped == "Exact duplicates: says the same as row 1 (rows.jsonl, line 1)"
+    assert page(spec, pico_tokenizer, workspace, show="all").total == 31
+    assert [row.number for row in page(spec, pico_tokenizer, workspace, find="IT IS 7").rows] == [8]
+    assert page(spec, pico_tokenizer, workspace, offset=99).rows == []
+
+
+def test_what_is_remembered_follows_the_file(workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    spec = DataSpec(path=str(bring(tmp_path, ROWS)))
+    assert look(spec, pico_tokenizer, workspace).rows == 30
+    bring(tmp_path, ROWS[:20])
+    assert look(spec, pico_tokenizer, workspace).rows == 20
+    assert look(DataSpec(path=spec.path, max_length=8), pico_tokenizer, workspace).cut > 0
+
+
+def test_a_missing_data_set_is_a_sentence(workspace: Workspace, pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(WorkbenchError, match="There is no data set 'nothing'"):
+        look(DataSpec(path="nothing"), pico_tokenizer, workspace)

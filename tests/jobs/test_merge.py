@@ -1,0 +1,419 @@
+"""Merging as a job, on pico models: the laws of every method, the files that come out, and every sentence that refuses."""
+
+import errno
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import make_model
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from workbench.core.errors import SpecError, WorkbenchError
+from workbench.core.events import Made, Noted, Progress, Started, Table
+from workbench.core.method import shelf
+from workbench.core.spec import MergeSpec, read_spec
+from workbench.core.workspace import Workspace
+from workbench.jobs.merge import merge, preview
+from workbench.materials import tensors
+
+METHODS: list[dict] = [*({"method": name} for name in shelf("merges")), {"method": "model_stock", "filter_wise": True}]
+
+
+def named(method: dict) -> str:
+    return "-".join(map(str, method.values()))
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., str]:
+    """A function that writes a model folder and returns its path: the base's weights, moved at random by `move`."""
+
+    def build(name: str, move: float = 0.0, seed: int = 1, dtype: torch.dtype = torch.float32, **changes: object) -> str:
+        model = make_model(**changes)
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(move * torch.randn_like(parameter))
+        model.to(dtype).save_pretrained(tmp_path / name)
+        return str(tmp_path / name)
+
+    return build
+
+
+def rewrite(folder: str, change: Callable[[dict[str, Tensor]], object]) -> str:
+    """Change the tensors of a model folder in place."""
+    path = Path(folder) / "model.safetensors"
+    held = load_file(path)
+    change(held)
+    save_file(held, path, metadata={"format": "pt"})
+    return folder
+
+
+def reconfigure(folder: str, **changes: object) -> str:
+    path = Path(folder) / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
+def spec_of(base: str, *models: str, method: dict | str = "linear", name: str = "out", **more: object) -> MergeSpec:
+    given = [{"model": model} for model in models]
+    return MergeSpec.parse({"name": name, "base": base, "models": given, "merge": method, **more})
+
+
+def run(workspace: Workspace, spec: MergeSpec) -> dict[str, Tensor]:
+    """The merged tensors."""
+    for _ in merge(spec, workspace.run("0001"), workspace):
+        pass
+    return read(workspace.model(spec.name))
+
+
+def read(folder: Path | str) -> dict[str, Tensor]:
+    return {name: tensor for file in sorted(Path(folder).glob("*.safetensors")) for name, tensor in load_file(file).items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) and one[name].dtype == other[name].dtype for name in one)
+
+
+def refused(workspace: Workspace, spec: MergeSpec) -> list[str]:
+    """The mistakes; checks that nothing was written."""
+    with pytest.raises(SpecError) as caught:
+        list(merge(spec, workspace.run("0001"), workspace))
+    assert list(workspace.model().iterdir()) == []
+    return caught.value.mistakes
+
+
+# The laws of every method.
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", METHODS, ids=named)
+def test_copies_of_the_base_give_the_base_byte_for_byte(method: dict, dtype: torch.dtype, make: Callable, workspace: Workspace) -> None:
+    base = make("base", dtype=dtype)
+    merged = run(workspace, spec_of(base, base, base, base, method=method))
+    assert same(merged, read(base))
+    assert (workspace.model("out") / "model.safetensors").read_bytes()[-4096:] == (Path(base) / "model.safetensors").read_bytes()[-4096:]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "method", [{"method": "linear"}, {"method": "linear", "normalise": False}, {"method": "lines", "alpha": 1, "beta": 0}]
+)
+def test_one_model_with_neutral_knobs_is_that_model(method: dict, dtype: torch.dtype, make: Callable, workspace: Workspace) -> None:
+    base, tuned = make("base", dtype=dtype), make("a", 0.01, dtype=dtype)
+    assert same(run(workspace, spec_of(base, tuned, method=method)), read(tuned))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=named)
+def test_the_order_of_the_models_does_not_matter(method: dict, make: Callable, workspace: Workspace) -> None:
+    base, *models = make("base"), make("a", 0.1, 1), make("b", 0.1, 2), make("c", 0.1, 3)
+    one = run(workspace, spec_of(base, *models, method=method))
+    other = run(workspace, spec_of(base, *models[::-1], method=method, name="other"))
+    assert all(torch.allclose(one[name], other[name], rtol=2**-22, atol=1e-8) for name in one)
+    assert not same(one, read(base))
+
+
+@pytest.mark.parametrize("method", [{"method": "linear", "normalise": False}, {"method": "lines"}], ids=named)
+def test_a_model_that_never_moved_adds_nothing(method: dict, make: Callable, workspace: Workspace) -> None:
+    base, tuned = make("base"), make("a", 0.1)
+    assert same(run(workspace, spec_of(base, tuned, base, method=method)), run(workspace, spec_of(base, tuned, method=method, name="one")))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=named)
+def test_blocks_shards_and_threads_change_no_byte(
+    method: dict, make: Callable, workspace: Workspace, adapted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, tuned = make("base"), make("a", 0.1)
+    whole = run(workspace, spec_of(base, tuned, adapted, method=method))
+    content = (workspace.model("out") / "model.safetensors").read_bytes()
+    threads = torch.get_num_threads()
+    for block, count in [(400, 1), (5000, 2)]:
+        monkeypatch.setattr(tensors, "BLOCK", block)
+        torch.set_num_threads(count)
+        run(workspace, spec_of(base, tuned, adapted, method=method, name=f"block{block}"))
+        assert (workspace.model(f"block{block}") / "model.safetensors").read_bytes() == content
+    torch.set_num_threads(threads)
+    monkeypatch.setattr(tensors, "SHARD", 20_000)
+    assert same(run(workspace, spec_of(base, tuned, adapted, method=method, name="sharded")), whole)
+    assert len(list(workspace.model("sharded").glob("model-*-of-*.safetensors"))) > 3
+    assert AutoModelForCausalLM.from_pretrained(workspace.model("sharded")).num_parameters() == make_model().num_parameters()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=named)
+@torch.no_grad()
+def test_the_result_loads_and_speaks(method: dict, make: Callable, workspace: Workspace) -> None:
+    run(workspace, spec_of(make("base", dtype=torch.bfloat16), make("a", 0.1), make("b", 0.1, 2), method=method))
+    model = AutoModelForCausalLM.from_pretrained(workspace.model("out"))
+    assert model.dtype == torch.bfloat16
+    assert torch.isfinite(model(torch.tensor([[5, 6, 7]])).logits).all()
+
+
+def test_tensors_outside_the_blocks_keep_their_rule(make: Callable, workspace: Workspace) -> None:
+    base, tuned = make("base", tie_word_embeddings=False), make("a", 0.1, tie_word_embeddings=False)
+    merged, before, after = run(workspace, spec_of(base, tuned, method={"method": "lines"})), read(base), read(tuned)
+    for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"):
+        assert torch.allclose(merged[name], before[name] + 0.2 * (after[name] - before[name]), atol=1e-7)
+    last = "model.layers.2.mlp.up_proj.weight"
+    assert torch.allclose(merged[last], after[last], atol=1e-7)
+
+
+# Adapters.
+
+
+@pytest.fixture
+def adapted(make: Callable, workspace: Workspace) -> str:
+    """`run:0007`, a run that made a LoRA adapter on the base."""
+    torch.manual_seed(5)
+    peft = get_peft_model(make_model(), LoraConfig(r=3, lora_alpha=7, target_modules=["q_proj", "up_proj"], init_lora_weights=False))
+    folder = workspace.run("0007")
+    peft.save_pretrained(folder / "adapter")
+    (folder / "spec.yaml").write_text(yaml.safe_dump({"model": make("base")}))
+    return "run:0007"
+
+
+def test_an_adapter_is_merged_as_peft_would(adapted: str, make: Callable, workspace: Workspace) -> None:
+    base = make("base")
+    merged = run(workspace, spec_of(base, adapted))
+    expected = PeftModel.from_pretrained(make_model(), workspace.run("0007") / "adapter").merge_and_unload().state_dict()
+    assert all(torch.allclose(merged[name], expected[name], rtol=0, atol=1e-6) for name in merged)
+    assert not same(merged, read(base))
+    half = run(workspace, spec_of(base, adapted, base, name="half"))
+    assert all(torch.allclose(half[name], (expected[name] + read(base)[name]) / 2, atol=1e-6) for name in half)
+
+
+# Tied embeddings.
+
+
+@pytest.mark.parametrize("ties", [(True, True), (True, False), (False, True), (False, False)])
+@torch.no_grad()
+def test_tied_and_untied_embeddings(ties: tuple[bool, bool], make: Callable, workspace: Workspace) -> None:
+    base, tuned = (make(name, move, tie_word_embeddings=tie) for name, move, tie in zip("ab", (0.0, 0.1), ties, strict=True))
+    merged = run(workspace, spec_of(base, base, tuned))
+    config = json.loads((workspace.model("out") / "config.json").read_text())
+    assert config["tie_word_embeddings"] is all(ties) and ("lm_head.weight" in merged) is not all(ties)
+    loaded = AutoModelForCausalLM.from_pretrained(workspace.model("out")).state_dict()
+    heads = [AutoModelForCausalLM.from_pretrained(folder).state_dict()["lm_head.weight"] for folder in (base, tuned)]
+    assert torch.allclose(loaded["lm_head.weight"], (heads[0] + heads[1]) / 2, atol=1e-7)
+
+
+def test_a_head_in_the_file_outweighs_a_flag_that_says_tied(make: Callable, workspace: Workspace) -> None:
+    base = reconfigure(make("base", tie_word_embeddings=False), tie_word_embeddings=True)
+    merged = run(workspace, spec_of(base, make("a", 0.1, tie_word_embeddings=False)))
+    assert "lm_head.weight" in merged
+    assert json.loads((workspace.model("out") / "config.json").read_text())["tie_word_embeddings"] is False
+
+
+# What comes out.
+
+
+def test_what_the_job_says(make: Callable, workspace: Workspace) -> None:
+    base, tuned = make("base"), make("a", 0.1)
+    events = list(merge(spec_of(base, tuned, tuned, method="model_stock"), workspace.run("0001"), workspace))
+    started, made, table = events[0], events[-1], events[-2]
+    assert isinstance(started, Started) and started.about["models"] == ["a", "a"] and started.about["method"] == "Model Stock"
+    assert made == Made("model", str(workspace.model("out"))) and isinstance(table, Table)
+    assert (table.name, table.columns[:4]) == ("layers", ["tensor", "layer", "depth", "module"])
+    assert table.columns[4:] == ["angle", "ratio", "norm", "relative"] and len(table.rows) == len(read(base))
+    rows = {row[0]: row for row in table.rows}
+    assert rows["model.layers.1.mlp.up_proj.weight"][1:4] == [1, 0.5, "up_proj"]
+    assert rows["model.embed_tokens.weight"][1:4] == [None, None, "embed_tokens"]
+    assert rows["model.embed_tokens.weight"][4:6] == pytest.approx([0, 1], abs=1e-3)
+    progress = [event.done for event in events if isinstance(event, Progress)]
+    assert progress == sorted(progress) and progress[-1] == started.total == sum(t.numel() * 4 for t in read(base).values())
+    json.dumps(table.rows)
+
+
+def test_the_folder_holds_the_recipe_the_card_and_the_tokenizer(
+    make: Callable, workspace: Workspace, pico_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    base, tuned = make("base"), make("a", 0.1)
+    pico_tokenizer.save_pretrained(base)
+    spec = spec_of(base, tuned, method={"method": "lines", "alpha": 0.5})
+    run(workspace, spec)
+    folder = workspace.model("out")
+    assert read_spec(folder / "merge.yaml") == spec
+    card = (folder / "README.md").read_text()
+    assert "[LiNeS](https://arxiv.org/abs/2410.17146)" in card and "| a | 1 |" in card and "alpha = 0.5" in card
+    assert AutoTokenizer.from_pretrained(folder).chat_template == pico_tokenizer.chat_template
+    assert (folder / "generation_config.json").read_bytes() == (Path(base) / "generation_config.json").read_bytes()
+    assert json.loads((folder / "config.json").read_text()) == json.loads((Path(base) / "config.json").read_text())
+    assert [path.name for path in workspace.model().iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_number_format_can_be_chosen(dtype: str, make: Callable, workspace: Workspace) -> None:
+    base, tuned = make("base"), make("a", 0.1)
+    merged = run(workspace, spec_of(base, base, tuned, dtype=dtype))
+    before, after = read(base), read(tuned)
+    for name, tensor in merged.items():
+        assert torch.equal(tensor, ((before[name].double() + after[name].double()) / 2).float().to(getattr(torch, dtype)))
+    assert AutoModelForCausalLM.from_pretrained(workspace.model("out")).dtype == getattr(torch, dtype)
+
+
+def test_tables_that_are_not_learnt_are_copied_from_the_base(make: Callable, workspace: Workspace) -> None:
+    def add(value: float, position: int) -> Callable:
+        return lambda held: held.update({
+            "model.layers.0.self_attn.rotary_emb.inv_freq": torch.full((4,), value), "model.positions": torch.tensor([position, 2]),
+        })  # fmt: skip
+
+    base, tuned = rewrite(make("base"), add(1.0, 1)), rewrite(make("a", 0.1), add(9.0, 1))
+    merged = run(workspace, spec_of(base, base, tuned))
+    assert merged["model.layers.0.self_attn.rotary_emb.inv_freq"].tolist() == [1.0] * 4 and merged["model.positions"].tolist() == [1, 2]
+    assert list(merged) == list(read(base))
+    assert same(run(workspace, spec_of(base, make("b", 0.1), name="older")), {**read(base), **read(make("b", 0.1))}), "they may be absent"
+    workspace = Workspace(workspace.home / "other")
+    assert refused(workspace, spec_of(base, rewrite(tuned, add(9.0, 7)))) == [
+        "The table model.positions is not the same in a and the base base. Merge only models tuned from one base."
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=named)
+@pytest.mark.parametrize("block", [1 << 20, 1500])
+def test_a_preview_is_the_table_and_writes_nothing(
+    block: int, method: dict, make: Callable, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensors, "BLOCK", block)
+    spec = spec_of(make("base"), make("a", 0.1), make("b", 0.1, 2), method=method)
+    seen = preview(spec, workspace)
+    assert list(workspace.model().iterdir()) == []
+    tables = [event for event in merge(spec, workspace.run("0001"), workspace) if isinstance(event, Table)]
+    assert tables == [seen]
+    assert preview(spec, workspace) == seen, "a name that is taken does not matter to a preview"
+
+
+def test_the_numbers_do_not_depend_on_the_blocks(make: Callable, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in METHODS:
+        spec = spec_of(make("base"), make("a", 0.1), make("b", 0.1, 2), method=method)
+        monkeypatch.setattr(tensors, "BLOCK", 1 << 20)
+        whole = preview(spec, workspace)
+        monkeypatch.setattr(tensors, "BLOCK", 900)
+        for one, other in zip(whole.rows, preview(spec, workspace).rows, strict=True):
+            assert one[:4] == other[:4] and one[4:] == pytest.approx(other[4:], rel=1e-9)
+
+
+def test_a_model_that_is_the_base_is_pointed_out(make: Callable, workspace: Workspace) -> None:
+    base, tuned = make("base"), make("a", 0.1)
+    events = list(merge(spec_of(base, tuned, base), workspace.run("0001"), workspace))
+    notes = [event for event in events if isinstance(event, Noted)]
+    assert notes == [Noted("base does not differ from the base base, so it adds nothing to the merge.", "watch")]
+
+
+# Stopping and failing leave nothing behind.
+
+
+@pytest.mark.parametrize("after", [1, 2, 5, 30, -2])
+def test_a_stopped_merge_leaves_nothing_and_can_be_started_again(after: int, make: Callable, workspace: Workspace) -> None:
+    spec = spec_of(make("base"), make("a", 0.1))
+    count = after % len(list(merge(spec_of(spec.base, spec.base, name="count"), workspace.run("0001"), workspace)))
+    work: Iterator = merge(spec, workspace.run("0001"), workspace)
+    for _ in range(count):
+        next(work)
+    work.close()
+    assert [path.name for path in workspace.model().iterdir()] == ["count"]
+    run(workspace, spec)
+
+
+def test_numbers_that_are_not_finite_are_refused(make: Callable, workspace: Workspace) -> None:
+    for bad in (float("nan"), float("inf")):
+        broken = rewrite(make("a", 0.1), lambda held, bad=bad: held["model.norm.weight"].__setitem__(3, bad))
+        for spec in (spec_of(make("base"), make("b", 0.1), broken), spec_of(broken, make("b", 0.1))):
+            with pytest.raises(WorkbenchError, match=r"^a holds NaN or Inf in model\.norm\.weight\. A merge would carry it"):
+                run(workspace, spec)
+            with pytest.raises(WorkbenchError, match="NaN or Inf"):
+                preview(spec, workspace)
+    assert list(workspace.model().iterdir()) == []
+
+
+def test_numbers_too_large_for_the_format_are_refused(make: Callable, workspace: Workspace) -> None:
+    loud = rewrite(make("a"), lambda held: held["model.norm.weight"].mul_(1e6))
+    with pytest.raises(
+        WorkbenchError, match=r"merged model\.norm\.weight has numbers too large for F16: the largest is 1e\+06\. Use smaller"
+    ):
+        run(workspace, spec_of(make("base"), loud, dtype="float16"))
+    assert list(workspace.model().iterdir()) == []
+
+
+def test_a_disk_that_fills_up_is_told_and_swept(make: Callable, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def full(self: object, data: object) -> None:
+        written.append(data)
+        if len(written) > 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tensors.ModelWriter, "write", full)
+    with pytest.raises(WorkbenchError, match=r"not enough room on the disk for 'out': it needs 0\.2 MB"):
+        run(workspace, spec_of(make("base"), make("a", 0.1)))
+    assert list(workspace.model().iterdir()) == []
+
+
+# Refusals.
+
+
+def test_all_mistakes_come_at_once(make: Callable, workspace: Workspace) -> None:
+    base = make("base")
+    run(workspace, spec_of(base, base))
+    given = [{"model": make("a", 0.1), "weight": 1}, {"model": "run:0099", "weight": -1}]
+    with pytest.raises(SpecError) as caught:
+        list(merge(MergeSpec.parse({"name": "out", "base": base, "models": given, "merge": "linear"}), workspace.run("1"), workspace))
+    name, weights, missing = caught.value.mistakes
+    assert name.startswith("name: there is a model called 'out' already. Choose another name, or remove ")
+    assert weights.startswith("The weights add up to zero") and missing.startswith("models.1: There is no run 0099")
+
+
+def test_a_method_says_how_many_models_it_needs(make: Callable, workspace: Workspace) -> None:
+    assert refused(workspace, spec_of(make("base"), make("a", 0.1), method="model_stock")) == [
+        "Model Stock needs at least 2 tuned models, and the spec names 1. Add models, or choose another method."
+    ]
+
+
+def test_models_of_other_families_and_shapes_are_refused(make: Callable, workspace: Workspace) -> None:
+    base = make("base")
+    assert refused(workspace, spec_of(base, reconfigure(make("a"), model_type="qwen3"))) == [
+        "a is a 'qwen3' model and the base base is 'llama'. Merge only models tuned from one base."
+    ]
+    assert refused(workspace, spec_of(base, make("a", vocab_size=401))) == [
+        "The vocabularies differ: model.embed_tokens.weight is 401×32 in a and 400×32 in the base base. "
+        "Tokens are neither cut off nor moved here; merge models that have the same ones."
+    ]
+    wide = refused(workspace, spec_of(base, make("a", intermediate_size=48)))
+    assert wide[0].startswith("The shapes differ: model.layers.0.mlp.down_proj.weight is 32×48 in a and 32×64 in the base base.")
+    assert wide[3] == "6 more tensors of a differ in shape from the base base." and len(wide) == 4
+    assert refused(workspace, spec_of(base, rewrite(make("a"), lambda held: held.pop("model.norm.weight")))) == [
+        "a lacks model.norm.weight, which the base base has. Merge only models tuned from one base."
+    ]
+    more = refused(workspace, spec_of(base, make("a", num_hidden_layers=4)))
+    assert more[0].startswith("a has 9 tensors (model.layers.3.input_layernorm.weight, model.layers.3.mlp.down_proj.weight, …), which the")
+
+
+def test_weights_that_are_rounded_pickled_or_missing_are_refused(make: Callable, workspace: Workspace) -> None:
+    base = make("base")
+    quantised = reconfigure(make("a"), quantization_config={"quant_method": "gptq"})
+    assert refused(workspace, spec_of(base, quantised))[0].startswith("models.0: a is quantised (gptq). Rounded weights cannot be merged")
+    small = rewrite(make("b"), lambda held: held.update({"model.norm.weight": held["model.norm.weight"].to(torch.float8_e4m3fn)}))
+    assert refused(workspace, spec_of(base, small))[0].startswith("models.0: b stores model.norm.weight as F8_E4M3. Only float32")
+    weights = Path(make("c")) / "model.safetensors"
+    weights.rename(weights.with_name("pytorch_model.bin"))
+    assert "pytorch_model.bin, which can run code" in refused(workspace, spec_of(base, str(weights.parent)))[0]
+    weights.with_name("pytorch_model.bin").unlink()
+    assert "has no weights" in refused(workspace, spec_of(base, str(weights.parent)))[0]
+    headless = reconfigure(make("d"), tie_word_embeddings=False)
+    assert (
+        "d says that its head is not tied to its embeddings, but has no lm_head.weight." in refused(workspace, spec_of(base, headless))[0]
+    )
+
+
+def test_models_that_cannot_be_read_are_refused(make: Callable, workspace: Workspace) -> None:
+    base, broken = make("base"), make("a")
+    assert "some/model is not on this machine, and a merge reads weight files." in refused(workspace, spec_of("some/model", base))[0]
+    for text, words in [("{", "a has no readable config.json"), ("[]", "The config.json of a is not a mapping")]:
+        (Path(broken) / "config.json").write_text(text)
+        assert words in refused(workspace, spec_of(base, broken))[0]
+    (Path(broken) / "model.safetensors").write_bytes(b"x")
+    (Path(broken) / "config.json").write_text((Path(base) / "config.json").read_text())
+    assert "is not a whole safetensors file" in refused(workspace, spec_of(base, broken))[0]

@@ -1,0 +1,47 @@
+"""Exact duplicates: the first stays, a second pass finds nothing, and the knobs say what counts as the same."""
+
+import pytest
+
+from workbench.materials.rows import Example
+from workbench.methods.contracts import drain
+from workbench.methods.selectors.exact_duplicates import ExactDuplicates
+
+
+def pair(question: str, answer: str, line: int = 0) -> Example:
+    return Example(({"role": "user", "content": question}, {"role": "assistant", "content": answer}), source="rows.csv", line=line)
+
+
+ROWS = [
+    pair("Capital of France?", "Paris.", 1),
+    pair("capital of  France?", "paris.", 2),
+    pair("Capital of France?", "It is Paris.", 3),
+    pair("Capital of Italy?", "Paris.", 4),
+    Example(text="Cafe\u0301"),
+    Example(text="Caf\u00e9"),
+]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "dropped"),
+    [
+        ({}, [1, 5]),
+        ({"ignore_case": False}, [5]),
+        ({"ignore_spaces": False}, [5]),
+        ({"compare": "question"}, [1, 2]),
+        ({"compare": "answer"}, [1, 3, 5]),
+    ],
+)
+def test_what_counts_as_the_same(knobs: dict, dropped: list[int]) -> None:
+    selection = drain(ExactDuplicates(**knobs).keep(ROWS))
+    assert [index for index, kept in enumerate(selection.kept) if not kept] == dropped == sorted(selection.reasons)
+
+
+def test_the_reason_names_the_row_that_stays() -> None:
+    assert drain(ExactDuplicates().keep(ROWS)).reasons[1] == "says the same as row 1 (rows.csv, line 1)"
+    assert drain(ExactDuplicates(compare="answer").keep(ROWS)).reasons[3] == "has the same answer as row 1 (rows.csv, line 1)"
+
+
+def test_a_second_pass_drops_nothing() -> None:
+    rows = ROWS * 3
+    kept = [row for row, stays in zip(rows, drain(ExactDuplicates().keep(rows)).kept, strict=True) if stays]
+    assert kept == [ROWS[0], *ROWS[2:5]] and all(drain(ExactDuplicates().keep(kept)).kept)

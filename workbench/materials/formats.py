@@ -1,0 +1,197 @@
+"""Records into examples: which columns are the question, the answer, the conversation or the text.
+
+What it is: the canonical row. Each row is read in its own format, so a file of mixed formats loads whole where every row
+can be recognised; a row that cannot is a `Reject` with its reason. What it is not: it opens no file (`readers.py`) and
+knows no tokens (`templates.py`). Formats, in the order in which they are tried (column names in any case):
+
+    messages            a list of {role, content} under messages, conversation(s), dialogue, dialog or chat
+    sharegpt            the same with {from, value}
+    alpaca              instruction (+ input or context, system, history) and output or response
+    prompt_completion   prompt, question, query, instruction or input; and completion, response, answer(s), output or target
+    text                text or content
+
+Roles are normalised (human → user, gpt → assistant, observation → tool …) and contents made of parts become text. A
+sharegpt `function_call` turn becomes an assistant turn that says the call. A turn with `train: false` or weight 0 is kept
+and not learnt. Every other column goes to `meta`, untouched.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.core.errors import WorkbenchError
+from workbench.materials.readers import records
+from workbench.materials.records import CONVERSATIONS, Record, reject
+from workbench.materials.rows import Example, Reject
+from workbench.materials.turns import UnfitError, as_text, conversation, unpacked
+
+PROMPTS = ("prompt", "question", "query", "instruction", "input")
+ANSWERS = ("completion", "response", "answer", "answers", "output", "target")
+CONTEXTS = ("input", "context")
+TEXTS = ("text", "content")
+ASKED = ("prompt", "answer", "input", "system", "text", "messages")  # the roles that `columns` can give
+SAMPLE = 200  # rows that are looked at to tell whether a mapped column exists
+HINT = 'Say which column is which, for example columns {"prompt": "q", "answer": "a"}, or {"text": "story"}.'
+
+
+def read(path: Path, columns: Mapping[str, str] = {}) -> Iterator[Example | Reject]:
+    """Every row of the file, in order, as an `Example` or a `Reject`.
+
+    Args:
+        path: a .jsonl, .json, .csv, .tsv, .parquet, .txt or .md file; JSON and text may be gzipped.
+        columns: role → column where detection is wrong. Roles: prompt, answer, input, system, text, messages; with
+            `messages`, an `answer` column is put behind as the last turn (so that preference rows can be learnt from).
+
+    Raises:
+        WorkbenchError: the file is missing, empty, damaged as a whole or of an unknown kind; a mapped column that no row
+            has; a role that there is not.
+    """
+    _check_roles(columns)
+    rows = records(path)
+    first: list[Record | Reject] = []
+    for row in rows:
+        first.append(row)
+        if len(first) == SAMPLE:
+            break
+    if not first:
+        raise WorkbenchError(f"{path.name} is empty: there is no row in it. Choose another file.")
+    _check_columns(path.name, columns, [row.value for row in first if isinstance(row, Record)])
+    for row in first:
+        yield _row(path.name, row, columns)
+    for row in rows:
+        yield _row(path.name, row, columns)
+
+
+def detect(records: Sequence[Mapping[str, Any]]) -> str:
+    """The format most of these rows have.
+
+    Raises:
+        WorkbenchError: no row has a known format; the message names the columns there are.
+    """
+    found = Counter(name for record in records if (name := format_of(record)))
+    if not found:
+        raise WorkbenchError(f"None of the known formats fits the columns {_listed(records)}. {HINT}")
+    return found.most_common(1)[0][0]
+
+
+def format_of(record: Mapping[str, Any]) -> str:
+    """The format of one row, or an empty string."""
+    names = _names(record)
+    turns = _filled(record, names, CONVERSATIONS)
+    if turns:
+        value = unpacked(record[turns])
+        head = value[0] if isinstance(value, list) and value else {}
+        return "sharegpt" if isinstance(head, dict) and "from" in head and "role" not in head else "messages"
+    prompt, answer = _filled(record, names, PROMPTS), _filled(record, names, ANSWERS)
+    if "instruction" in names and ("output" in names or ("response" in names and "input" in names)):
+        return "alpaca"
+    if prompt and answer:
+        return "prompt_completion"
+    return "text" if _filled(record, names, TEXTS) else ""
+
+
+def _check_roles(columns: Mapping[str, str]) -> None:
+    unknown = sorted(set(columns) - set(ASKED))
+    if unknown:
+        raise WorkbenchError(f"columns names the role {unknown[0]!r}, which there is not. The roles are {', '.join(ASKED)}.")
+
+
+def _check_columns(source: str, columns: Mapping[str, str], sample: list[dict[str, Any]]) -> None:
+    for role, column in columns.items():
+        if sample and not any(column in record for record in sample):
+            raise WorkbenchError(
+                f"{source} has no column {column!r} (asked for as the {role}). Its columns are {_listed(sample)}. Choose one of them."
+            )
+
+
+def _listed(sample: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(str(name) for record in sample for name in record))
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "(none)"
+
+
+def _row(source: str, row: Record | Reject, columns: Mapping[str, str]) -> Example | Reject:
+    if isinstance(row, Reject):
+        return row
+    try:
+        return _example(source, row, columns)
+    except UnfitError as error:
+        return reject(source, row.line, error.reason, error.remedy, row.raw, error.column)
+
+
+def _example(source: str, row: Record, columns: Mapping[str, str]) -> Example:
+    record, used = row.value, set[str]()
+    name, place = _place(record, columns)
+    if name == "text":
+        used.add(place["text"])
+        text = as_text(record.get(place["text"]))
+        if not text.strip():
+            raise UnfitError("The text is empty.", "Remove the row.", place["text"])
+        messages: tuple[dict[str, Any], ...] = ()
+    else:
+        text, messages = "", tuple(conversation(record, place, used))
+    meta = {column: value for column, value in record.items() if column not in used}
+    return Example(messages, text, source, row.line, name, meta)
+
+
+def _place(record: dict[str, Any], columns: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The row's format, and the column of each role in it."""
+    names = _names(record)
+    if columns:
+        return _mapped(record, names, columns)
+    name = format_of(record)
+    said = next((names[key] for key in ("system", "system_prompt") if key in names), "")
+    system = {"system": said} if said else {}
+    if name in ("messages", "sharegpt"):
+        return name, {"messages": _filled(record, names, CONVERSATIONS), **system}
+    if name == "text":
+        return name, {"text": _filled(record, names, TEXTS)}
+    if not name:
+        raise _unrecognised(record, names)
+    return name, {**_pair(record, names, name), **system}
+
+
+def _pair(record: dict[str, Any], names: dict[str, str], name: str) -> dict[str, str]:
+    prompt = names["instruction"] if name == "alpaca" else _filled(record, names, PROMPTS)
+    answer = _filled(record, names, ("output", "response") if name == "alpaca" else ANSWERS)
+    answer = answer or names.get("output", "") or names.get("response", "")
+    context = next((names[key] for key in CONTEXTS if key in names and names[key] != prompt), "")
+    return {"prompt": prompt, "answer": answer, **({"input": context} if context else {})}
+
+
+def _mapped(record: dict[str, Any], names: dict[str, str], columns: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    missing = [column for role, column in columns.items() if column not in record and role in ("prompt", "answer", "text", "messages")]
+    if missing:
+        raise UnfitError(f"The row has no column {missing[0]!r}.", "Add it, or map another column.", missing[0])
+    if "messages" in columns:
+        return "messages", dict(columns)
+    if "text" in columns:
+        return "text", dict(columns)
+    pair = {"prompt": _filled(record, names, PROMPTS), "answer": _filled(record, names, ANSWERS), **columns}
+    for role, taken in (("prompt", "answer"), ("answer", "prompt")):
+        if not pair[role] or pair[role] == columns.get(taken):
+            raise UnfitError(f"The columns say what the {taken} is, but no column is known to be the {role}.", HINT, columns.get(taken, ""))
+    return "prompt_completion", {role: column for role, column in pair.items() if column in record}
+
+
+def _unrecognised(record: dict[str, Any], names: dict[str, str]) -> UnfitError:
+    chosen = next((names[key] for key in ("chosen", "chosen_messages", "response_j") if key in names), "")
+    if chosen:
+        return UnfitError(
+            "This is a preference row: it holds a better and a worse answer, and no single one.",
+            f'To learn the better answers, say so: columns {{"prompt": …, "answer": {json.dumps(chosen)}}}, '
+            f'or {{"messages": {json.dumps(chosen)}}} if that column is a whole conversation.',
+        )
+    return UnfitError(f"No known format has the columns {_listed([record])}.", HINT)
+
+
+def _names(record: Mapping[str, Any]) -> dict[str, str]:
+    """Column names as they are compared (lower case, underscores) → as they are written."""
+    return {str(name).strip().lower().replace(" ", "_"): name for name in reversed(list(record))}
+
+
+def _filled(record: Mapping[str, Any], names: Mapping[str, str], wanted: Sequence[str]) -> str:
+    """The first wanted column that holds something, else the first that exists, else an empty string."""
+    there = [names[name] for name in wanted if name in names]
+    return next((name for name in there if record[name] not in (None, "", [], {})), there[0] if there else "")

@@ -1,0 +1,225 @@
+"""One record of a file, and the guards that all readers share: encodings, huge rows, broken JSON, deep nesting.
+
+What it is: bytes to text, and one JSON text to one mapping or a `Reject` with its sentence. What it is not: it reads no
+whole file (`readers.py`) and does not know what a question or an answer is (`formats.py`). Standard library only.
+"""
+
+import codecs
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from workbench.core.errors import WorkbenchError
+from workbench.materials.rows import Reject
+
+HUGE = 10_000_000  # characters of one row; what is longer is a mistake in nearly every file and would stall the page
+DEEPEST = 100  # brackets inside one another
+EXCERPT = 200  # characters
+HEAD = 65_536  # bytes that are looked at to tell encoding and layout
+LINES, DOCUMENT, TABLE, COLUMNS, PROSE = "lines", "document", "table", "columns", "prose"
+KINDS = {
+    ".jsonl": LINES,
+    ".ndjson": LINES,
+    ".json": DOCUMENT,
+    ".csv": TABLE,
+    ".tsv": TABLE,
+    ".tab": TABLE,
+    ".parquet": COLUMNS,
+    ".txt": PROSE,
+    ".md": PROSE,
+}
+NOT_UTF8 = re.compile("[\udc80-\udcff]")
+MENDABLE = re.compile("[\x00\ud800-\udfff]")
+CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row as a mapping of column to value, the line it begins in (from 1), and its first characters as they stand."""
+
+    line: int
+    value: dict[str, Any]
+    raw: str
+
+
+def kind_of(path: Path) -> str:
+    """How the file is read, from its extension (`.gz` aside); a file that is missing, a folder or unknown is an error."""
+    if path.is_dir():
+        inside = sorted(entry.name for entry in path.iterdir() if extension(entry) in KINDS)[:5]
+        hint = f" For example {path / inside[0]}." if inside else ""
+        raise WorkbenchError(f"{path} is a folder, not a data file. Give the file inside it.{hint}")
+    if not path.is_file():
+        raise WorkbenchError(f"There is no file {path}. Check the path; it is read from the folder the program was started in.")
+    if extension(path) not in KINDS:
+        known = ", ".join(KINDS)
+        raise WorkbenchError(f"{path.name} is not a kind of file that can be read here. Save it as one of {known} (JSON may be gzipped).")
+    return KINDS[extension(path)]
+
+
+def reject(source: str, line: int, reason: str, remedy: str, raw: str = "", column: str = "") -> Reject:
+    """A `Reject` whose excerpt is short and can be printed: undecodable bytes are shown as `\\xE9`."""
+    shown = raw[:EXCERPT].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return Reject(source, line, column, reason, remedy, shown.strip())
+
+
+def text_head(path: Path) -> str:
+    """The first characters of a text file, decoded as the rest will be; undecodable bytes are left out."""
+    head = _bytes_head(path)
+    return head.decode(_encoding(head), errors="ignore")
+
+
+def open_text(path: Path, newline: str | None = None) -> TextIO:
+    """The file as text: gunzipped if it is gzip, byte order mark removed, UTF-16 told by its mark or its zero bytes.
+
+    Bytes that are not UTF-8 come through as lone surrogates (`surrogateescape`), so that each bad row can be named.
+    """
+    encoding = _encoding(_bytes_head(path))
+    errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
+    return io.TextIOWrapper(_open_bytes(path), encoding=encoding, errors=errors, newline=newline)
+
+
+def guarded(path: Path, rows: Iterator[Record | Reject]) -> Iterator[Record | Reject]:
+    """`rows`, with what the operating system or a codec raises told as a sentence."""
+    try:
+        yield from rows
+    except UnicodeError as error:
+        raise WorkbenchError(
+            f"{path.name} begins as UTF-16 but is damaged further on ({error.reason if isinstance(error, UnicodeDecodeError) else error}). "
+            "Save it again as UTF-8."
+        ) from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise WorkbenchError(f"{path.name} is a damaged gzip file ({error}). Fetch or pack it again.") from error
+    except OSError as error:
+        raise WorkbenchError(f"{path} cannot be read: {error.strerror or error}. Check that the file is whole and may be read.") from error
+
+
+def bad_bytes(source: str, line: int, text: str) -> Reject | None:
+    """The reject of a row that holds bytes which are not UTF-8, or None; byte, line and place in the row are named."""
+    found = None if text.isascii() else NOT_UTF8.search(text)
+    if found is None:
+        return None
+    line += text.count("\n", 0, found.start())
+    place = found.start() - (text.rfind("\n", 0, found.start()) + 1) + 1
+    return reject(
+        source,
+        line,
+        f"Byte 0x{ord(found.group()) - 0xDC00:02X} in line {line}, character {place}, is not UTF-8.",
+        "Save the file as UTF-8: in an editor choose the encoding UTF-8, in a spreadsheet the format 'CSV UTF-8'.",
+        text[text.rfind("\n", 0, found.start()) + 1 :],
+    )
+
+
+def numbered_lines(stream: TextIO) -> Iterator[tuple[int, str, bool]]:
+    """(number, text, whole): a line longer than `HUGE` comes as its beginning, with `whole` False."""
+    number = 0
+    while text := stream.readline(HUGE):
+        number += 1
+        whole = len(text) < HUGE or text.endswith("\n")
+        yield number, text, whole
+        while not whole:
+            rest = stream.readline(HUGE)
+            whole = len(rest) < HUGE or rest.endswith("\n")
+
+
+def huge(source: str, line: int, text: str) -> Reject:
+    """The reject of a row longer than `HUGE`."""
+    return reject(
+        source,
+        line,
+        f"This is a huge row: it has {HUGE // 1_000_000} million characters or more.",
+        "Split it into several rows, or check that the line breaks of the file are intact.",
+        text,
+    )
+
+
+def parse(source: str, line: int, text: str) -> Record | Reject:
+    """One JSON value in `text` as a record."""
+    if wrong := bad_bytes(source, line, text):
+        return wrong
+    try:
+        value = json.loads(text, parse_constant=lambda name: None)
+    except RecursionError:
+        return too_deep(source, line, text)
+    except json.JSONDecodeError as error:
+        return broken(source, line + error.lineno - 1, error, text)
+    except ValueError as error:
+        return reject(source, line, f"The row cannot be read as JSON: {error}.", "Mend or remove the row.", text)
+    return as_record(source, line, value, text)
+
+
+def as_record(source: str, line: int, value: Any, text: str) -> Record | Reject:
+    """A parsed JSON value as a record; `text` is what it was parsed from, for the guards and the excerpt."""
+    if text.count("[") + text.count("{") > DEEPEST and _depth(value) > DEEPEST:
+        return too_deep(source, line, text)
+    if isinstance(value, str):
+        value = {"text": value}
+    if not isinstance(value, dict):
+        kind = {list: "a list", bool: "true or false", int: "a number", float: "a number"}.get(type(value), "null")
+        return reject(source, line, f"The row is {kind}, not an object.", 'Write each row as {"column": "value", …}.', text)
+    if "\x00" in text or "\\u0000" in text or "\\ud" in text.lower():
+        value = mend(value)
+    return Record(line, value, text[:EXCERPT])
+
+
+def broken(source: str, line: int, error: json.JSONDecodeError, text: str) -> Reject:
+    """The reject of JSON that does not parse, with line and column."""
+    what = error.msg[0].lower() + error.msg[1:].replace("starting at", "starts here").removesuffix(" at")
+    return reject(
+        source,
+        line,
+        f"Broken JSON in line {line}, column {error.colno}: {what}.",
+        'Mend that place; quotes and line breaks inside a text are written \\" and \\n.',
+        text,
+    )
+
+
+def too_deep(source: str, line: int, text: str) -> Reject:
+    return reject(source, line, f"The row is nested more than {DEEPEST} levels deep.", "Flatten or remove the row.", text)
+
+
+def mend(value: Any) -> Any:
+    """Zero characters and lone surrogates, which no tokenizer takes, replaced by U+FFFD; a surrogate pair is joined."""
+    if isinstance(value, str):
+        return MENDABLE.sub("\ufffd", value.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    if isinstance(value, dict):
+        return {mend(name): mend(item) for name, item in value.items()}
+    return [mend(item) for item in value] if isinstance(value, list) else value
+
+
+def _depth(value: Any) -> int:
+    """Levels of nesting, level by level, so that a deep value cannot exhaust the stack."""
+    level, depth = [value], 0
+    while level := [item for one in level if isinstance(one, (dict, list)) for item in (one.values() if isinstance(one, dict) else one)]:
+        depth += 1
+    return depth
+
+
+def extension(path: Path) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix
+
+
+def _open_bytes(path: Path) -> BinaryIO:
+    with path.open("rb") as probe:
+        packed = probe.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if packed else path.open("rb")  # type: ignore[return-value]
+
+
+def _bytes_head(path: Path) -> bytes:
+    with _open_bytes(path) as stream:
+        return stream.read(HEAD)
+
+
+def _encoding(head: bytes) -> str:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    pairs = len(head) // 2
+    if pairs >= 8 and head[1::2].count(0) > 0.8 * pairs:
+        return "utf-16-le"
+    return "utf-16-be" if pairs >= 8 and head[0::2].count(0) > 0.8 * pairs else "utf-8-sig"

@@ -1,0 +1,60 @@
+"""LiNeS: task vectors scaled by depth. Knows nothing of files; large tensors come to it a block of rows at a time.
+
+Tags as in the project's notes: [R] read in the authors' code (wang-kee/LiNeS), [P] in the paper, [O] our own choice.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from workbench.core.method import knob
+from workbench.materials.tensors import task_gram
+from workbench.methods.contracts import Merge, Slot
+
+_AFTER_BLOCKS = re.compile(r"(^|\.)(norm|ln_f|final_layer_norm|lm_head|embed_out)\.")
+
+
+class LiNeS(Merge, title="LiNeS", paper="arXiv:2410.17146"):
+    """Scale the task vector by a factor that grows linearly with depth, so that shallow layers keep the base's general features.
+
+    θ = θ₀ + λ·Σ wᵢ(θᵢ − θ₀) with λ = α + β·ℓ/(L − 1) in block ℓ of L [P][R]; a model of one block has λ = α + β.
+    Tensors outside the blocks get λ = α, the final norm and the head too, as in the authors' code [R]; `head_rule: last` gives
+    those two α + β [O].
+
+    One model (undo forgetting): weight 1 and β = 1 − α; the authors try α = 0, 0.1 … 1 on validation data [R]. α = 1, β = 0
+    is the tuned model itself; α = 0 leaves the first block and everything outside the blocks as in the base.
+
+    Several models: LiNeS stands on top of the summed task vectors, that is task arithmetic with the weights as coefficients.
+    The authors set α = (‖Σ τᵢ‖₁ / ‖τ_merged‖₁) / M, which for the plain sum is α = 1/M, and search β in 0.1 … 1.0 [R]. They
+    put it on TIES, Consensus and averages too [P]; equal weights 1/M stand for the average, the other two are not done here.
+    Weights are never normalised: for several models choose α near 1/M. Paper: arXiv:2410.17146.
+    """
+
+    alpha: float = knob(0.2, ge=0, le=2, step=0.05, help="scale of the first block and of what lies outside the blocks")
+    beta: float = knob(0.8, ge=0, le=2, step=0.05, help="what the last block gets on top")
+    head_rule: Literal["alpha", "last"] = knob(
+        "alpha", help="scale of the final norm and the head: alpha, or that of the last block", more=True
+    )
+
+    def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+        scale, origin = self._scale(slot), base.double()
+        merged = origin.clone()
+        for model, weight in zip(tuned, weights, strict=True):
+            merged.add_(model.double().sub_(origin).mul_(scale * weight))
+        return merged.float()
+
+    def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
+        """`scale` λ; `norm` ‖Σ wᵢτᵢ‖ before scaling; `relative` that over ‖θ₀‖."""
+        gram = slot.gram if slot.gram is not None else task_gram(base, tuned)
+        shares = torch.tensor(weights, dtype=torch.float64)
+        norm = float((shares @ gram[1:, 1:] @ shares).clamp(min=0).sqrt())
+        size = float(gram[0, 0].sqrt())
+        return {"scale": self._scale(slot), "norm": norm, "relative": norm / size if size else 0.0}
+
+    def _scale(self, slot: Slot) -> float:
+        if slot.depth is not None:
+            return self.alpha + self.beta * slot.depth
+        return self.alpha + self.beta if self.head_rule == "last" and _AFTER_BLOCKS.search(slot.name) else self.alpha

@@ -1,0 +1,20 @@
+"""What every tab is built with: the store, the runner and the workspace. Holds them, does nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a tab that stands alone in a test needs neither a database nor threads
+    from workbench.core.workspace import Workspace
+    from workbench.runs.runner import Runner
+    from workbench.runs.store import Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """One per process; shared by all pages and browser tabs."""
+
+    store: Store
+    runner: Runner
+    workspace: Workspace

@@ -1,0 +1,99 @@
+"""The live chart: loss, gradient norm and step safety of one run, live or stored, in one Plotly div that is never remounted.
+
+The page asks for what is new since its cursor and gets only that, so ten browser tabs cost ten small answers
+(gui.md 3.3). Drawing is assets/livechart.js; thinning is the store's work. Writes nothing.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from workbench.core.errors import WorkbenchError
+from workbench.runs.records import Run
+from workbench.ui.cards import escaped
+from workbench.ui.context import Context
+from workbench.ui.words import dot, duration, number, status_words
+
+DRAWN = ("loss", "validation_loss", "base_loss", "grad_norm", "step_ratio", "rho_a")
+READ_OUT = (
+    ("tokens_per_s", "{} tokens/s"),
+    ("memory_gb", "{} GB"),
+    ("loss", "loss {}"),
+    ("step_ratio", "r {}"),
+)
+TEMPLATE = """<div class="livechart"><div class="status" aria-live="polite"></div>
+<div class="plot"></div><div class="legend"></div></div>"""
+
+
+def live_chart(ctx: Context, elem_id: str, run: str = "") -> gr.HTML:
+    """The component. Its value is `{"run": id}`; an event that puts out another id makes it show that run."""
+
+    def pull(asked: dict[str, Any]) -> dict[str, Any]:
+        return news(ctx, str(asked.get("run") or ""), int(asked.get("cursor") or 0))
+
+    return gr.HTML(
+        value={"run": run},
+        html_template=TEMPLATE,
+        js_on_load="Workbench.livechart(element, props, watch, server)",
+        server_functions=[pull],
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+
+
+def news(ctx: Context, run_id: str, cursor: int) -> dict[str, Any]:
+    """What the page has not yet: `points` by name as [steps, values, steps without a number], and the status line."""
+    if not run_id:
+        return {
+            "cursor": 0,
+            "reset": True,
+            "points": {},
+            "status": "",
+            "reasons": {"y": "No run yet. Start one, and its loss appears here."},
+        }
+    try:
+        run = ctx.store.run(run_id)
+        delta = ctx.store.since(run_id, cursor)
+    except WorkbenchError as error:
+        return {"cursor": 0, "reset": True, "points": {}, "status": escaped(error), "reasons": {}}
+    points = {name: split(*delta.points[name]) for name in DRAWN if name in delta.points and len(delta.points[name][0])}
+    return {
+        "cursor": delta.cursor,
+        "reset": delta.reset or cursor == 0,
+        "points": points,
+        "status": status_line(ctx, run),
+        "reasons": reasons(run.status, run.spec),
+    }
+
+
+def split(steps: Sequence[float], values: Sequence[float]) -> list[list[float]]:
+    """(steps, values) as lists fit for JSON: what is not finite is taken out, and its steps stand in the third list."""
+    pairs = [(float(step), float(value)) for step, value in zip(steps, values, strict=True)]
+    good = [(step, value) for step, value in pairs if math.isfinite(value)]
+    return [[step for step, _ in good], [value for _, value in good], [step for step, value in pairs if not math.isfinite(value)]]
+
+
+def status_line(ctx: Context, run: Run) -> str:
+    """Where the run stands in one line of HTML: status, step, time left, speed, memory, loss and r."""
+    live = next((job for job in ctx.runner.live() if job.id == run.id), None)
+    latest = live.latest if live else {name: last for name, (_, last) in run.metrics.items()}
+    facts = [f"step <b>{run.step:,}</b> of {run.total:,}" if run.total else ""]
+    if live and live.seconds_left is not None:
+        facts.append(f"<b>{duration(live.seconds_left)}</b> left")
+    facts += [shape.format(f"<b>{number(latest[name])}</b>") for name, shape in READ_OUT if name in latest]
+    words = f'<span class="what">{dot(run.status)}{escaped(status_words(run.kind, run.status))}</span>'
+    return words + "".join(f"<span>{fact}</span>" for fact in facts if fact)
+
+
+def reasons(status: str, spec: Mapping[str, Any]) -> dict[str, str]:
+    """Why a panel is empty, by its axis."""
+    if status not in ("queued", "running", "paused"):
+        return {"y": "This run measured no loss.", "y2": "This run measured no gradient norm.", "y3": "This run measured no ρ_a."}
+    every = max((int(probe.get("every", 1)) for probe in spec.get("probes", [])), default=1)
+    return {
+        "y": "No loss yet: the first step is being taken." if status != "queued" else "No loss yet: the run waits its turn.",
+        "y2": "No gradient norm yet: it is read with the first step.",
+        "y3": f"No ρ_a yet: the probe runs every {every} steps." if every > 1 else "No ρ_a yet: it is read with the first step.",
+    }

@@ -1,0 +1,227 @@
+"""Every picture that stands still: pure functions from values to Plotly figures. The only file that imports Plotly.
+
+What it is not: it reads no store and no spec, and draws nothing live (`livechart` does; a `gr.Plot` on a timer loses the
+zoom and leaks, gui.md 3.3). Each figure has a title that says what it shows, axes with units, and a sentence where it is
+empty. The look stands in assets/figure.json: transparent, the Okabe–Ito palette, grey text that is read on light and dark.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import plotly.graph_objects as go
+
+from workbench.core.workspace import ASSETS
+
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C")  # Okabe–Ito, safe for colour-blind eyes
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = PALETTE
+GIB, MIB = 2**30, 2**20
+Series = tuple[Sequence[float], Sequence[float]]
+"""(steps, values) of one line."""
+
+
+@cache
+def template() -> go.layout.Template:
+    """The common look of all figures, read once."""
+    return go.layout.Template(json.loads((ASSETS / "figure.json").read_text(encoding="utf-8")))
+
+
+def run_colour(run_id: str) -> str:
+    """A run has one colour everywhere, on every tab and in every session."""
+    return PALETTE[int(run_id) % len(PALETTE)] if run_id.isdigit() else PALETTE[sum(run_id.encode()) % len(PALETTE)]
+
+
+def figure(title: str, x: str, y: str, height: int = 300) -> go.Figure:
+    """An empty figure in the common look."""
+    drawn = go.Figure()
+    drawn.update_layout(template=template(), title_text=title, height=height, xaxis_title_text=x, yaxis_title_text=y, dragmode=False)
+    return drawn
+
+
+def empty(title: str, sentence: str, height: int = 300) -> go.Figure:
+    """A figure that says in a sentence why it shows nothing."""
+    drawn = figure(title, "", "", height)
+    drawn.update_xaxes(visible=False).update_yaxes(visible=False)
+    drawn.add_annotation(text=wrapped(sentence), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font_size=13)
+    return drawn
+
+
+def wrapped(sentence: str, width: int = 48) -> str:
+    """Lines of at most `width` characters, for Plotly, which does not wrap."""
+    lines = [""]
+    for word in sentence.split():
+        if len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "<br>".join(lines)
+
+
+def short(number: float) -> str:
+    """Three significant digits with a thousand's letter: `812`, `41.3 k`, `1.24 M`."""
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if abs(number) >= size:
+            return f"{number / (1e3 if letter == ' k' else size):.3g}{letter}"
+    return f"{number:,.0f}" if float(number).is_integer() else f"{number:.3g}"
+
+
+def bytes_words(size: float) -> str:
+    """Bytes with three significant digits: `41.3 MiB`, `1.24 GiB`."""
+    return f"{size / GIB:.3g} GiB" if size >= GIB else f"{size / MIB:.3g} MiB"
+
+
+def curves(
+    lines: Mapping[str, Series], title: str, x: str, y: str, log: bool = False, colours: Mapping[str, str] | None = None
+) -> go.Figure:
+    """One line a label over its steps; a log axis where the values span decades. Values that are not finite leave a gap."""
+    drawn = figure(title, x, y)
+    for place, (label, (steps, values)) in enumerate(lines.items()):
+        finite = [value if math.isfinite(value) else None for value in values]
+        colour = (colours or {}).get(label, PALETTE[place % len(PALETTE)])
+        alone = "markers" if len(finite) == 1 else "lines"
+        drawn.add_scatter(x=list(steps), y=finite, name=label, mode=alone, line={"width": 1.8, "color": colour}, connectgaps=False)
+    if not any(len(values) for _, values in lines.values()):
+        return empty(title, "No values yet: the line begins with the first step.")
+    drawn.update_layout(yaxis_type="log" if log else "linear", showlegend=len(lines) > 1, hovermode="x unified")
+    return drawn
+
+
+def length_histogram(lengths: Sequence[int], cut: int, height: int = 260) -> go.Figure:
+    """How long the rows are in tokens, and where they are cut off; rows beyond the line lose their end."""
+    title = "Row lengths"
+    if not lengths:
+        return empty(title, "No rows yet: choose a data set.", height)
+    beyond = sum(length > cut for length in lengths)
+    drawn = figure(title, "row length (tokens)", "rows", height)
+    width = max(1, math.ceil((max(lengths) - min(lengths) + 1) / 40))
+    counts = Counter((length > cut, length // width * width) for length in lengths)
+    for late, label, colour in ((False, "whole", BLUE), (True, "cut off", VERMILION)):
+        bars = sorted((start, rows) for (is_late, start), rows in counts.items() if is_late == late)
+        if bars:
+            middle = [start + (width - 1) / 2 for start, _ in bars]
+            said = [f"{start:,} to {start + width - 1:,} tokens: {rows:,} rows, {label}" for start, rows in bars]
+            drawn.add_bar(x=middle, y=[rows for _, rows in bars], width=width * 0.92, name=label, marker_color=colour, hovertext=said)
+    says = f"{beyond:,} of {len(lengths):,} beyond the cut at {cut:,}" if beyond else f"none beyond the cut at {cut:,}"
+    if cut <= max(lengths) * 1.6:
+        drawn.add_vline(x=cut + 0.5, line={"color": GREY, "dash": "dash", "width": 1.5})
+    drawn.update_traces(hoverinfo="text").update_layout(
+        barmode="stack", showlegend=False, yaxis_dtick=1 if len(lengths) < 5 else None, title_text=f"{title} · {says}"
+    )
+    return drawn
+
+
+def memory_bar(items: Sequence[tuple[str, float]], machine_bytes: float | None) -> go.Figure:
+    """Estimated memory by item as one bar, and the line of what this machine has (None where that is unknown)."""
+    title, height = "Memory it will need", 190
+    needed = sum(size for _, size in items)
+    if not needed:
+        return empty(title, "No estimate yet: choose a model and a method.", height)
+    unit, letter = (GIB, "GiB") if needed >= GIB else (MIB, "MiB")
+    fits = machine_bytes is None or needed <= machine_bytes
+    says = "unknown here" if machine_bytes is None else f"this machine has {bytes_words(machine_bytes)}"
+    drawn = figure(f"{title} · {bytes_words(needed)} · {says}", f"memory ({letter})", "", height)
+    for place, (item, size) in enumerate(items):
+        bar = {"x": [size / unit], "y": [""], "name": f"{item} {bytes_words(size)}", "orientation": "h", "width": 0.5}
+        drawn.add_bar(**bar, marker_color=PALETTE[place % len(PALETTE)], hovertemplate=f"{item}: %{{x:.3g}} {letter}<extra></extra>")
+    if machine_bytes is not None and machine_bytes <= 20 * needed:
+        drawn.add_vline(x=machine_bytes / unit, line={"color": GREY if fits else VERMILION, "width": 2})
+    drawn.update_layout(barmode="stack", legend={"y": -0.75, "traceorder": "normal"}, margin={"l": 8, "b": 84}).update_yaxes(visible=False)
+    return drawn
+
+
+def heat_map(by_module: Sequence[tuple[str, int, int, int]]) -> go.Figure:
+    """What will move, layer by module: `(module, layer, moved, of)`, counts of parameters; layer −1 is outside the blocks.
+
+    The colour is the share of the module's numbers that moves, on a scale from none (grey) to all (blue).
+    """
+    title = "What will move"
+    if not by_module:
+        return empty(title, "No estimate yet: choose a model and a method.")
+    modules = list(dict.fromkeys(module for module, *_ in by_module))
+    layers = sorted({layer for _, layer, _, _ in by_module})
+    cell = {(layer, module): (moved, of) for module, layer, moved, of in by_module}
+    share = [[_share(cell.get((layer, module))) for module in modules] for layer in layers]
+    said = [[_cell_words(module, layer, cell.get((layer, module))) for module in modules] for layer in layers]
+    drawn = figure(f"{title} · share of each module's numbers", "module", "layer", max(240, 130 + 24 * len(layers)))
+    names = ["outside" if layer < 0 else str(layer) for layer in layers]
+    top = max((value for row in share for value in row if value is not None), default=0) or 1
+    drawn.add_heatmap(z=share, x=modules, y=names, text=said, hovertemplate="%{text}<extra></extra>", zmin=0, zmax=top, xgap=2, ygap=2)
+    drawn.update_traces(
+        colorscale=template().layout.colorscale.sequential, colorbar={"tickformat": ".2~%", "thickness": 10, "outlinewidth": 0}
+    )
+    drawn.update_xaxes(tickangle=-40, showgrid=False, automargin=True).update_yaxes(type="category", showgrid=False)
+    return drawn
+
+
+def _share(cell: tuple[int, int] | None) -> float | None:
+    return None if cell is None or not cell[1] else cell[0] / cell[1]
+
+
+def _cell_words(module: str, layer: int, cell: tuple[int, int] | None) -> str:
+    where = f"{module}, " + ("outside the layers" if layer < 0 else f"layer {layer}")
+    return f"{where}: not in this model" if cell is None else f"{where}: {short(cell[0])} move on {short(cell[1])}"
+
+
+def lines_scale(depths: Sequence[float], scales: Sequence[float]) -> go.Figure:
+    """The factor on each task vector over depth (0 first block, 1 last): LiNeS, arXiv:2410.17146."""
+    title = "How much of the tuning each layer keeps"
+    if not depths:
+        return empty(title, "No layers yet: choose the models to merge.")
+    drawn = figure(title, "depth (0 first block, 1 last)", "factor on what was learnt")
+    drawn.add_scatter(
+        x=list(depths), y=list(scales), mode="lines+markers", line={"color": BLUE, "width": 2}, marker={"size": 7}, name="factor"
+    )
+    drawn.add_hline(y=1, line={"color": GREY, "dash": "dot", "width": 1.2})
+    drawn.update_yaxes(rangemode="tozero").update_xaxes(range=[-0.03, 1.03])
+    return drawn
+
+
+def stock_ratio(layers: Sequence[str], angles: Sequence[float], ratios: Sequence[float]) -> go.Figure:
+    """Angle between the tuned models' task vectors (degrees) and the ratio towards their mean, by layer: arXiv:2403.19522."""
+    title = "The wider the angle, the nearer to the base"
+    if not layers:
+        return empty(title, "No layers yet: choose two models or more.")
+    drawn = figure(title, "layer", "angle (degrees)")
+    drawn.add_bar(x=list(layers), y=list(angles), name="angle between the models", marker_color=SKY)
+    line = {"color": ORANGE, "width": 2}
+    drawn.add_scatter(
+        x=list(layers), y=list(ratios), name="ratio: 1 is their mean, 0 the base", mode="lines+markers", line=line, yaxis="y2"
+    )
+    second = {"overlaying": "y", "side": "right", "range": [0, 1.05], "title": {"text": "ratio"}, "showgrid": False}
+    drawn.update_layout(yaxis2=second, margin={"r": 56}, legend={"y": -0.3}).update_xaxes(type="category").update_yaxes(rangemode="tozero")
+    return drawn
+
+
+def layer_norms(layers: Sequence[str], named: Mapping[str, Sequence[float]], title: str = "How far each layer moved") -> go.Figure:
+    """Norms by layer, one bar a name (a model, or `merged`)."""
+    if not layers or not named:
+        return empty(title, "No layers yet: choose the models to merge.")
+    drawn = figure(title, "layer", "change (% of the base's norm)")
+    for place, (name, norms) in enumerate(named.items()):
+        drawn.add_bar(x=list(layers), y=list(norms), name=name, marker_color=PALETTE[place % len(PALETTE)])
+    drawn.update_layout(barmode="group", showlegend=len(named) > 1, legend={"y": -0.3}).update_xaxes(type="category")
+    return drawn
+
+
+def merge_picture(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> go.Figure:
+    """The picture that explains a merge, chosen by the numbers its table holds (`tensor, layer, depth, module, …`).
+
+    A factor that changes with depth, angle and ratio, or else how far each layer moves relative to the base.
+    """
+    inside = [dict(zip(columns, row, strict=True)) for row in rows]
+    inside = [row for row in inside if row["layer"] is not None]
+    by_layer = {layer: [row for row in inside if row["layer"] == layer] for layer in sorted({row["layer"] for row in inside})}
+    names = [str(layer) for layer in by_layer]
+    if "scale" in columns:
+        return lines_scale([found[0]["depth"] for found in by_layer.values()], [_mean(found, "scale") for found in by_layer.values()])
+    if "angle" in columns and "ratio" in columns:
+        angles, ratios = ([_mean(found, name) for found in by_layer.values()] for name in ("angle", "ratio"))
+        return stock_ratio(names, angles, ratios)
+    relative = {"relative to the base": [100 * _mean(found, "relative") for found in by_layer.values()]} if "relative" in columns else {}
+    return layer_norms(names, relative)
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+    return math.fsum(row[name] for row in rows) / len(rows)

@@ -1,0 +1,57 @@
+"""A piece of HTML that the server draws and the page asks for again and again, while somebody looks at it.
+
+Why not a `gr.Timer`: it ticks in hidden tabs and goes through Gradio's event path (gui.md 6, 15). Here a tick is one small
+request that is answered with nothing when nothing changed. What it is not: the way to change anything; a read function
+only reads. Buttons inside the HTML carry `data-event="name"` and arrive as ordinary Gradio events of that name.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+Read = Callable[[Any], tuple[str, str]]
+"""`read(value)` → (HTML, state). A change of state triggers the event `moved`, so that buttons elsewhere can follow."""
+
+
+def polled(read: Read, elem_id: str, every: float = 1.0, events: Sequence[str] = (), value: Any = None, around: str = "{}") -> gr.HTML:
+    """The component; `read` gets its value and must escape what people wrote. `around` is fixed HTML with `{}` for the piece.
+
+    `events` are the names in `data-event` that listeners wait for: `piece.stop(handler)`; `moved` is always there.
+    """
+
+    def poll(asked: dict[str, Any]) -> dict[str, Any]:
+        drawn, state = read(asked.get("value"))
+        key = f"{zlib.crc32(drawn.encode()):08x}"
+        return {"key": key, "state": state} | ({} if asked.get("key") == key else {"html": drawn})
+
+    return gr.HTML(
+        value=value,
+        html_template=around.replace("{}", '<div class="polled"></div>'),
+        js_on_load=f"Workbench.polled(element, props, trigger, watch, server, {round(every * 1000)}); {_named(*events, 'moved')}",
+        server_functions=[poll],
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+
+
+def pressed(value: str, elem_id: str, events: Sequence[str]) -> gr.HTML:
+    """HTML that stands still until an event draws it anew, with the same `data-event` buttons."""
+    return gr.HTML(
+        value=value,
+        html_template="${value}",
+        js_on_load=f"Workbench.relay(element, trigger); {_named(*events)}",
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+
+
+def _named(*events: str) -> str:
+    """The events as a line of JavaScript that does nothing: Gradio lets one listen to what stands quoted in the script.
+
+    Nothing else may stand quoted there: a quoted `every` made Gradio take that argument for an event and copy the whole
+    page's objects into each answer (measured: 2 s of processor time for a page).
+    """
+    return json.dumps(list(events))

@@ -1,0 +1,174 @@
+"""The server of the page: our own FastAPI application with Gradio mounted on it, for this computer only.
+
+A plain `launch()` answers foreign Host headers (DNS rebinding) and runs functions for posts from other sites (gui.md 5,
+measured), so Gradio is mounted behind a host check, a same-origin check and a content policy that lets the page ask
+nothing of any other host. What it is not: a server for a network; there are no users and no passwords here.
+"""
+
+import hashlib
+import ipaddress
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, PlainTextResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.workspace import ASSETS
+from workbench.ui.context import Context
+from workbench.ui.page import build_page
+
+HOSTS = ("127.0.0.1", "localhost")
+READING = {"GET", "HEAD", "OPTIONS"}
+CONTENT_POLICY = (  # 'unsafe-eval' and 'unsafe-inline': Gradio's templates are compiled in the browser
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; media-src 'self' blob:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class SameOrigin:
+    """Refuses what another site's page sends, and puts the security headers on every answer.
+
+    A browser names the sender in `Origin` and `Sec-Fetch-Site`; a program that is no browser sends neither and may come in.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        if refused(scope.get("method", "CONNECT"), Headers(scope=scope)):
+            answer = PlainTextResponse("This request came from another site, so the workbench did not run it.", status_code=403)
+            await answer(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+def refused(method: str, headers: Headers) -> bool:
+    """Whether a request was made by a page of another origin and could change or read something."""
+    origin = headers.get("origin", "")
+    if origin and origin.partition("://")[2] != headers.get("host", ""):
+        return True
+    return method not in READING and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+
+
+def create_app(ctx: Context) -> FastAPI:
+    """The application over one store, runner and workspace, which it closes when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        ctx.runner.close()
+        ctx.store.close()
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_middleware(SameOrigin)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))
+    prefix = serve_assets(app)
+    return gr.mount_gradio_app(
+        app,
+        build_page(ctx),
+        path="/",
+        app_kwargs={"openapi_url": None, "docs_url": None, "redoc_url": None},
+        theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        head=head(prefix),
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        footer_links=[],
+        allowed_paths=[],
+        blocked_paths=[str(ctx.workspace.home.resolve())],
+        max_file_size="2gb",
+        show_error=True,
+        favicon_path=str(ASSETS / "icon.svg"),
+    )
+
+
+def head(prefix: str) -> str:
+    """What the page loads of ours before anything is drawn."""
+    styles = "".join(f'<link rel="stylesheet" href="{prefix}/{name}">' for name in ("theme.css", "tabs.css"))
+    scripts = "".join(f'<script src="{prefix}/{name}"></script>' for name in ("page.js", "livechart.js"))
+    return f'<meta name="viewport" content="width=device-width, initial-scale=1">{styles}{scripts}'
+
+
+def assets() -> dict[str, Path]:
+    """Everything that is served from disk, by name: a closed list, so that no path can be asked for."""
+    plotly = Path(str(files("plotly"))) / "package_data" / "plotly.min.js"
+    return {name: ASSETS / name for name in ("theme.css", "tabs.css", "page.js", "livechart.js")} | {"plotly.min.js": plotly}
+
+
+def serve_assets(app: FastAPI) -> str:
+    """Serve the assets under a prefix that carries their hash, so that a browser may keep them for ever; returns it."""
+    held = assets()
+    mark = hashlib.sha256(b"".join(path.read_bytes() for path in held.values())).hexdigest()[:12]
+
+    async def asset(name: str) -> FileResponse | PlainTextResponse:
+        if name not in held:
+            return PlainTextResponse("There is no such file.", status_code=404)
+        return FileResponse(held[name], headers={"Cache-Control": "public, max-age=31536000, immutable"})
+
+    app.add_api_route(f"/assets-{mark}/{{name}}", asset, methods=["GET"], include_in_schema=False, response_model=None)
+    return f"/assets-{mark}"
+
+
+def loopback(host: str) -> str:
+    """`host` if only this computer can reach it; anything else is refused in a sentence."""
+    if host in HOSTS:
+        return host
+    try:
+        known = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        known = False
+    hint = "Use 127.0.0.1 instead." if known else "Use 127.0.0.1, and an SSH tunnel (ssh -L 7860:127.0.0.1:7860 MACHINE) to work from afar."
+    raise WorkbenchError(
+        f"The workbench does not listen on {host}. It has no users and no passwords, so it serves this computer only. {hint}"
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the port, or a sentence that says who could be in the way."""
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((loopback(host), port))
+    except OSError as error:
+        bound.close()
+        raise WorkbenchError(
+            f"Port {port} of {host} cannot be used ({error.strerror}). Perhaps a workbench runs already: open http://{host}:{port}. "
+            f"Or choose another port with --port {port + 1}."
+        ) from error
+    return bound
+
+
+def serve(ctx: Context, bound: socket.socket) -> None:
+    """Answer until the program is told to end (Ctrl-C)."""
+    config = uvicorn.Config(create_app(ctx), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+    uvicorn.Server(config).run(sockets=[bound])

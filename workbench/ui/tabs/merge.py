@@ -1,0 +1,203 @@
+"""The Merge tab: which models, in which shares, by which method, and the picture of what that does before anything is saved.
+
+Knows no merge by name: the form comes from the registry, the numbers from `jobs.merge.preview`, the picture from the numbers'
+own names (`plots.merge_picture`). The recipe is a draft of this tab alone; it becomes a run when it is saved.
+Ids: merge-base, merge-models, merge-weight-0 …, merge-method, merge-NAME-KNOB, merge-dtype, merge-error, merge-picture,
+merge-table, merge-name, merge-save, merge-progress, merge-compare.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from workbench.core.errors import SpecError, WorkbenchError
+from workbench.core.events import Finished, Noted, Progress
+from workbench.core.method import find, knobs_of
+from workbench.core.spec import MergeSpec, parse_spec
+from workbench.jobs.estimate import choices
+from workbench.jobs.merge import preview
+from workbench.ui import cards, forms, plots
+from workbench.ui.bench import Bench
+from workbench.ui.context import Context
+
+Draft = dict[str, Any]
+FIRST = "linear"
+REFRESH = 0.1  # seconds between two updates of the bar
+NOTHING_SAVED = "Preview only · nothing saved."
+
+
+def build(ctx: Context, bench: Bench) -> None:
+    """Draw the tab inside the caller's `gr.Tab`."""
+    draft = gr.State({"base": "pocket", "models": [], "merge": find("merges", _first())().chosen(), "dtype": "as base"})
+    with gr.Row(elem_classes=["tab-columns"]):
+        with gr.Column(scale=3, min_width=280):
+            _models(ctx, draft)
+        with gr.Column(scale=4, min_width=300):
+            _method(draft)
+        with gr.Column(scale=5, min_width=340, elem_classes=["pictures"]):
+            _picture(ctx, draft)
+    _save(ctx, bench, draft)
+
+
+def _first() -> str:
+    """The method the tab opens with: the plainest, where it is there."""
+    names = [name for _, name in forms.method_choices("merges")]
+    return FIRST if FIRST in names else names[0]
+
+
+def _choices(ctx: Context) -> list[tuple[str, str]]:
+    return [(label, reference) for reference, label in choices(ctx.workspace)]
+
+
+def _models(ctx: Context, draft: gr.State) -> None:
+    """The base, the tuned models, and a slider for each one's share."""
+    cards.place("<h3>Models</h3>")
+    common: dict[str, Any] = {"choices": _choices(ctx), "allow_custom_value": True, "interactive": True}
+    base = gr.Dropdown(value="pocket", label="Base", info="What all of them were tuned from", elem_id="merge-base", **common)
+    tuned = gr.Dropdown(
+        value=[],
+        multiselect=True,
+        label="Tuned models",
+        info="Two or more; finished runs and saved models",
+        elem_id="merge-models",
+        **common,
+    )
+    for box in (base, tuned):
+        box.focus(lambda: gr.Dropdown(choices=_choices(ctx)), None, box, **forms.READER)
+    base.input(lambda chosen, held: {**held, "base": chosen or ""}, [base, draft], draft, **forms.WRITER)
+    forms.touched(tuned)(_chosen, [tuned, draft], draft, **forms.WRITER)
+    cards.place("<h3>Shares</h3>")
+
+    @gr.render(inputs=[tuned], show_progress="hidden")
+    def sliders(models: list[str]) -> None:
+        if not models:
+            cards.place('<p class="quiet">Choose the tuned models first. Two finished runs of one base are enough.</p>')
+            return
+        labels = dict(choices(ctx.workspace))
+        drawn = {model: _share(labels.get(model, model), model, number) for number, model in enumerate(models)}
+
+        def moved(given: dict[Component, Any]) -> Draft:
+            return {**given[draft], "models": [{"model": model, "weight": float(given[slider])} for model, slider in drawn.items()]}
+
+        forms.on_input(drawn, moved, draft, draft)
+
+
+def _share(label: str, model: str, number: int) -> gr.Slider:
+    return gr.Slider(
+        minimum=-1,
+        maximum=2,
+        step=0.05,
+        value=1.0,
+        label=label,
+        interactive=True,
+        key=f"merge-weight-{model}",
+        elem_id=f"merge-weight-{number}",
+    )
+
+
+def _chosen(models: list[str] | None, held: Draft) -> Draft:
+    """The chosen models in the draft; one that stays keeps its share."""
+    shares = {given["model"]: given["weight"] for given in held["models"]}
+    return {**held, "models": [{"model": model, "weight": shares.get(model, 1.0)} for model in models or []]}
+
+
+def _method(draft: gr.State) -> None:
+    """Which merge, its form, and the number format of what is written."""
+    cards.place("<h3>Method</h3>")
+    method = gr.Dropdown(
+        choices=forms.method_choices("merges"), value=_first(), label="How they become one", interactive=True, elem_id="merge-method"
+    )
+    error = cards.card_place("merge-error")
+    method.input(lambda name, held: {**held, "merge": find("merges", name)().chosen()}, [method, draft], draft, **forms.WRITER)
+    dtype = [knob for knob in knobs_of(MergeSpec) if knob.name == "dtype"]
+
+    @gr.render(inputs=[method], show_progress="hidden")
+    def form(name: str) -> None:
+        widgets = forms.method_block("merges", {"method": name}, "merge")
+
+        def moved(given: dict[Component, Any]) -> tuple[str, Any]:
+            try:
+                return "", {**given[draft], "merge": forms.method_from("merges", name, widgets, given)}
+            except WorkbenchError as mistake:
+                return cards.error_card(mistake), gr.skip()
+
+        forms.on_input(widgets, moved, [error, draft], draft)
+
+    with gr.Accordion("Number format", open=False, elem_classes=["more"]), gr.Column(elem_classes=["knobs"]):
+        format_ = forms.widget(dtype[0], "as base", "merge")
+    format_.input(lambda chosen, held: {**held, "dtype": chosen}, [format_, draft], draft, **forms.WRITER)
+
+
+def _picture(ctx: Context, draft: gr.State) -> None:
+    """What the merge would do, drawn from the draft each time it changes; of many moves only the last is computed."""
+    why = cards.card_place("merge-why")
+    picture = gr.Plot(plots.merge_picture([], []), show_label=False, container=False, elem_id="merge-picture", elem_classes=["figure"])
+    with gr.Accordion("The numbers, tensor by tensor", open=False, elem_classes=["more"]):
+        table = cards.place(elem_id="merge-table")
+
+    @cards.carded(2)
+    def look(held: Draft) -> tuple[Any, str]:
+        if not held["models"]:
+            return plots.merge_picture([], []), cards.table([], [], empty="Choose the tuned models first.")
+        found = preview(_spec(held, "preview"), ctx.workspace)
+        return plots.merge_picture(found.columns, found.rows), cards.table(found.columns, found.rows, limit=400)
+
+    draft.change(look, draft, [why, picture, table], trigger_mode="always_last", **forms.READER)
+
+
+def _spec(held: Draft, name: str) -> MergeSpec:
+    if not held["models"]:
+        raise SpecError(["no tuned model is chosen; choose two or more on the left"])
+    return parse_spec({"kind": "merge", "name": name, **held})  # type: ignore[return-value]
+
+
+def _save(ctx: Context, bench: Bench, draft: gr.State) -> None:
+    """Name it, write it as a run of its own, and then look at it beside its base."""
+    with gr.Row(elem_classes=["bottom-bar"]):
+        with gr.Column(scale=2, min_width=200):
+            name = gr.Textbox(
+                "merged", max_lines=1, show_label=False, placeholder="name of the new model", interactive=True, elem_id="merge-name"
+            )
+        save = gr.Button("Save as model", variant="primary", elem_id="merge-save", scale=0, min_width=160)
+        then = gr.Button("Compare with base", elem_id="merge-compare", scale=0, min_width=170, interactive=False)
+        with gr.Column(scale=4, min_width=240):
+            says = cards.place(f'<p class="quiet">{NOTHING_SAVED}</p>', "merge-progress")
+    saved = gr.State("")
+
+    def write(held: Draft, wanted: str) -> Iterator[tuple[Any, Any, Any, Any]]:
+        yield cards.progress(0, 0, "Waiting for its turn …"), "", gr.Button(interactive=False), gr.Button(interactive=False)
+        try:
+            spec = _spec(held, wanted.strip())
+            for words, over in _written(ctx, spec):
+                made = spec.name if over else ""
+                yield words, made, gr.Button(interactive=over is not None), gr.Button(interactive=bool(made))
+        except WorkbenchError as mistake:
+            yield cards.error_card(mistake), "", gr.Button(interactive=True), gr.Button(interactive=False)
+
+    def compare(made: str, held: Draft) -> tuple[Any, dict[str, Any]]:
+        return gr.Tabs(selected="compare"), {"models": [held["base"], f"model:{made}"], "prompt": ""}
+
+    save.click(write, [draft, name], [says, saved, save, then], trigger_mode="once", **forms.WRITER)
+    then.click(compare, [saved, draft], [bench.tabs, bench.compare], **forms.WRITER)
+
+
+def _written(ctx: Context, spec: MergeSpec) -> Iterator[tuple[str, bool | None]]:
+    """(what to show, True when the model is there, False when it failed, None while it works).
+
+    The run goes on when the page is closed: it is in the list of runs.
+    """
+    noted: list[str] = []
+    last = 0.0
+    for event in ctx.runner.watch(ctx.runner.submit(spec)):
+        if isinstance(event, Progress) and time.monotonic() - last >= REFRESH:
+            last = time.monotonic()
+            yield cards.progress(event.done, event.total, f"writing {spec.name}"), None
+        elif isinstance(event, Noted):
+            noted.append(event.text)
+        elif isinstance(event, Finished) and event.status == "finished":
+            yield cards.note(" ".join([f"{spec.name} is saved.", *noted]), "safe"), True
+        elif isinstance(event, Finished):
+            yield cards.error_card(WorkbenchError(event.message or f"The merge was {event.status}. Nothing was written.")), False

@@ -1,0 +1,203 @@
+"""The Runs tab: every run on record. Tick some to lay their curves over each other; open one to see all of it.
+
+Elements for tests: `runs-table` (`[data-event=open][data-run]`, `[data-event=tick]`), `runs-metric`, `runs-curves`,
+`run-head run-chart run-report`, buttons `run-again run-resume run-compare run-delete run-delete-sure run-delete-not`.
+"""
+
+import shutil
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import gradio as gr
+
+from workbench.core.errors import WorkbenchError
+from workbench.runs.records import LIVE, Line, Run
+from workbench.ui import plots, report
+from workbench.ui.bench import Bench
+from workbench.ui.cards import escaped
+from workbench.ui.cards import table as plain_table
+from workbench.ui.context import Context
+from workbench.ui.forms import READER, WRITER, sentence_case
+from workbench.ui.livechart import live_chart
+from workbench.ui.polled import polled
+from workbench.ui.runtable import run_table
+from workbench.ui.words import metric, run_label
+
+PAGE = 50  # runs shown at first, and how many more each time
+LOGARITHMIC = ("grad_norm", "step_ratio", "rho_a", "tau", "lr")
+MOST = 8  # runs whose curves are laid over each other
+
+
+def build(ctx: Context, bench: Bench) -> None:
+    """Draw the tab inside the caller's `gr.Tab`."""
+    table = polled(_table(ctx), "runs-table", every=2, events=("open", "tick", "more"), value={"limit": PAGE, "open": ""})
+    ticked = gr.State([])
+    with gr.Column(visible=False, elem_id="runs-overlay") as overlay:
+        which = gr.Dropdown([("Loss", "loss")], value="loss", label="Curves of the ticked runs", elem_id="runs-metric")
+        curves = gr.Plot(show_label=False, elem_id="runs-curves", elem_classes=["figure"])
+    with gr.Column(visible=False, elem_id="run-opened") as detail:
+        head = polled(lambda run: (_head(ctx, run), ""), "run-head", every=2)
+        buttons, confirm, sure, never = _buttons()
+        with gr.Row(elem_classes=["bench-row"]):
+            with gr.Column(scale=7, min_width=340, elem_classes=["middle"]):
+                chart = live_chart(ctx, "run-chart")
+            with gr.Column(scale=5, min_width=300, elem_classes=["side"]):
+                body = polled(lambda run: (_body(ctx, run), _status(ctx, run)), "run-report", every=2)
+    _wire_overlay(ctx, table, ticked, overlay, which, curves)
+    _wire_opening(ctx, bench, table, body, [detail, head, chart, body, *buttons, confirm])
+    _wire_buttons(ctx, bench, buttons)
+    _wire_delete(ctx, bench, buttons[-1], confirm, sure, never)
+
+
+def _table(ctx: Context) -> Callable[[dict[str, Any] | None], tuple[str, str]]:
+    """The list as a read function; the sparkline of a run that is over is asked for once."""
+
+    @lru_cache(maxsize=512)
+    def loss(run: str, step: int, status: str) -> Line:
+        return ctx.store.series(run, "loss", points=80)
+
+    def read(value: dict[str, Any] | None) -> tuple[str, str]:
+        asked = value or {}
+        runs = ctx.store.runs()
+        limit = int(asked.get("limit", PAGE))
+        drawn = run_table(
+            runs[:limit], lambda run: loss(run.id, run.step, run.status), str(asked.get("open", "")), max(0, len(runs) - limit)
+        )
+        return drawn, ""
+
+    return read
+
+
+def _buttons() -> tuple[list[gr.Button], gr.Row, gr.Button, gr.Button]:
+    with gr.Row(elem_classes=["actions"]):
+        names = (("again", "Use this spec again"), ("resume", "Resume"), ("compare", "Compare with its base"), ("delete", "Delete…"))
+        buttons = [gr.Button(label, size="sm", elem_id=f"run-{name}", scale=0, min_width=90) for name, label in names]
+    with gr.Row(visible=False, elem_classes=["card", "act", "actions"]) as confirm:
+        gr.HTML("Delete this run, its numbers and its folder for good? Models merged from it stay.", apply_default_css=False)
+        sure = gr.Button("Delete for good", variant="stop", size="sm", elem_id="run-delete-sure", scale=0, min_width=130)
+        never = gr.Button("Keep it", size="sm", elem_id="run-delete-not", scale=0, min_width=90)
+    return buttons, confirm, sure, never
+
+
+def _found(ctx: Context, run: str | None) -> Run | None:
+    """The run, or nothing where none is opened or another page has deleted it."""
+    try:
+        return ctx.store.run(run) if run else None
+    except WorkbenchError:
+        return None
+
+
+def _head(ctx: Context, run_id: str | None) -> str:
+    run = _found(ctx, run_id)
+    return report.headline(run) + report.failure(run) if run else ""
+
+
+def _status(ctx: Context, run_id: str | None) -> str:
+    run = _found(ctx, run_id)
+    return f"{run.id}:{run.status}" if run else ""
+
+
+def _body(ctx: Context, run_id: str | None) -> str:
+    """Everything beside the curves: numbers, answers, notes, artifacts, tables, the spec."""
+    run = _found(ctx, run_id)
+    if run is None:
+        return ""
+    said = ctx.store.said(run.id)
+    parts = [("First and last", report.scores(run))] if run.metrics else []
+    parts += [("Answers", report.samples(said))] if said else []
+    parts += [(table.name.capitalize(), plain_table(table.columns, table.rows)) for table in ctx.store.tables(run.id)]
+    parts += [("On disk", report.artifacts(ctx.store.made(run.id))), ("Notes", report.notes(ctx.store.notes(run.id)))]
+    return "".join(f"<h3>{escaped(title)}</h3>{part}" for title, part in parts) + report.spec_sheet(run)
+
+
+def _wire_overlay(ctx: Context, table: gr.HTML, ticked: gr.State, overlay: gr.Column, which: gr.Dropdown, curves: gr.Plot) -> None:
+    def tick(event: gr.EventData, chosen_metric: str) -> tuple[Any, ...]:
+        chosen = sorted(event.ticked)[-MOST:]
+        names = sorted({known for run in chosen for known in ctx.store.names(run)})
+        shown = chosen_metric if chosen_metric in names else next(iter(names), "loss")
+        listed = [(sentence_case(metric(name)), name) for name in names]
+        return chosen, gr.Column(visible=bool(chosen)), gr.Dropdown(listed, value=shown), draw(chosen, shown)
+
+    def draw(chosen: list[str], name: str) -> Any:
+        runs = [run for run in (_found(ctx, run_id) for run_id in chosen) if run]
+        lines = {escaped(run_label(run.id, run.name)): ctx.store.series(run.id, name) for run in runs}
+        colours = {escaped(run_label(run.id, run.name)): plots.run_colour(run.id) for run in runs}
+        shown = {label: line for label, line in lines.items() if line[0]}
+        said = metric(name)
+        return plots.curves(shown, sentence_case(said), "step", said, log=name in LOGARITHMIC, colours=colours)
+
+    table.tick(tick, which, [ticked, overlay, which, curves], **WRITER)
+    which.input(draw, [ticked, which], curves, **READER)
+
+
+def _wire_opening(ctx: Context, bench: Bench, table: gr.HTML, body: gr.HTML, outputs: list[Any]) -> None:
+    def opened(run_id: str, asked: dict[str, Any]) -> tuple[Any, ...]:
+        run = _found(ctx, run_id)
+        shown = run.id if run else ""
+        return ({**asked, "open": shown}, gr.Column(visible=bool(run)), shown, {"run": shown}, shown, *offered(run), gr.Row(visible=False))
+
+    bench.opened.change(opened, [bench.opened, table], [table, *outputs], **READER)
+    table.open(named, None, bench.opened, **WRITER)
+    table.more(lambda asked: {**asked, "limit": asked["limit"] + PAGE}, table, table, **READER)
+    body.moved(lambda run_id: offered(_found(ctx, run_id)), bench.opened, outputs[4:-1], **READER)
+
+
+def named(event: gr.EventData) -> str:
+    """The run that a button names."""
+    return str(event.run)
+
+
+def offered(run: Run | None) -> list[gr.Button]:
+    """Again, resume, compare, delete: what can be done with this run."""
+    status, kind = (run.status, run.kind) if run else ("", "")
+    resumes = status in ("stopped", "interrupted", "failed") and kind == "train"
+    whole = status == "finished" and kind in ("train", "merge")
+    return [
+        gr.Button(visible=kind == "train"),
+        gr.Button(visible=resumes),
+        gr.Button(visible=whole),
+        gr.Button(visible=bool(run) and status not in LIVE),
+    ]
+
+
+def _wire_buttons(ctx: Context, bench: Bench, buttons: list[gr.Button]) -> None:
+    again, resume, compare, _ = buttons
+
+    def use(run_id: str, loaded: int) -> tuple[Any, ...]:
+        return ctx.store.run(run_id).spec, loaded + 1, gr.Tabs(selected="train")
+
+    def go_on(run_id: str) -> Any:
+        try:
+            ctx.runner.resume(run_id)
+        except WorkbenchError as error:
+            gr.Warning(escaped(error))
+            return gr.skip()
+        return gr.Tabs(selected="train")
+
+    def hold_against(run_id: str) -> tuple[Any, Any]:
+        run = ctx.store.run(run_id)
+        base, tuned = (run.spec["base"], f"model:{run.spec['name']}") if run.kind == "merge" else (run.spec["model"], f"run:{run.id}")
+        prompt = next((answer.prompt for answer in ctx.store.said(run.id)), "")
+        return {"models": [base, tuned], "prompt": prompt}, gr.Tabs(selected="compare")
+
+    again.click(use, [bench.opened, bench.loaded], [bench.spec, bench.loaded, bench.tabs], **WRITER)
+    resume.click(go_on, bench.opened, bench.tabs, **WRITER)
+    compare.click(hold_against, bench.opened, [bench.compare, bench.tabs], **WRITER)
+
+
+def _wire_delete(ctx: Context, bench: Bench, delete: gr.Button, confirm: gr.Row, sure: gr.Button, never: gr.Button) -> None:
+    """Delete asks once more, in place."""
+
+    def remove(run_id: str) -> tuple[Any, Any]:
+        try:
+            ctx.store.delete(run_id)
+        except WorkbenchError as error:
+            gr.Warning(escaped(error))
+            return gr.skip(), gr.Row(visible=False)
+        shutil.rmtree(ctx.workspace.run(run_id))
+        return "", gr.Row(visible=False)
+
+    delete.click(lambda: gr.Row(visible=True), None, confirm, **READER)
+    never.click(lambda: gr.Row(visible=False), None, confirm, **READER)
+    sure.click(remove, bench.opened, [bench.opened, confirm], **WRITER)

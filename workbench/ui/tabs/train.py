@@ -1,0 +1,187 @@
+"""The Train tab: start, what is known beforehand, the run's settings; the live chart; answers, notes and steering.
+
+Nothing of a run lives here: the page can be closed and opened again, or opened twice, and shows the same run.
+Elements for tests: `start plan train-name train-run pause resume stop train-chart (data-run, data-step, data-n)
+samples notes ask again`; settings `train-steps …`; `train-loss train-update train-probes` choose methods.
+"""
+
+from typing import Any
+
+import gradio as gr
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.spec import TrainSpec
+from workbench.runs.records import Run
+from workbench.ui.bench import Bench
+from workbench.ui.cards import error_card, escaped
+from workbench.ui.context import Context
+from workbench.ui.forms import READER, WRITER
+from workbench.ui.livechart import live_chart
+from workbench.ui.plan import plan
+from workbench.ui.polled import polled
+from workbench.ui.report import notes, samples
+from workbench.ui.settings import settings
+from workbench.ui.words import run_label, status_words
+
+RECENT = 40  # runs offered in the list; older ones are opened on the Runs tab
+LIVE = ("queued", "running", "paused")
+
+
+def build(ctx: Context, bench: Bench) -> None:
+    """Draw the tab inside the caller's `gr.Tab`."""
+    with gr.Row(elem_id="train", elem_classes=["bench-row"]):
+        with gr.Column(scale=3, min_width=280, elem_classes=["side"]):
+            start = gr.Button("Start", variant="primary", elem_id="start")
+            planned = gr.HTML(elem_id="plan", apply_default_css=False)
+            _naming(bench)
+            settings(bench)
+        with gr.Column(scale=7, min_width=340, elem_classes=["middle"]):
+            with gr.Row(elem_classes=["run-row"]):
+                shown = gr.Dropdown([], label="Run", show_label=False, container=False, elem_id="train-run", scale=4, min_width=160)
+                steering = _steering_buttons()
+            chart = live_chart(ctx, "train-chart")
+        with gr.Column(scale=3, min_width=260, elem_classes=["side"]):
+            ask, again = _after_buttons()
+            answers = polled(lambda run: (answers_of(ctx, run), ""), "samples", every=2, around="<h3>Answers as it learns</h3>{}")
+            log = polled(lambda run: (notes_of(ctx, run), ""), "notes", every=2, around="<h3>Notes</h3>{}")
+            watch = polled(lambda _: ("", state_of(ctx)), "train-watch", every=1)
+    outputs = [start, *steering, ask, again]
+    _wire_run(ctx, bench, shown, watch, [chart, answers, log], outputs)
+    _wire_start(ctx, bench, start, planned)
+    _wire_steering(ctx, shown, steering)
+    _wire_after(ctx, bench, shown, ask, again)
+
+
+def _naming(bench: Bench) -> None:
+    """What the run is called in lists."""
+    name = gr.Textbox(label="Name", placeholder="what the run is called in lists", max_length=80, max_lines=1, elem_id="train-name")
+    write = {"trigger_mode": "always_last", **WRITER}
+    name.input(lambda spec, typed: {**spec, "name": (typed or "").strip()}, [bench.spec, name], bench.spec, **write)
+    bench.loaded.change(lambda spec: spec["name"], bench.spec, name, **READER)
+
+
+def _steering_buttons() -> list[gr.Button]:
+    return [
+        gr.Button("Pause", elem_id="pause", size="sm", visible=False, min_width=80),
+        gr.Button("Go on", elem_id="resume", size="sm", visible=False, min_width=80),
+        gr.Button("Stop", elem_id="stop", size="sm", visible=False, min_width=80),
+    ]
+
+
+def _after_buttons() -> tuple[gr.Button, gr.Button]:
+    with gr.Row(elem_classes=["after"]):
+        return (
+            gr.Button("Ask it", variant="primary", size="sm", elem_id="ask", visible=False, min_width=90),
+            gr.Button("Make another to merge", size="sm", elem_id="again", visible=False, min_width=160),
+        )
+
+
+def state_of(ctx: Context) -> str:
+    """Changes when a run appears or its status does; the page then asks for buttons and list anew."""
+    return " ".join(f"{run.id}:{run.status}" for run in ctx.store.runs("train")[:RECENT])
+
+
+def answers_of(ctx: Context, run: str | None) -> str:
+    return samples(ctx.store.said(run)) if run else samples([])
+
+
+def notes_of(ctx: Context, run: str | None) -> str:
+    return notes(ctx.store.notes(run)) if run else notes([])
+
+
+def _wire_run(ctx: Context, bench: Bench, shown: gr.Dropdown, watch: gr.HTML, followers: list[gr.HTML], outputs: list[gr.Button]) -> None:
+    """The list of runs follows the runner; chart, answers, log and buttons follow the list."""
+
+    def refresh(run: str | None) -> tuple[Any, ...]:
+        runs = ctx.store.runs("train")[:RECENT]
+        chosen = choose(runs, run)
+        names = [(f"{run_label(known.id, known.name)} · {status_words(known.kind, known.status)}", known.id) for known in runs]
+        return gr.Dropdown(names, value=chosen.id if chosen else None), *followed(runs, chosen)
+
+    def follow(run: str | None) -> tuple[Any, ...]:
+        runs = ctx.store.runs("train")
+        return followed(runs, next((known for known in runs if known.id == run), None))
+
+    for moment in (watch.moved, bench.loaded.change):
+        moment(refresh, shown, [shown, *followers, *outputs], **READER)
+    shown.input(follow, shown, [*followers, *outputs], **READER)
+
+
+def followed(runs: list[Run], chosen: Run | None) -> tuple[Any, ...]:
+    """What chart, answers, log and buttons become when a run is chosen."""
+    run = chosen.id if chosen else ""
+    return ({"run": run}, run, run, *buttons(chosen, busy=any(known.status in LIVE for known in runs)))
+
+
+def choose(runs: list[Run], shown: str | None) -> Run | None:
+    """The run to look at: the one that is shown, unless it is over and a newer one is at work; else the newest."""
+    present = next((run for run in runs if run.id == shown), None)
+    at_work = next((run for run in reversed(runs) if run.status in ("running", "paused")), None)
+    if present and (present.status in LIVE or at_work is None):
+        return present
+    return at_work or (runs[0] if runs else None)
+
+
+def buttons(run: Run | None, busy: bool) -> list[gr.Button]:
+    """Start, pause, go on, stop, ask, again: what can be done with this run now."""
+    status = run.status if run else ""
+    goes_on = status == "paused" or (status in ("stopped", "interrupted", "failed") and bool(run and run.step))
+    return [
+        gr.Button("Queue" if busy else "Start"),
+        gr.Button(visible=status == "running"),
+        gr.Button("Go on" if status == "paused" else "Resume from the checkpoint", visible=goes_on),
+        gr.Button("Take out of the queue" if status == "queued" else "Stop", visible=status in LIVE),
+        gr.Button(visible=status == "finished"),
+        gr.Button(visible=status == "finished"),
+    ]
+
+
+def _wire_start(ctx: Context, bench: Bench, start: gr.Button, planned: gr.HTML) -> None:
+    """Start, and what is known before it: both read the spec on the bench, so both find the same mistakes."""
+
+    def begin(spec: dict[str, Any]) -> Any:
+        try:
+            ctx.runner.submit(TrainSpec.parse(spec))
+        except WorkbenchError as error:
+            return error_card(error)
+        return gr.skip()
+
+    start.click(begin, bench.spec, planned, **WRITER)
+    gr.on(
+        [bench.spec.change, bench.loaded.change], lambda spec: plan(ctx, spec), bench.spec, planned,
+        trigger_mode="always_last", concurrency_id="plan", **{**WRITER, "concurrency_limit": 2},
+    )  # fmt: skip
+
+
+def _wire_steering(ctx: Context, shown: gr.Dropdown, steering: list[gr.Button]) -> None:
+    def steered(action: Any) -> Any:
+        def act(run: str) -> None:
+            try:
+                action(run)
+            except WorkbenchError as error:
+                gr.Warning(escaped(error))
+
+        return act
+
+    def go_on(run: str) -> None:
+        (ctx.runner.play if ctx.store.run(run).status == "paused" else ctx.runner.resume)(run)
+
+    for button, action in zip(steering, (ctx.runner.pause, go_on, ctx.runner.stop), strict=True):
+        button.click(steered(action), shown, None, **WRITER)
+
+
+def _wire_after(ctx: Context, bench: Bench, shown: gr.Dropdown, ask: gr.Button, again: gr.Button) -> None:
+    """What one does with a finished run: hold it against its base, or make a second one to merge with it."""
+
+    def to_compare(run: str) -> tuple[Any, Any]:
+        made = ctx.store.run(run)
+        prompt = next((answer.prompt for answer in ctx.store.said(run)), "")
+        return {"models": [made.spec["model"], f"run:{run}"], "prompt": prompt}, gr.Tabs(selected="compare")
+
+    def another(run: str, loaded: int) -> tuple[Any, ...]:
+        spec = ctx.store.run(run).spec
+        gr.Info(f"Choose what the second run should learn, then start it. Merge joins it with run {run}.")
+        return {**spec, "seed": spec["seed"] + 1, "name": ""}, loaded + 1, gr.Tabs(selected="data")
+
+    ask.click(to_compare, shown, [bench.compare, bench.tabs], **WRITER)
+    again.click(another, [shown, bench.loaded], [bench.spec, bench.loaded, bench.tabs], **WRITER)
