@@ -153,6 +153,7 @@ Workbench.livechart = (() => {
   }
 
   return function livechart(element, props, watch, server) {
+    const host = element.parentElement.closest("[id]"); // carries what is drawn, for those who wait for it
     const plot = element.querySelector(".plot");
     const status = element.querySelector(".status");
     let points = empty();
@@ -167,9 +168,7 @@ Workbench.livechart = (() => {
       const traces = [...LINES.map((spec) => line(spec, points[spec.name], points)), ...oddMarks(points)];
       await Plotly.react(plot, traces, layout(points, reasons, shown, plot.clientWidth - 80), CONFIG);
       legend(element.querySelector(".legend"), points);
-      element.dataset.n = points.loss.x.length;
-      element.dataset.step = points.loss.x.at(-1) ?? "";
-      element.dataset.run = shown ?? "";
+      Object.assign(host.dataset, { n: points.loss.x.length, step: points.loss.x.at(-1) ?? "", run: shown ?? "" });
     }
 
     async function turn() {

@@ -206,11 +206,17 @@ def test_while_the_page_holds_the_database(home: Path, spec: Path) -> None:
 
 
 INTERRUPTED = """
-import sys, time
-from workbench.__main__ import app
+import sys, time, types
+from typing import Literal
+import workbench.__main__ as main
 from workbench.core.events import Measured, Progress, Started
 from workbench.core.job import Job
-from workbench.jobs import registry
+from workbench.core.spec import SPECS, Spec
+
+class Toy(Spec):
+    kind: Literal["train"] = "train"
+    name: str = ""
+    steps: int = 1
 
 def endless(spec, folder, workspace):
     yield Started(1000)
@@ -223,8 +229,10 @@ def endless(spec, folder, workspace):
         (folder / "checkpoint").mkdir()
         (folder / "checkpoint" / "state").write_text("x")
 
-registry.JOBS["train"] = Job(endless, "device")
-app(["train", sys.argv[1]])
+SPECS["train"] = Toy
+main._registry = dict  # the methods and torch are not needed here, and slow to import
+sys.modules["workbench.jobs.registry"] = types.SimpleNamespace(JOBS={"train": Job(endless, "device")})
+main.app(["train", sys.argv[1]])
 """
 
 

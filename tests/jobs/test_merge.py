@@ -162,6 +162,13 @@ def test_tensors_outside_the_blocks_keep_their_rule(make: Callable, workspace: W
     assert torch.allclose(merged[last], after[last], atol=1e-7)
 
 
+def test_a_model_of_one_block_gets_the_last_scale(make: Callable, workspace: Workspace) -> None:
+    base, tuned = make("base", num_hidden_layers=1), make("a", 0.1, num_hidden_layers=1)
+    merged = run(workspace, spec_of(base, tuned, method={"method": "lines", "alpha": 0, "beta": 1}))
+    blocks = [name for name in merged if ".layers." in name]
+    assert len(blocks) == 9 and all(torch.allclose(merged[name], read(tuned)[name], atol=1e-7) for name in blocks)
+
+
 # Adapters.
 
 

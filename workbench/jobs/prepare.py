@@ -16,7 +16,7 @@ from workbench.materials.corpus import Example, load, split
 from workbench.materials.models import POCKET, place, resolve
 from workbench.materials.models import load as load_model
 from workbench.materials.models import tokenizer as load_tokenizer
-from workbench.materials.templates import Encoded, encode
+from workbench.materials.templates import Encoded, encode_all
 
 VALIDATION_ROWS = 64  # most rows a validation loss is read on; the rest of the share stays unseen
 KNOWN_ROWS = 48
@@ -75,11 +75,10 @@ def selected(data: DataSpec, workspace: Workspace) -> Generator[Progress, None, 
 
 
 def encoded(tokenizer: PreTrainedTokenizerBase, examples: list[Example], data: DataSpec) -> Generator[Progress, None, list[Encoded]]:
-    """The rows as tokens; rows with nothing to learn are left out."""
+    """The rows as tokens; rows with nothing to learn, and rows that the template refuses, are left out (the Data tab names them)."""
     rows = []
-    for index, example in enumerate(examples):
-        row = encode(tokenizer, example, data.train_on, data.max_length)
-        if any(row.trained[1:]):
+    for index, row in enumerate(encode_all(tokenizer, examples, data.train_on, data.max_length)):
+        if isinstance(row, Encoded) and any(row.trained[1:]):
             rows.append(row)
         if index % 200 == 0:
             yield Progress(index, len(examples), "rows read")

@@ -164,7 +164,7 @@ def _plain_record(source: str, line: int, row: dict[str, Any]) -> Record | Rejec
 def _plain(value: Any) -> Any:
     """Arrow's values as JSON has them; nulls that a struct column made up are left out again."""
     if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items() }
+        return {str(name): _plain(item) for name, item in value.items() if item is not None}
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, bytes):

@@ -35,7 +35,7 @@ def first_spec() -> dict[str, Any]:
 def make_bench(tabs: gr.Tabs) -> Bench:
     """The bench of one page, to be called inside its `gr.Blocks`."""
     return Bench(
-        spec=gr.State(first_spec),
+        spec=gr.State(first_spec()),
         tabs=tabs,
         compare=gr.State({"models": [], "prompt": ""}),
         loaded=gr.State(0),

@@ -1,0 +1,73 @@
+"""What the live chart is sent: only what is new, fit for JSON, with a sentence where there is nothing."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from workbench.core.events import Finished, Measured, Progress
+from workbench.core.workspace import Workspace
+from workbench.runs.runner import Runner
+from workbench.runs.store import Store
+from workbench.ui.context import Context
+from workbench.ui.livechart import news, reasons, split
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Iterator[Context]:
+    workspace = Workspace(tmp_path)
+    with Store(workspace.database) as store, Runner(store, workspace, {}) as runner:
+        yield Context(store, runner, workspace)
+
+
+@pytest.fixture
+def run(ctx: Context) -> str:
+    run = ctx.store.create("train", "first", {"probes": [{"method": "a", "every": 10}]})
+    ctx.store.append(run, *(Measured(step, {"loss": 3.0 - step, "lr": 0.1}) for step in range(1, 4)), Progress(3, 9))
+    ctx.store.flush()
+    return run
+
+
+def test_the_first_answer_is_the_whole_picture_and_the_next_only_what_is_new(ctx: Context, run: str) -> None:
+    first = news(ctx, run, 0)
+    assert first["reset"] and first["points"]["loss"] == [[1, 2, 3], [2.0, 1.0, 0.0], []]
+    assert "lr" not in first["points"], "what the chart does not draw is not sent"
+    ctx.store.append(run, Measured(4, {"loss": 0.5}))
+    ctx.store.flush()
+    then = news(ctx, run, first["cursor"])
+    assert not then["reset"] and then["points"] == {"loss": [[4], [0.5], []]}
+    assert news(ctx, run, then["cursor"])["points"] == {}
+
+
+def test_what_is_no_number_travels_as_steps(ctx: Context, run: str) -> None:
+    ctx.store.append(run, Measured(4, {"loss": math.nan}), Measured(5, {"loss": math.inf}), Measured(6, {"loss": 1.0}))
+    ctx.store.flush()
+    answer = news(ctx, run, 0)
+    assert answer["points"]["loss"] == [[1, 2, 3, 6], [2.0, 1.0, 0.0, 1.0], [4, 5]]
+    json.dumps(answer, allow_nan=False)  # a NaN would arrive as null and vanish
+
+
+def test_split_keeps_order() -> None:
+    assert split([1, 2, 3], [0.5, math.nan, -1]) == [[1.0, 3.0], [0.5, -1.0], [2.0]]
+
+
+def test_no_run_and_an_unknown_run_are_sentences(ctx: Context) -> None:
+    assert "No run yet" in news(ctx, "", 0)["reasons"]["y"]
+    for unknown in ("0099", "../etc", "<b>"):
+        answer = news(ctx, unknown, 0)
+        assert "There is no run" in answer["status"] and "<b>" not in answer["status"]
+
+
+def test_the_status_line_says_where_a_stored_run_stands(ctx: Context, run: str) -> None:
+    ctx.store.append(run, Finished("failed", "broke"))
+    ctx.store.flush()
+    status = news(ctx, run, 0)["status"]
+    assert "failed" in status and "step <b>3</b> of 9" in status and "loss <b>0</b>" in status
+
+
+def test_an_empty_panel_says_why() -> None:
+    assert "every 10 steps" in reasons("running", {"probes": [{"method": "a", "every": 10}]})["y3"]
+    assert "measured no ρ_a" in reasons("finished", {})["y3"]
+    assert "waits its turn" in reasons("queued", {})["y"]

@@ -1,0 +1,138 @@
+"""The server refuses what is not of this computer's own page, says nothing it should not, and lets go of what it holds."""
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.workspace import Workspace
+from workbench.runs.runner import Runner
+from workbench.runs.store import Store
+from workbench.ui.context import Context
+from workbench.ui.server import assets, create_app, listen, loopback
+
+ROOT = Path(__file__).parents[2]
+HERE = "http://127.0.0.1"
+
+
+def context(home: Path) -> Context:
+    workspace = Workspace(home)
+    store = Store(workspace.database)
+    return Context(store, Runner(store, workspace, {}), workspace)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def client(home: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(context(home)), base_url=HERE) as client:
+        yield client
+
+
+def poll(client: TestClient, **headers: str) -> int:
+    """Ask the live line's server function as the page does; the answer's status."""
+    components = client.get("/config").json()["components"]
+    live = next(part["id"] for part in components if part["props"].get("elem_id") == "live")
+    body = {"data": {"value": None, "key": ""}, "component_id": live, "fn_name": "poll", "session_hash": "abc"}
+    return client.post("/gradio_api/component_server", json=body, headers=headers).status_code
+
+
+def test_a_foreign_host_header_is_refused(client: TestClient) -> None:
+    assert client.get("/config", headers={"host": "evil.example"}).status_code == 400
+    assert client.get("/config", headers={"host": "localhost:7860"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:8000"},  # another program of this very computer
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+    ids=lambda headers: " ".join(headers.values()),
+)
+def test_a_post_of_another_site_is_refused(client: TestClient, headers: dict[str, str]) -> None:
+    assert poll(client, **headers) == 403
+
+
+def test_the_page_itself_and_programs_may_post(client: TestClient) -> None:
+    assert poll(client, origin=HERE) == 200
+    assert poll(client, **{"sec-fetch-site": "same-origin"}) == 200
+    assert poll(client) == 200
+
+
+def test_another_sites_page_may_not_even_read(client: TestClient) -> None:
+    assert client.get("/config", headers={"origin": "http://evil.example"}).status_code == 403
+
+
+def test_every_answer_carries_the_security_headers(client: TestClient) -> None:
+    for path in ("/", "/config", "/no-such-page"):
+        headers = client.get(path).headers
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["x-content-type-options"] == "nosniff"
+        policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+        assert policy["default-src"] == "'self'" and policy["connect-src"] == "'self'", "the page may ask no other host"
+        assert not any("http" in value or "*" in value for value in policy.values())
+
+
+def test_the_configuration_says_nothing_of_this_computer(client: TestClient, home: Path) -> None:
+    said = client.get("/config").text + client.get("/").text
+    for secret in (str(ROOT), str(home), str(Path.home()), "functools.partial", "duckdb"):
+        assert secret not in said, f"{secret} stands in the page"
+
+
+def test_the_page_stays_light(client: TestClient) -> None:
+    """A page's cost grows with its configuration (gui.md 4.3); what is chosen rarely is drawn when it is asked for."""
+    assert len(client.get("/config", headers={"accept-encoding": "identity"}).content) < 220_000
+
+
+@pytest.mark.parametrize("path", ["app.py", "/etc/passwd", "workspace/page.key", "../app.py"])
+def test_no_file_can_be_asked_for(client: TestClient, path: str) -> None:
+    assert client.get(f"/gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_assets_are_a_closed_list_and_may_be_kept(client: TestClient) -> None:
+    prefix = re.search(r"/assets-([0-9a-f]+)/", client.get("/").text)[1]
+    for name in assets():
+        answer = client.get(f"/assets-{prefix}/{name}")
+        assert answer.status_code == 200 and "immutable" in answer.headers["cache-control"]
+    for name in ("pocket/model.safetensors", "..%2fapp.py", "figure.json"):
+        assert client.get(f"/assets-{prefix}/{name}").status_code == 404
+
+
+def test_nothing_but_the_page_is_published(client: TestClient) -> None:
+    assert client.get("/openapi.json").status_code == 404 and client.get("/docs").status_code == 404
+    dependencies = client.get("/config").json()["dependencies"]
+    shown = [part["api_name"] for part in dependencies if part["api_visibility"] == "public" and part["backend_fn"]]
+    assert not shown, f"these handlers are published as an API: {shown}"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org", "::"])
+def test_only_this_computer_is_served(host: str) -> None:
+    with pytest.raises(WorkbenchError, match="serves this computer only"):
+        loopback(host)
+
+
+def test_a_port_in_use_is_told_in_a_sentence() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(WorkbenchError, match="--port"):
+            listen("127.0.0.1", other.getsockname()[1])
+
+
+def test_runner_and_store_are_closed_with_the_server(tmp_path: Path) -> None:
+    held = context(tmp_path)
+    with TestClient(create_app(held), base_url=HERE):
+        assert held.store.runs() == []
+    with Store(held.workspace.database) as again:  # refused while another holds it
+        assert again.runs() == []
