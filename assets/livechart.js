@@ -4,6 +4,7 @@
 
 Workbench.livechart = (() => {
   const EVERY = 1000;
+  const THINNED = 1500; // a line of more points may have been thinned, so a part of it is asked for again when it is looked at
   const MOST = 8000; // points a line may grow to before a fresh, thinned picture is asked for
   const PANELS = [
     { axis: "y", domain: [0.70, 0.955], title: "Loss (nats per token)" },
@@ -41,6 +42,18 @@ Workbench.livechart = (() => {
       longest = Math.max(longest, held.x.length);
     }
     return longest;
+  }
+
+  // The whole picture with one part of it in full: what was held outside the part, what was asked for inside it.
+  function joined(points, part) {
+    if (!part) return points;
+    return Object.fromEntries(Object.entries(points).map(([name, held]) => {
+      const full = part.points[name];
+      if (!full) return [name, held];
+      const outside = held.x.map((x, i) => [x, held.y[i]]).filter(([x]) => x < part.first || x > part.last);
+      const all = [...outside, ...full[0].map((x, i) => [x, full[1][i]])].sort((a, b) => a[0] - b[0]);
+      return [name, { x: all.map(([x]) => x), y: all.map(([, y]) => y), odd: [...new Set([...held.odd, ...full[2]])] }];
+    }));
   }
 
   function line(spec, held, points) {
@@ -119,6 +132,7 @@ Workbench.livechart = (() => {
       hoverlabel: { bgcolor: css("--surface"), bordercolor: css("--line"), font: { color: css("--ink") } },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: muted, activecolor: css("--ink") },
       xaxis: { anchor: "y3", title: { text: "step", standoff: 6 }, gridcolor: css("--grid"), zeroline: false, rangemode: "tozero",
+        spikecolor: muted, spikethickness: 1, unifiedhovertitle: { text: "step %{x}" },
         visible: PANELS.some((panel) => !isEmpty(panel, points)),
       },
       shapes: bands(points),
@@ -160,20 +174,36 @@ Workbench.livechart = (() => {
     let cursor = 0;
     let shown = null;
     let reasons = {};
+    let part = null; // what one has zoomed into, in full
+    let listening = false;
     let stale = false; // the theme changed while nobody looked
 
     async function draw() {
       await Workbench.script("plotly.min.js");
       stale = false;
-      const traces = [...LINES.map((spec) => line(spec, points[spec.name], points)), ...oddMarks(points)];
+      const seen = joined(points, part);
+      const traces = [...LINES.map((spec) => line(spec, seen[spec.name], seen)), ...oddMarks(seen)];
       await Plotly.react(plot, traces, layout(points, reasons, shown, plot.clientWidth - 80), CONFIG);
+      if (!listening) plot.on("plotly_relayout", zoomed);
+      listening = true;
       legend(element.querySelector(".legend"), points);
       Object.assign(host.dataset, { n: points.loss.x.length, step: points.loss.x.at(-1) ?? "", run: shown ?? "" });
     }
 
+    async function zoomed(change) {
+      const [first, last] = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
+      const before = part;
+      if (change["xaxis.autorange"]) part = null;
+      else if (first !== undefined && LINES.some((spec) => points[spec.name].x.length > THINNED)) {
+        const range = { run: shown, first: Math.max(0, Math.floor(first)), last: Math.ceil(last) };
+        part = { ...range, points: await server.closely(range) };
+      }
+      if (part !== before) await draw();
+    }
+
     async function turn() {
       const run = props.value?.run || "";
-      if (run !== shown) { points = empty(); cursor = 0; }
+      if (run !== shown) { points = empty(); cursor = 0; part = null; }
       const news = await server.pull({ run, cursor });
       if ((props.value?.run || "") !== run) return;
       if (news.reset) points = empty();

@@ -25,6 +25,7 @@ MAY: dict[str, tuple[set[str], set[str]]] = {
     ),
     "workbench/runs": ({"core"}, {"duckdb", "pyarrow", "yaml"}),
     "workbench/claims": ({"core", "jobs"}, set()),
+    "workbench/ui/tabs": ({"core", "jobs", "runs", "claims", "ui"}, {"gradio"}),
     "workbench/ui": ({"core", "jobs", "runs", "claims"}, {"gradio", "plotly", "fastapi", "starlette", "uvicorn", "yaml"}),
     "workbench/__main__.py": ({"core", "jobs", "runs", "materials", "methods", "ui"}, {"typer"}),
     "workbench": ({"core"}, set()),

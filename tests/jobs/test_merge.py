@@ -29,6 +29,15 @@ def named(method: dict) -> str:
     return "-".join(map(str, method.values()))
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Pico tensors gain nothing from threads, and lose much to them on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., str]:
     """A function that writes a model folder and returns its path: the base's weights, moved at random by `move`."""
@@ -131,13 +140,11 @@ def test_blocks_shards_and_threads_change_no_byte(
     base, tuned = make("base"), make("a", 0.1)
     whole = run(workspace, spec_of(base, tuned, adapted, method=method))
     content = (workspace.model("out") / "model.safetensors").read_bytes()
-    threads = torch.get_num_threads()
     for block, count in [(400, 1), (5000, 2)]:
         monkeypatch.setattr(tensors, "BLOCK", block)
         torch.set_num_threads(count)
         run(workspace, spec_of(base, tuned, adapted, method=method, name=f"block{block}"))
         assert (workspace.model(f"block{block}") / "model.safetensors").read_bytes() == content
-    torch.set_num_threads(threads)
     monkeypatch.setattr(tensors, "SHARD", 20_000)
     assert same(run(workspace, spec_of(base, tuned, adapted, method=method, name="sharded")), whole)
     assert len(list(workspace.model("sharded").glob("model-*-of-*.safetensors"))) > 3

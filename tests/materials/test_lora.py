@@ -47,6 +47,15 @@ def test_rows_equal_what_peft_merges(knobs: dict, tmp_path: Path) -> None:
     assert any(not torch.equal(member.rows(name, 0, 1), open_member(ModelRef("", "", ref.path)).rows(name, 0, 1)) for name in names)
 
 
+def test_the_product_is_rounded_once(tmp_path: Path) -> None:
+    ref, _ = tuned(tmp_path / "adapter", tmp_path / "base")
+    base, weights = load_file(tmp_path / "base" / "model.safetensors"), load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    name = "model.layers.1.mlp.down_proj"
+    left, right = (weights[f"base_model.model.{name}.lora_{side}.weight"].double() for side in "BA")
+    expected = (base[f"{name}.weight"].double() + (1.5 * left) @ right).float()
+    assert torch.equal(open_member(ref).rows(f"{name}.weight", 0, 32), expected)
+
+
 def test_an_adapter_on_the_head_parts_it_from_the_embeddings(tmp_path: Path) -> None:
     ref, _ = tuned(tmp_path / "adapter", tmp_path / "base", target_modules=["lm_head"])
     member = open_member(ref)

@@ -143,6 +143,9 @@ def test_a_folder_without_safe_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_shards_that_are_missing_or_outside_are_refused(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
+    tmp_path = tmp_path / "inner"
+    tmp_path.mkdir()
     index = tmp_path / "model.safetensors.index.json"
     for name in ("gone.safetensors", "../model.safetensors"):
         index.write_text(json.dumps({"weight_map": {"a": name}}))

@@ -9,12 +9,16 @@ import sys
 import threading
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Finished, Made, Measured, Noted, Progress, Said, Started, Table
 from workbench.runs.files import log_of
+from workbench.runs.recording import Recorder
 from workbench.runs.records import bin_width
+from workbench.runs.rows import hear
+from workbench.runs.schema import migrate
 from workbench.runs.store import InUse, Store
 
 ROOT = Path(__file__).parents[2]
@@ -374,12 +378,13 @@ with Store(Path(sys.argv[1])) as store:
     run = store.create("train", "", {})
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, -1))
     store.append(run, *(Measured(step, {"loss": float(step)}) for step in range(1000)))
-    try:
-        store.flush()
-    except WorkbenchError as error:
-        assert "cannot be written" in str(error), error
-    else:
-        raise SystemExit("the disk was not full")
+    for _ in range(2):
+        try:
+            store.flush()
+        except WorkbenchError as error:
+            assert "cannot be written" in str(error), error
+        else:
+            raise SystemExit("the disk was not full, or the batch was dropped")
     store.append(run, Measured(1000, {"loss": 1000.0}))
     resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
     store.flush()
@@ -391,3 +396,25 @@ with Store(Path(sys.argv[1])) as store:
 def test_a_full_disk_costs_patience_and_no_numbers(path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_batch_is_written_whole_or_not_at_all() -> None:
+    """The second table of the batch fails; the first must not stay, and the next try is the first one again."""
+    connection = duckdb.connect()
+    failing = [True]
+
+    def ask(sql: str, values: object = None) -> list[tuple]:
+        if "INSERT INTO notes" in sql and failing.pop():
+            raise duckdb.IOException("no more room")
+        return connection.execute(sql, values).fetchall()
+
+    migrate(ask)
+    recorder = Recorder(ask, connection.register)
+    recorder.create("train", "", "{}", 0)
+    batch = [hear(1, Measured(1, {"loss": 1.0})), hear(1, Noted("a word"))]
+    with pytest.raises(duckdb.IOException):
+        recorder.write(batch)
+    assert ask("SELECT count(*) FROM metrics") == [(0,)]
+    failing.append(False)
+    recorder.write(batch)
+    assert ask("SELECT seq, step FROM metrics") == [(1, 1)] and ask("SELECT text FROM notes") == [("a word",)]

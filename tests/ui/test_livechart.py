@@ -12,7 +12,7 @@ from workbench.core.workspace import Workspace
 from workbench.runs.runner import Runner
 from workbench.runs.store import Store
 from workbench.ui.context import Context
-from workbench.ui.livechart import news, reasons, split
+from workbench.ui.livechart import news, part, reasons, split
 
 
 @pytest.fixture
@@ -47,6 +47,15 @@ def test_what_is_no_number_travels_as_steps(ctx: Context, run: str) -> None:
     answer = news(ctx, run, 0)
     assert answer["points"]["loss"] == [[1, 2, 3, 6], [2.0, 1.0, 0.0, 1.0], [4, 5]]
     json.dumps(answer, allow_nan=False)  # a NaN would arrive as null and vanish
+
+
+def test_zooming_in_brings_back_what_was_thinned(ctx: Context) -> None:
+    run = ctx.store.create("train", "long", {})
+    ctx.store.append(run, *(Measured(step, {"loss": float(step % 7)}) for step in range(20_000)))
+    ctx.store.flush()
+    assert len(news(ctx, run, 0)["points"]["loss"][0]) < 5_000
+    assert part(ctx, run, 100, 199)["loss"][0] == list(range(100, 200))
+    assert part(ctx, "../etc", 0, 1) == {}
 
 
 def test_split_keeps_order() -> None:

@@ -6,7 +6,6 @@ Pure functions from what models said to markup; knows no runner and no tab. All 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from workbench.core.events import Said
 from workbench.ui.cards import escaped
@@ -91,10 +90,3 @@ def legend() -> str:
         "<span>orange: less likely than under the base</span><span>none: as likely</span>"
         "<span>blue: more likely</span><span>rest on a token for both probabilities</span></div>"
     )
-
-
-def kept(answers: Answers) -> list[dict[str, Any]]:
-    """The answers as plain values, for a download."""
-    return [
-        {"model": model, "prompt": answers.prompt, "answer": pane.said.answer if pane.said else ""} for model, pane in answers.panes.items()
-    ]

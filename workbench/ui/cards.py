@@ -7,7 +7,7 @@ from a person, a file or a model goes through `escaped` here. Nothing else build
 import functools
 import html
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -24,6 +24,9 @@ element.addEventListener('click', (event) => {
 });
 """
 
+# A figure that was drawn while its tab was hidden has Plotly's default width; it measures itself again at a resize.
+FIT = "new ResizeObserver(() => window.dispatchEvent(new Event('resize'))).observe(element);"
+
 
 def escaped(text: Any) -> str:
     """Foreign text, safe inside markup and inside Gradio's HTML component.
@@ -38,9 +41,9 @@ def picker(value: str, elem_id: str, classes: Sequence[str] = ()) -> gr.HTML:
     return gr.HTML(value, elem_id=elem_id, elem_classes=list(classes), js_on_load=PICK, apply_default_css=False)
 
 
-def place(value: str = "", elem_id: str | None = None, classes: Sequence[str] = ()) -> gr.HTML:
-    """HTML that is only looked at."""
-    return gr.HTML(value, elem_id=elem_id, elem_classes=list(classes), js_on_load=None, apply_default_css=False)
+def place(value: str = "", elem_id: str | None = None, classes: Sequence[str] = (), above_figure: bool = False) -> gr.HTML:
+    """HTML that is only looked at; the one `above_figure` makes the figures of its tab fit when the tab is shown."""
+    return gr.HTML(value, elem_id=elem_id, elem_classes=list(classes), js_on_load=FIT if above_figure else None, apply_default_css=False)
 
 
 def card_place(elem_id: str) -> gr.HTML:
@@ -82,23 +85,6 @@ def carded(others: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             except WorkbenchError as error:
                 return (error_card(error), *[gr.skip()] * others)
             return ("", *(result if others > 1 else (result,)))
-
-        return edge
-
-    return wrap
-
-
-def carded_stream(others: int) -> Callable[[Callable[..., Iterator[Any]]], Callable[..., Iterator[Any]]]:
-    """`carded` for a handler that yields."""
-
-    def wrap(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-        @functools.wraps(handler)
-        def edge(*given: Any) -> Iterator[tuple[Any, ...]]:
-            try:
-                for result in handler(*given):
-                    yield ("", *(result if others > 1 else (result,)))
-            except WorkbenchError as error:
-                yield (error_card(error), *[gr.skip()] * others)
 
         return edge
 

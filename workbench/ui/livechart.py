@@ -33,11 +33,14 @@ def live_chart(ctx: Context, elem_id: str, run: str = "") -> gr.HTML:
     def pull(asked: dict[str, Any]) -> dict[str, Any]:
         return news(ctx, str(asked.get("run") or ""), int(asked.get("cursor") or 0))
 
+    def closely(asked: dict[str, Any]) -> dict[str, Any]:
+        return part(ctx, str(asked.get("run") or ""), int(asked.get("first") or 0), int(asked.get("last") or 0))
+
     return gr.HTML(
         value={"run": run},
         html_template=TEMPLATE,
         js_on_load="Workbench.livechart(element, props, watch, server)",
-        server_functions=[pull],
+        server_functions=[pull, closely],
         apply_default_css=False,
         elem_id=elem_id,
     )
@@ -66,6 +69,14 @@ def news(ctx: Context, run_id: str, cursor: int) -> dict[str, Any]:
         "status": status_line(ctx, run),
         "reasons": reasons(run.status, run.spec),
     }
+
+
+def part(ctx: Context, run_id: str, first: int, last: int) -> dict[str, list[list[float]]]:
+    """The lines between two steps, thinned only if that part alone is too long; for somebody who zooms in."""
+    try:
+        return {name: split(*ctx.store.series(run_id, name, first=first, last=last)) for name in DRAWN}
+    except WorkbenchError:
+        return {}
 
 
 def split(steps: Sequence[float], values: Sequence[float]) -> list[list[float]]:

@@ -114,7 +114,7 @@ def length_histogram(lengths: Sequence[int], cut: int, height: int = 260) -> go.
 
 def memory_bar(items: Sequence[tuple[str, float]], machine_bytes: float | None) -> go.Figure:
     """Estimated memory by item as one bar, and the line of what this machine has (None where that is unknown)."""
-    title, height = "Memory it will need", 190
+    title, height = "Memory it will need", 214
     needed = sum(size for _, size in items)
     if not needed:
         return empty(title, "No estimate yet: choose a model and a method.", height)
@@ -127,7 +127,9 @@ def memory_bar(items: Sequence[tuple[str, float]], machine_bytes: float | None) 
         drawn.add_bar(**bar, marker_color=PALETTE[place % len(PALETTE)], hovertemplate=f"{item}: %{{x:.3g}} {letter}<extra></extra>")
     if machine_bytes is not None and machine_bytes <= 20 * needed:
         drawn.add_vline(x=machine_bytes / unit, line={"color": GREY if fits else VERMILION, "width": 2})
-    drawn.update_layout(barmode="stack", legend={"y": -0.75, "traceorder": "normal"}, margin={"l": 8, "b": 84}).update_yaxes(visible=False)
+    drawn.update_layout(
+        barmode="stack", legend={"y": 0, "yref": "container", "yanchor": "bottom", "traceorder": "normal"}, margin={"l": 8, "b": 112}
+    ).update_yaxes(visible=False)
     return drawn
 
 

@@ -131,7 +131,7 @@ def _form(bench: Bench, method: gr.State, error: gr.HTML) -> None:
 def _figures(ctx: Context, bench: Bench) -> None:
     """What moves and what it needs, estimated from the model's shape; drawn again only when the estimate changed."""
     why = cards.card_place("adapter-estimate-error")
-    figures = cards.place(elem_id="adapter-tiles")
+    figures = cards.place(elem_id="adapter-tiles", above_figure=True)
     heat = gr.Plot(show_label=False, container=False, elem_id="adapter-heat", elem_classes=["figure"])
     memory = gr.Plot(show_label=False, container=False, elem_id="adapter-memory", elem_classes=["figure"])
     cards.place('<p class="quiet">Estimated from the model’s shape, before anything is loaded.</p>')

@@ -25,13 +25,11 @@ from workbench.ui.context import Context
 REFRESH = 0.1  # seconds between two updates of the panes
 MOST = 4
 KNOBS = knobs_of(CompareSpec)
-Drawn = tuple[str, str, Any, Any]
-"""Panes, running id, last answers, and which button can be pressed."""
 
 
 def build(ctx: Context, bench: Bench) -> None:
     """Draw the tab inside the caller's `gr.Tab`."""
-    running, last = gr.State(""), gr.State(answers.Answers())
+    running = gr.State("")
     with gr.Column(elem_classes=["tab-columns", "compare"]):
         models, prompt = _question(ctx)
         with gr.Row(elem_classes=["buttons"]):
@@ -43,7 +41,7 @@ def build(ctx: Context, bench: Bench) -> None:
         error = cards.card_place("compare-error")
         cards.place(answers.legend())
         panes = cards.place(answers.drawn(answers.Answers()), "compare-panes")
-    _wire(ctx, (models, prompt, system), widgets, (ask, stop), (error, panes, running, last))
+    _wire(ctx, (models, prompt, system), widgets, (ask, stop), (error, panes, running))
     fresh = bench.compare.change(lambda: gr.Dropdown(choices=_models(ctx)), None, models, **forms.READER)  # labels first, then values
     fresh.then(_fill, [bench.compare], [models, prompt], **forms.READER)
 
@@ -96,15 +94,15 @@ def _wire(
     """Ask on the button or Enter, stop on the other; the two are never alive at once."""
     models, prompt, system = question
     ask, stop = buttons
-    error, panes, running, last = outputs
+    error, panes, running = outputs
 
     def stream(given: dict[Component, Any]) -> Iterator[tuple[Any, ...]]:
         try:
             spec = _spec(given[models] or [], given[prompt] or "", given[system] or "", widgets, given)
             for shown, run, over in _answers(ctx, spec):
-                yield "", answers.drawn(shown), run, shown, gr.Button(interactive=over), gr.Button(interactive=not over)
+                yield "", answers.drawn(shown), run, gr.Button(interactive=over), gr.Button(interactive=not over)
         except WorkbenchError as mistake:
-            yield cards.error_card(mistake), gr.skip(), "", gr.skip(), gr.Button(interactive=True), gr.Button(interactive=False)
+            yield cards.error_card(mistake), gr.skip(), "", gr.Button(interactive=True), gr.Button(interactive=False)
 
     def end(run: str) -> str:
         if run:
@@ -115,7 +113,7 @@ def _wire(
         [ask.click, prompt.submit],
         stream,
         {models, prompt, system, *widgets.values()},
-        [error, panes, running, last, ask, stop],
+        [error, panes, running, ask, stop],
         trigger_mode="once",
         **forms.WRITER,
     )

@@ -92,7 +92,7 @@ def _middle(ctx: Context, draft: gr.State, model: gr.State) -> tuple[Component, 
         problems = cards.place(elem_id="data-problems")
     with gr.Row(elem_classes=["row-tools"]):
         view = gr.Radio(
-            VIEWS, value="bubbles", show_label=False, container=False, interactive=True, elem_id="data-view", scale=0, min_width=250
+            VIEWS, value="bubbles", show_label=False, container=False, interactive=True, elem_id="data-view", scale=0, min_width=310
         )
         show = gr.Dropdown(
             SHOWN, value="kept", show_label=False, container=False, interactive=True, elem_id="data-show", scale=1, min_width=120
@@ -137,7 +137,7 @@ def _paging(ctx: Context, inputs: tuple[Component, ...], outputs: tuple[gr.HTML,
 
 def _right(draft: gr.State, bench: Bench) -> tuple[Component, ...]:
     with gr.Column(elem_classes=["pictures"]):
-        share = cards.place(elem_id="data-share")
+        share = cards.place(elem_id="data-share", above_figure=True)
         histogram = gr.Plot(show_label=False, container=False, elem_id="data-histogram", elem_classes=["figure"])
     mistake = cards.card_place("data-recipe-error")
     cards.place("<h3>What is learnt</h3>")

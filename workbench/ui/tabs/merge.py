@@ -133,6 +133,7 @@ def _method(draft: gr.State) -> None:
 
 def _picture(ctx: Context, draft: gr.State) -> None:
     """What the merge would do, drawn from the draft each time it changes; of many moves only the last is computed."""
+    cards.place("<h3>What it does</h3>", above_figure=True)
     why = cards.card_place("merge-why")
     picture = gr.Plot(plots.merge_picture([], []), show_label=False, container=False, elem_id="merge-picture", elem_classes=["figure"])
     with gr.Accordion("The numbers, tensor by tensor", open=False, elem_classes=["more"]):

@@ -44,9 +44,9 @@ def build(ctx: Context, bench: Bench) -> None:
             ask, again = _after_buttons()
             answers = polled(lambda run: (answers_of(ctx, run), ""), "samples", every=2, around="<h3>Answers as it learns</h3>{}")
             log = polled(lambda run: (notes_of(ctx, run), ""), "notes", every=2, around="<h3>Notes</h3>{}")
-            watch = polled(lambda _: ("", state_of(ctx)), "train-watch", every=1)
+            watch = polled(lambda run: ("", state_of(ctx, run)), "train-watch", every=1)
     outputs = [start, *steering, ask, again]
-    _wire_run(ctx, bench, shown, watch, [chart, answers, log], outputs)
+    _wire_run(ctx, bench, shown, watch, [chart, answers, log, watch], outputs)
     _wire_start(ctx, bench, start, planned)
     _wire_steering(ctx, shown, steering)
     _wire_after(ctx, bench, shown, ask, again)
@@ -76,9 +76,13 @@ def _after_buttons() -> tuple[gr.Button, gr.Button]:
         )
 
 
-def state_of(ctx: Context) -> str:
-    """Changes when a run appears or its status does; the page then asks for buttons and list anew."""
-    return " ".join(f"{run.id}:{run.status}" for run in ctx.store.runs("train")[:RECENT])
+def state_of(ctx: Context, run: str | None) -> str:
+    """Changes when a run comes to work or ends, or the one in view does; the page then asks for buttons and list anew."""
+    at_work = [f"{job.id}:{job.status}" for job in ctx.runner.live() if job.kind == "train"]
+    try:
+        return " ".join([*at_work, ctx.store.run(run).status if run else ""])
+    except WorkbenchError:  # deleted in another page
+        return " ".join(at_work)
 
 
 def answers_of(ctx: Context, run: str | None) -> str:
@@ -110,7 +114,7 @@ def _wire_run(ctx: Context, bench: Bench, shown: gr.Dropdown, watch: gr.HTML, fo
 def followed(runs: list[Run], chosen: Run | None) -> tuple[Any, ...]:
     """What chart, answers, log and buttons become when a run is chosen."""
     run = chosen.id if chosen else ""
-    return ({"run": run}, run, run, *buttons(chosen, busy=any(known.status in LIVE for known in runs)))
+    return ({"run": run}, run, run, run, *buttons(chosen, busy=any(known.status in LIVE for known in runs)))
 
 
 def choose(runs: list[Run], shown: str | None) -> Run | None:
