@@ -7,6 +7,7 @@ while it is being imported.
 import argparse
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from workbench.core.errors import WorkbenchError
@@ -33,6 +34,7 @@ def main() -> None:
     """Serve the page until Ctrl-C; whatever is wrong with the flags or the workspace is said in a sentence."""
     given = flags()
     os.environ.update(SILENCE)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about the libraries' own insides
     sys.path.insert(0, str(Path(__file__).parent / "kernels"))  # a source root of its own; needless where the project is installed
     try:
         start(given.host, given.port, Workspace(given.home))

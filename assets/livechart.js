@@ -9,7 +9,7 @@ Workbench.livechart = (() => {
   const PANELS = [
     { axis: "y", domain: [0.70, 0.955], title: "Loss (nats per token)" },
     { axis: "y2", domain: [0.385, 0.61], title: "Gradient norm", log: true, of: "grad_norm" },
-    { axis: "y3", domain: [0.0, 0.295], title: "Step safety r = τ / ρ_a", log: true, of: "step_ratio" },
+    { axis: "y3", domain: [0.0, 0.295], title: "Step safety r = τ / ρ_a", log: true, of: "step_ratio", wide: true },
   ];
   const LINES = [
     { name: "loss", label: "train", axis: "y", colour: "--series-1", width: 1, soft: true },
@@ -59,7 +59,7 @@ Workbench.livechart = (() => {
   function line(spec, held, points) {
     const beside = WITH[spec.name] ? new Map(points[WITH[spec.name]].x.map((x, i) => [x, points[WITH[spec.name]].y[i]])) : null;
     return {
-      x: held.x, y: held.y, yaxis: spec.axis, name: spec.label, type: "scatter", connectgaps: true, cliponaxis: !spec.dots,
+      x: held.x, y: held.y, yaxis: spec.axis, name: spec.label, type: "scatter", connectgaps: true, cliponaxis: !spec.dots && held.x.length > 1,
       mode: held.x.length < 2 || (spec.dots && held.x.length < 80) ? "lines+markers" : "lines",
       line: { color: css(spec.colour), width: spec.width, dash: spec.dash }, marker: { size: 5 }, opacity: spec.soft ? 0.62 : 1,
       customdata: beside ? held.x.map((x) => beside.get(x) ?? NaN) : undefined,
@@ -79,16 +79,24 @@ Workbench.livechart = (() => {
     });
   }
 
-  // Ticks of a log axis: 1, 2, 5 in every decade where few are crossed, else the decades alone; written as plain numbers.
+  // Ticks of a log axis as plain numbers: decades where many are crossed, 1, 2, 5 where few, even steps within less than one.
   function ticks(values) {
     const good = values.filter((value) => value > 0);
     if (!good.length) return { showticklabels: false };
-    const from = Math.floor(Math.log10(Math.min(...good))) - 1;
-    const to = Math.ceil(Math.log10(Math.max(...good))) + 1;
-    const digits = to - from > 5 ? [1] : [1, 2, 5];
+    const [low, high] = [Math.min(...good), Math.max(...good)];
     const tickvals = [];
-    for (let power = from; power <= to; power += 1) for (const digit of digits) tickvals.push(digit * 10 ** power);
-    return { tickvals, ticktext: tickvals.map((value) => (value >= 1e5 || value < 1e-4 ? value.toExponential(0) : String(Number(value.toPrecision(1))))) };
+    if (high / low < 5) {
+      const rough = (high - low) / 3 || low;
+      const power = 10 ** Math.floor(Math.log10(rough));
+      const step = power * ([1, 2, 5].find((digit) => digit * power >= rough) ?? 10);
+      for (let at = Math.ceil((low * 0.8) / step) * step; at <= high * 1.2; at += step) if (at > 0) tickvals.push(at);
+    } else {
+      const [from, to] = [Math.floor(Math.log10(low)) - 1, Math.ceil(Math.log10(high)) + 1];
+      const digits = to - from > 5 ? [1] : [1, 2, 5];
+      for (let power = from; power <= to; power += 1) for (const digit of digits) tickvals.push(digit * 10 ** power);
+    }
+    const text = (value) => (value >= 1e5 || value < 1e-4 ? value.toExponential(0) : String(Number(value.toPrecision(3))));
+    return { tickvals, ticktext: tickvals.map(text) };
   }
 
   function bands(points) {
@@ -148,7 +156,7 @@ Workbench.livechart = (() => {
       made[panel.axis.replace("y", "yaxis")] = {
         domain: panel.domain, type: panel.log ? "log" : "linear", gridcolor: css("--grid"), zeroline: false,
         visible: !isEmpty(panel, points),
-        ...(panel.log ? ticks(points[panel.of].y) : { nticks: 5 }),
+        ...(panel.log ? ticks(panel.wide ? [0.1, 10, ...points[panel.of].y] : points[panel.of].y) : { nticks: 5 }),
       };
     }
     return made;

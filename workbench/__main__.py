@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -269,6 +270,7 @@ def _registry() -> dict[str, dict[str, type[Method]]]:
     kernels = Path(__file__).parents[1] / "kernels"
     if kernels.is_dir() and str(kernels) not in sys.path:
         sys.path.append(str(kernels))
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about the libraries' own insides
     discover()
     return SHELVES
 

@@ -54,6 +54,7 @@ def test_each_knob_gets_the_widget_that_fits():
 def test_unit_is_in_the_label_help_beside_it_and_everything_can_be_typed_in():
     widgets = drawn()
     assert widgets["rank"].label == "Rank (columns)"
+    assert forms.label_of(KNOBS[0].__class__("max_tokens", "max tokens", "int", 1, "", unit="tokens")) == "Max tokens"
     assert widgets["rank"].info == "Width of the matrices"
     assert all(widget.interactive and widget.elem_id == f"sample-{name}" and widget.key for name, widget in widgets.items())
 

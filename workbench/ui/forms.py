@@ -59,8 +59,9 @@ def widget(knob: Knob, value: Any, key: str) -> Component:
 
 
 def label_of(knob: Knob) -> str:
-    """`max length (tokens)`: the unit stands in the label, because screen readers miss Gradio's help line (gui.md 6, 39)."""
-    return sentence_case(knob.label) + (f" ({knob.unit})" if knob.unit else "")
+    """`Max length (tokens)`: the unit stands in the label, because screen readers miss Gradio's help line (gui.md 6, 39)."""
+    said = not knob.unit or knob.unit in knob.label
+    return sentence_case(knob.label) + ("" if said else f" ({knob.unit})")
 
 
 def sentence_case(text: str) -> str:

@@ -2,7 +2,7 @@
 
 Knows no adapter by name: cards, forms and drawings come from the registry, the figures from `jobs.estimate`. A
 control that is touched writes its part of `bench.spec`, with its mistake if it has one, so that Train refuses it too.
-Ids: adapter-model, adapter-refresh, adapter-families (buttons `[data-pick=NAME]`), adapter-form, adapter-NAME-KNOB,
+Ids: adapter-model, adapter-families (buttons `[data-pick=NAME]`), adapter-head, adapter-NAME-KNOB, adapter-estimate-error,
 adapter-error, adapter-tiles, adapter-heat, adapter-memory, adapter-next.
 """
 
