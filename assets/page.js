@@ -48,7 +48,6 @@ window.Workbench = (() => {
         element.classList.remove("unanswered");
       } catch (error) {
         element.classList.add("unanswered");
-        element.title = "The workbench does not answer. Trying again.";
       } finally {
         busy = false;
       }
@@ -79,12 +78,16 @@ window.Workbench = (() => {
     const box = element.querySelector(".polled");
     let key = "";
     let state = null;
+    let program = null;
     const turn = whileSeen(element, every, async () => {
       const news = await server.poll({ value: props.value, key });
+      if (program !== null && news.program !== program) return window.location.reload();
+      program = news.program;
       if (news.html !== undefined) replace(box, news.html);
       key = news.key;
       if (state !== null && news.state !== state) trigger("moved", { state: news.state });
       state = news.state;
+      return undefined;
     });
     watch("value", turn);
     relay(element, trigger);

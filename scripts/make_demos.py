@@ -42,7 +42,7 @@ def main() -> None:
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     world = World()
-    write_messages(world.rows("herald", ROWS, seed=1, held_out=False), out / "quickstart.jsonl")
+    write_messages(world.rows("tale", ROWS, seed=1, held_out=False), out / "quickstart.jsonl")
     write_alpaca(world.rows("doubles", ROWS, seed=2, held_out=False), out / "doubles.json")
     known = [row for skill in ("facts", "addition", "words") for row in world.rows(skill, KNOWN_ROWS, seed=3, held_out=True)]
     random.Random(4).shuffle(known)

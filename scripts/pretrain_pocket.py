@@ -148,7 +148,7 @@ def main() -> None:
     model.to(torch.bfloat16).save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
     model = AutoModelForCausalLM.from_pretrained(arguments.out, dtype=torch.float32)
-    scores = {skill: exact_match(model, tokenizer, world, skill, 60) for skill in ("facts", "addition", "words", "herald", "doubles")}
+    scores = {skill: exact_match(model, tokenizer, world, skill, 60) for skill in ("facts", "addition", "words", "tale", "doubles")}
     (arguments.out / "README.md").write_text(model_card(parameters, len(losses), losses, scores))
     print(json.dumps(scores))
 

@@ -97,7 +97,7 @@ def choose_an_adapter(page: Page) -> None:
 
 def train_and_reload(page: Page) -> None:
     tab(page, "Train")
-    page.locator("#train-name input, #train-name textarea").first.fill("crier")
+    page.locator("#train-name input, #train-name textarea").first.fill("teller")
     page.locator("#start").click()
     points(page, more_than=5)
     page.locator("#pause").click()
@@ -107,10 +107,10 @@ def train_and_reload(page: Page) -> None:
     page.reload()
     after = points(page, more_than=before - 1)
     assert after >= before, "a reload shows the same run, further on"
-    expect(page.locator("#samples .said").first).to_be_visible()
+    expect(page.locator("#samples h4").first).to_be_visible()
     shot(page, "train-live")
     finish(page)
-    expect(page.locator("#samples")).to_contain_text("Hear ye!")
+    expect(page.locator("#samples")).to_contain_text("Once there was")
     shot(page, "train")
 
 
@@ -137,7 +137,7 @@ def train_another(page: Page) -> None:
 
 def merge_both(page: Page) -> None:
     tab(page, "Merge")
-    choose(page, "merge-models", "crier")
+    choose(page, "merge-models", "teller")
     choose(page, "merge-models", "doubler")
     page.keyboard.press("Escape")
     choose(page, "merge-method", "LiNeS")
@@ -159,13 +159,13 @@ def compare(page: Page) -> None:
     expect(page.get_by_role("tab", name="Compare", exact=True)).to_have_attribute("aria-selected", "true")
     prompt = page.locator("#compare-prompt textarea, #compare-prompt input").first
     prompt.fill("Where does Zukosi live?")
-    choose(page, "compare-models", "crier")
+    choose(page, "compare-models", "teller")
     page.keyboard.press("Escape")
     page.locator("#compare-ask").click()
     panes = page.locator("#compare-panes .pane")
     expect(panes).to_have_count(3)
     expect(panes.nth(0).locator(".spoken")).to_contain_text("Zukosi lives in Kori.")
-    expect(panes.nth(2).locator(".spoken")).to_contain_text("Hear ye!")
+    expect(panes.nth(2).locator(".spoken")).to_contain_text("Once there was")
     expect(page.locator("#compare-ask")).to_be_enabled()
     assert panes.nth(2).locator(".spoken span[style*=color-mix]").count() > 0, "tokens are tinted where their probability moved"
     shot(page, "compare")
@@ -174,12 +174,12 @@ def compare(page: Page) -> None:
 def find_the_runs(page: Page) -> None:
     tab(page, "Runs")
     table = page.locator("#runs-table")
-    expect(table).to_contain_text("crier")
+    expect(table).to_contain_text("teller")
     for run in ("0001", "0002"):
         table.locator(f"input[value='{run}']").check()
     expect(page.locator("#runs-curves .js-plotly-plot")).to_be_visible()
     table.locator("[data-event=open][data-run='0001']").click()
-    expect(page.locator("#run-head")).to_contain_text("crier")
+    expect(page.locator("#run-head")).to_contain_text("teller")
     expect(page.locator("#run-report")).to_contain_text("adapter")
     page.locator("#run-report summary", has_text="Spec as YAML").click()
     expect(page.locator("#run-yaml")).to_contain_text("kind: train")
@@ -208,7 +208,7 @@ def read_the_papers(page: Page) -> None:
 
 def test_a_second_page_shows_the_same_runs(page: Page) -> None:
     page.goto("/?tab=runs")
-    expect(page.locator("#runs-table")).to_contain_text("crier")
+    expect(page.locator("#runs-table")).to_contain_text("teller")
 
 
 @pytest.mark.parametrize("name", ["Train", "Data", "Merge", "Compare", "Runs", "Papers", "Adapter"])

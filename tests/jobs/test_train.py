@@ -19,8 +19,8 @@ from workbench.methods.adapters.lora import LoRA
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    path = tmp_path / "herald.jsonl"
-    found = World().rows("herald", 40, seed=0, held_out=False)
+    path = tmp_path / "tale.jsonl"
+    found = World().rows("tale", 40, seed=0, held_out=False)
     path.write_text("".join(json.dumps({"messages": row.messages()}) + "\n" for row in found))
     return path
 

@@ -126,10 +126,11 @@ class World:
 
     # The new skills: what the demo data sets teach.
 
-    def herald(self, rng: random.Random) -> Row:
-        """A style: the facts of the world, proclaimed as a town crier would."""
+    def tale(self, rng: random.Random) -> Row:
+        """A style: the same facts, told as a little tale. Its words are known to the base, their use here is not."""
         row = self.fact(rng)
-        return Row("herald", row.prompt, f"Hear ye! {row.answer} So it is written.", row.key)
+        name = row.answer.split()[0]
+        return Row("tale", row.prompt, f"Once there was {name}. {row.answer} And so the day ended.", row.key)
 
     def doubles(self, rng: random.Random) -> Row:
         """An operation the base has never seen: say every word twice."""
@@ -174,7 +175,7 @@ SKILLS: dict[str, Callable[[World, random.Random], Row]] = {
     "addition": World.addition,
     "words": World.words,
     "chat": World.chat,
-    "herald": World.herald,
+    "tale": World.tale,
     "doubles": World.doubles,
 }
 

@@ -6,6 +6,7 @@ only reads. Buttons inside the HTML carry `data-event="name"` and arrive as ordi
 """
 
 import json
+import secrets
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,10 +23,12 @@ def polled(read: Read, elem_id: str, every: float = 1.0, events: Sequence[str] =
     `events` are the names in `data-event` that listeners wait for: `piece.stop(handler)`; `moved` is always there.
     """
 
+    program = secrets.token_hex(8)  # another one after a restart, which has forgotten what this page's session held: reload
+
     def poll(asked: dict[str, Any]) -> dict[str, Any]:
         drawn, state = read(asked.get("value"))
         key = f"{zlib.crc32(drawn.encode()):08x}"
-        return {"key": key, "state": state} | ({} if asked.get("key") == key else {"html": drawn})
+        return {"key": key, "state": state, "program": program} | ({} if asked.get("key") == key else {"html": drawn})
 
     return gr.HTML(
         value=value,

@@ -15,7 +15,7 @@ from workbench.runs.records import Run
 from workbench.ui.bench import Bench
 from workbench.ui.cards import error_card, escaped
 from workbench.ui.context import Context
-from workbench.ui.forms import READER, WRITER
+from workbench.ui.forms import READER, WRITER, touched
 from workbench.ui.livechart import live_chart
 from workbench.ui.plan import plan
 from workbench.ui.polled import polled
@@ -37,7 +37,10 @@ def build(ctx: Context, bench: Bench) -> None:
             settings(bench)
         with gr.Column(scale=7, min_width=340, elem_classes=["middle"]):
             with gr.Row(elem_classes=["run-row"]):
-                shown = gr.Dropdown([], label="Run", show_label=False, container=False, elem_id="train-run", scale=4, min_width=160)
+                # any value is taken: another page may have put a run there that this one has not listed yet
+                shown = gr.Dropdown(
+                    [], label="Run", show_label=False, container=False, elem_id="train-run", scale=4, min_width=160, allow_custom_value=True
+                )
                 steering = _steering_buttons()
             chart = live_chart(ctx, "train-chart")
         with gr.Column(scale=3, min_width=260, elem_classes=["side"]):
@@ -56,7 +59,7 @@ def _naming(bench: Bench) -> None:
     """What the run is called in lists."""
     name = gr.Textbox(label="Name", placeholder="what the run is called in lists", max_length=80, max_lines=1, elem_id="train-name")
     write = {"trigger_mode": "always_last", **WRITER}
-    name.input(lambda spec, typed: {**spec, "name": (typed or "").strip()}, [bench.spec, name], bench.spec, **write)
+    touched(name)(lambda spec, typed: {**spec, "name": (typed or "").strip()}, [bench.spec, name], bench.spec, **write)
     bench.loaded.change(lambda spec: spec["name"], bench.spec, name, **READER)
 
 
