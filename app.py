@@ -13,6 +13,8 @@ from pathlib import Path
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import discover
 from workbench.core.workspace import Workspace, default_home
+from workbench.runs.store import Store
+from workbench.ui.address import listen
 
 SILENCE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -44,13 +46,12 @@ def main() -> None:
 
 def start(host: str, port: int, workspace: Workspace) -> None:
     """Take the port and the database first, which may be in use; then load the methods and the page."""
-    from workbench.jobs.registry import JOBS
-    from workbench.runs.runner import Runner
-    from workbench.runs.store import Store
-    from workbench.ui.context import Context
-    from workbench.ui.server import listen, serve
-
     with listen(host, port) as bound, Store(workspace.database) as store:
+        from workbench.jobs.registry import JOBS
+        from workbench.runs.runner import Runner
+        from workbench.ui.context import Context
+        from workbench.ui.server import serve
+
         discover()
         with Runner(store, workspace, JOBS) as runner:
             print(f"Finetune Workbench: http://{host}:{port}  (workspace {workspace.home.resolve()}, Ctrl-C ends it)", flush=True)

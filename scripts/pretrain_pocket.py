@@ -1,6 +1,6 @@
 """Pretrain the demo model `assets/pocket/` from scratch on the pocket world, and write its tokenizer and model card.
 
-    python scripts/pretrain_pocket.py [--steps 2600] [--out assets/pocket] [--build build/pocket]
+    python scripts/pretrain_pocket.py [--steps 2600] [--stop STEP] [--out assets/pocket] [--build build/pocket]
 
 A 2.8 M parameter Llama; about forty minutes on two cores. It resumes from `--build` when it was interrupted. Fixed seed:
 the data is the same byte for byte on every machine; the weights differ in their last bits where the arithmetic does.
@@ -82,8 +82,8 @@ def token_stream(tokenizer: PreTrainedTokenizerFast, conversations: list[list[di
     return torch.tensor([token for row in ids for token in row])
 
 
-def pretrain(model: LlamaForCausalLM, stream: torch.Tensor, steps: int, build: Path) -> list[float]:
-    """Next-token prediction over random windows of the stream; returns the loss of every step."""
+def pretrain(model: LlamaForCausalLM, stream: torch.Tensor, steps: int, stop: int, build: Path) -> list[float]:
+    """Next-token prediction over random windows of the stream, up to step `stop` of a schedule of `steps`; the loss of every step."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
     losses: list[float] = []
     checkpoint = build / "checkpoint.pt"
@@ -94,7 +94,7 @@ def pretrain(model: LlamaForCausalLM, stream: torch.Tensor, steps: int, build: P
         losses = state["losses"]
         print(f"resumed at step {len(losses)}", flush=True)
     started, first = time.time(), len(losses)
-    for step in range(first, steps):
+    for step in range(first, stop):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * min(1, (step + 1) / 100) * max(0.02, 1 - step / steps)
         generator = torch.Generator().manual_seed(SEED * 1_000_003 + step)
@@ -131,6 +131,7 @@ def exact_match(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, wor
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=2600)
+    parser.add_argument("--stop", type=int, default=0, help="end early, at this step of the schedule")
     parser.add_argument("--out", type=Path, default=Path("assets/pocket"))
     parser.add_argument("--build", type=Path, default=Path("build/pocket"))
     arguments = parser.parse_args()
@@ -143,13 +144,13 @@ def main() -> None:
     stream = token_stream(tokenizer, conversations)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters, {len(stream) / 1e6:.1f} M tokens", flush=True)
-    losses = pretrain(model, stream, arguments.steps, arguments.build)
+    losses = pretrain(model, stream, arguments.steps, arguments.stop or arguments.steps, arguments.build)
 
     model.to(torch.bfloat16).save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
     model = AutoModelForCausalLM.from_pretrained(arguments.out, dtype=torch.float32)
     scores = {skill: exact_match(model, tokenizer, world, skill, 60) for skill in ("facts", "addition", "words", "tale", "doubles")}
-    (arguments.out / "README.md").write_text(model_card(parameters, len(losses), losses, scores))
+    (arguments.out / "README.md").write_text(model_card(parameters, arguments.steps, losses, scores))
     print(json.dumps(scores))
 
 
@@ -164,8 +165,10 @@ A Llama of {parameters / 1e6:.2f} M parameters (6 layers, width 192, 6 query and
 2,048 byte-level BPE tokens, context {CONTEXT}), pretrained from scratch by `scripts/pretrain_pocket.py` on the invented world
 of `workbench/materials/world.py`. It knows that world, adds numbers below 30 and works with short lists of words. It knows nothing else.
 
-Trained on CPU, seed {SEED}: {steps} steps of {BATCH} × {WINDOW} tokens ({steps * BATCH * WINDOW / 1e6:.1f} M tokens), AdamW 3e-3,
-bf16 autocast. Training loss of the last 100 steps: {sum(losses[-100:]) / len(losses[-100:]):.3f} nats per token.
+Trained on CPU, seed {SEED}: {len(losses):,} of the schedule's {steps:,} steps of {BATCH} × {WINDOW} tokens
+({len(losses) * BATCH * WINDOW / 1e6:.1f} M tokens), AdamW 3e-3, bf16 autocast. Training loss of the last 100 steps:
+{sum(losses[-100:]) / len(losses[-100:]):.3f} nats per token. Command:
+`python scripts/pretrain_pocket.py --steps {steps} --stop {len(losses)}`.
 
 Exact match of the greedy answer on 60 held-out prompts each (bf16 weights, run in fp32):
 

@@ -12,8 +12,9 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.workspace import Workspace
 from workbench.runs.runner import Runner
 from workbench.runs.store import Store
+from workbench.ui.address import listen, loopback
 from workbench.ui.context import Context
-from workbench.ui.server import assets, create_app, listen, loopback
+from workbench.ui.server import assets, create_app
 
 ROOT = Path(__file__).parents[2]
 HERE = "http://127.0.0.1"

@@ -6,7 +6,6 @@ nothing of any other host. What it is not: a server for a network; there are no 
 """
 
 import hashlib
-import ipaddress
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,12 +20,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from workbench.core.errors import WorkbenchError
 from workbench.core.workspace import ASSETS
+from workbench.ui.address import HOSTS
 from workbench.ui.context import Context
 from workbench.ui.page import build_page
 
-HOSTS = ("127.0.0.1", "localhost")
 READING = {"GET", "HEAD", "OPTIONS"}
 CONTENT_POLICY = (  # 'unsafe-eval' and 'unsafe-inline': Gradio's templates are compiled in the browser
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -137,35 +135,6 @@ def serve_assets(app: FastAPI) -> str:
 
     app.add_api_route(f"/assets-{mark}/{{name}}", asset, methods=["GET"], include_in_schema=False, response_model=None)
     return f"/assets-{mark}"
-
-
-def loopback(host: str) -> str:
-    """`host` if only this computer can reach it; anything else is refused in a sentence."""
-    if host in HOSTS:
-        return host
-    try:
-        known = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        known = False
-    hint = "Use 127.0.0.1 instead." if known else "Use 127.0.0.1, and an SSH tunnel (ssh -L 7860:127.0.0.1:7860 MACHINE) to work from afar."
-    raise WorkbenchError(
-        f"The workbench does not listen on {host}. It has no users and no passwords, so it serves this computer only. {hint}"
-    )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to the port, or a sentence that says who could be in the way."""
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((loopback(host), port))
-    except OSError as error:
-        bound.close()
-        raise WorkbenchError(
-            f"Port {port} of {host} cannot be used ({error.strerror}). Perhaps a workbench runs already: open http://{host}:{port}. "
-            f"Or choose another port with --port {port + 1}."
-        ) from error
-    return bound
 
 
 def serve(ctx: Context, bound: socket.socket) -> None:
