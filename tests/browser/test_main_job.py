@@ -142,7 +142,7 @@ def merge_both(page: Page) -> None:
     page.keyboard.press("Escape")
     choose(page, "merge-method", "LiNeS")
     expect(page.locator("#merge-picture .js-plotly-plot")).to_be_visible()
-    expect(page.locator("#merge-picture")).to_contain_text(re.compile("scale", re.I))
+    expect(page.locator("#merge-picture")).to_contain_text("How much of the tuning each layer keeps")
     shot(page, "merge")
     choose(page, "merge-method", "Model Stock")
     expect(page.locator("#merge-picture")).to_contain_text(re.compile("angle", re.I))

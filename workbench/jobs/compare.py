@@ -18,6 +18,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Noted, Progress, Said, Started
 from workbench.core.spec import CompareSpec
 from workbench.core.workspace import Workspace
+from workbench.jobs.machine import share_cores
 from workbench.materials.models import load, place, resolve
 from workbench.materials.models import tokenizer as load_tokenizer
 from workbench.materials.templates import prompt_ids
@@ -124,6 +125,7 @@ def _panes(spec: CompareSpec, workspace: Workspace) -> Iterator[Event]:
     for index, ref in enumerate(refs):
         yield Progress(index, len(refs), f"loading {ref.label}")
         model = load(ref, device, dtype)
+        share_cores(model)
         base = base or model
         _same_vocabulary(base, model, ref.label)
         voice = ModelVoice(model)

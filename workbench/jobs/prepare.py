@@ -12,6 +12,7 @@ from workbench.core.events import Progress
 from workbench.core.spec import DataSpec, TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.batches import in_batches
+from workbench.jobs.machine import share_cores
 from workbench.materials.corpus import Example, load, split
 from workbench.materials.models import POCKET, place, resolve
 from workbench.materials.models import load as load_model
@@ -51,6 +52,7 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
         )
     device, dtype = place()
     model = load_model(ref, device, torch.float32 if spec.adapter.whole else dtype)
+    share_cores(model)
     held = yield from encoded(tokenizer, validation[:VALIDATION_ROWS], spec.data)
     known = yield from _known(spec, tokenizer, workspace)
     pad = tokenizer.pad_token_id
