@@ -200,7 +200,7 @@ def read_the_papers(page: Page) -> None:
     cards = page.locator("#papers .paper-card")
     expect(cards.first).to_be_visible()
     assert cards.count() >= 14
-    expect(page.locator("#papers .paper-card[data-method=lines] a[href*='2410.17146']")).to_be_visible()
+    expect(page.locator("#papers .paper-card[data-method=lines] a[href*='2410.17146']").first).to_be_visible()
     page.locator("#papers input[type=search]").fill("stock")
     expect(page.locator("#papers .paper-card:visible")).to_have_count(1)
     shot(page, "papers")
