@@ -29,7 +29,8 @@ def test_yaml_there_and_back(spec: TrainSpec) -> None:
 
 @pytest.mark.parametrize("path", DEMOS, ids=lambda path: path.stem)
 def test_the_demo_specs_are_right(path: Path) -> None:
-    assert isinstance(read_spec(path), TrainSpec)
+    spec = read_spec(path)
+    assert parse_spec(yaml.safe_load(spec.to_yaml())) == spec
 
 
 def test_a_method_is_written_as_its_name_or_with_its_knobs() -> None:
