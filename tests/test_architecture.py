@@ -16,7 +16,10 @@ CODE = [path for path in FILES if path.name != "__init__.py"]
 MAY: dict[str, tuple[set[str], set[str]]] = {
     "kernels/workbench_kernels": (set(), {"torch", "triton"}),
     "workbench/core": (set(), {"pydantic", "pydantic_core", "yaml"}),
-    "workbench/materials": ({"core"}, {"torch", "transformers", "safetensors", "pyarrow", "duckdb", "tokenizers", "peft", "yaml", "jinja2"}),
+    "workbench/materials": (
+        {"core"},
+        {"torch", "transformers", "safetensors", "pyarrow", "duckdb", "tokenizers", "peft", "yaml", "jinja2"},
+    ),
     "workbench/methods/contracts.py": ({"core", "materials"}, {"torch", "transformers"}),
     "workbench/methods": ({"core", "materials", "methods.contracts", "kernels"}, {"torch", "transformers", "peft"}),
     "workbench/jobs": (

@@ -20,7 +20,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-PATIENCE = 120_000  # ms: continuous integration may be slow
+PATIENCE = 300_000  # ms: continuous integration may be slow
 
 
 @pytest.fixture(scope="session")

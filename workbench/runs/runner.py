@@ -245,7 +245,3 @@ class Runner:
         self._store.append(entry.id, event)
         with self._changed:
             entry.hear(event)
-
-
-def _holds(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
