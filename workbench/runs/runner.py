@@ -9,7 +9,6 @@ import threading
 import traceback
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Literal
 
 from workbench.core.errors import WorkbenchError
