@@ -5,7 +5,7 @@ registry and knows none of them. Reading a spec gathers every mistake before it 
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,7 +58,7 @@ class Spec(BaseModel):
         try:
             return cls(**given)
         except ValidationError as error:
-            raise SpecError(list(_sentences(error))) from error
+            raise SpecError([_sentence(".".join(map(str, line["loc"])) or "the spec", line) for line in error.errors()]) from error
 
 
 class DataSpec(Spec):
@@ -183,17 +183,6 @@ def override(given: Any, overrides: list[str]) -> Any:
                 raise SpecError([f"--set {name}: {part!r} holds a single value, so nothing can be set inside it"])
         place[last] = yaml.safe_load(value)
     return given
-
-
-def _sentences(error: ValidationError, within: tuple[Any, ...] = ()) -> Iterator[str]:
-    """One sentence a mistake, with the dotted place where it stands; mistakes inside a chosen method are unfolded."""
-    for line in error.errors():
-        place = within + line["loc"]
-        inner = line.get("ctx", {}).get("error")
-        if isinstance(inner, ValidationError):
-            yield from _sentences(inner, place)
-        else:
-            yield _sentence(".".join(map(str, place)) or "the spec", line)
 
 
 def _sentence(place: str, line: Any) -> str:
