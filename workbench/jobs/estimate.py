@@ -1,7 +1,7 @@
 """What a training run will move and cost, before it starts. Knows the model's shape only (meta device), loads no weights.
 
 Memory is an estimate: weights, gradients and optimizer state follow from counts; activations are modelled per layer for a
-forward pass that keeps everything for the backward one, and calibrated against measured runs of small Llamas.
+forward pass that keeps everything for the backward one. It is not calibrated against measured runs yet.
 """
 
 from dataclasses import dataclass
