@@ -175,6 +175,7 @@ Workbench.livechart = (() => {
   }
 
   return function livechart(element, props, watch, server) {
+    const name = element.querySelector("[data-piece]").dataset.piece;
     const host = element.parentElement.closest("[id]"); // carries what is drawn, for those who wait for it
     const plot = element.querySelector(".plot");
     const status = element.querySelector(".status");
@@ -209,11 +210,15 @@ Workbench.livechart = (() => {
       if (part !== before) await draw();
     }
 
-    async function turn() {
-      const run = props.value?.run || "";
-      if (run !== shown) { points = empty(); cursor = 0; part = null; }
-      const news = await server.pull({ run, cursor });
-      if ((props.value?.run || "") !== run) return;
+    const wanted = () => props.value?.run || "";
+
+    function ask() {
+      if (wanted() !== shown) { points = empty(); cursor = 0; part = null; }
+      return { run: wanted(), cursor };
+    }
+
+    async function told(news, { run }) {
+      if (wanted() !== run) return;
       if (news.reset) points = empty();
       const longest = add(points, news.points);
       status.innerHTML = news.status;
@@ -224,8 +229,7 @@ Workbench.livechart = (() => {
       if (redraw) await draw();
     }
 
-    const now = Workbench.whileSeen(element, EVERY, turn);
-    watch("value", now);
+    watch("value", Workbench.whileSeen(element, name, EVERY, ask, told));
     const themed = new MutationObserver(() => { stale = true; if (shown !== null && window.Plotly && element.offsetParent) draw(); });
     themed.observe(document.body, { attributes: true, attributeFilter: ["class"] });
     const leaving = setInterval(() => {

@@ -36,27 +36,60 @@ window.Workbench = (() => {
     });
   }
 
-  // Run `tell` every `every` ms while the element is seen; it is never run twice at once.
-  function whileSeen(element, every, tell) {
-    let busy = false;
-    const turn = async () => {
-      if (!element.isConnected) return clearInterval(timer);
-      if (busy || document.hidden || !element.offsetParent) return undefined;
-      busy = true;
+  // One request a second asks for the news of every piece that is seen and due; there is never a second one on its way.
+  const BEAT = 1000;
+  const pieces = new Set();
+  let beating = false;
+  let again = false;
+  let program = null;
+
+  async function beat() {
+    if (beating) { again = true; return; }
+    for (const piece of pieces) if (!piece.element.isConnected) pieces.delete(piece);
+    const now = Date.now();
+    const due = document.hidden ? [] : [...pieces].filter((piece) => piece.element.offsetParent && piece.due <= now);
+    if (!due.length) return;
+    beating = true;
+    const asked = Object.fromEntries(due.map((piece) => [piece.name, piece.ask()]));
+    for (const piece of due) piece.due = now + piece.every - BEAT / 2;
+    const told = await news(asked);
+    await Promise.all(due.map(async (piece) => {
+      let answered = piece.name in told;
       try {
-        await tell();
-        element.classList.remove("unanswered");
+        if (answered) await piece.told(told[piece.name], asked[piece.name]);
       } catch (error) {
-        element.classList.add("unanswered");
-      } finally {
-        busy = false;
+        answered = false;
+        console.error(error);
       }
-      return undefined;
-    };
-    const timer = setInterval(turn, every);
-    turn();
-    return turn;
+      piece.element.classList.toggle("unanswered", !answered);
+    }));
+    beating = false;
+    if (again) { again = false; beat(); }
   }
+
+  // The answers by piece; none when the server does not answer. A restarted server has forgotten this page: load it anew.
+  async function news(asked) {
+    try {
+      const answer = await fetch("/pulse", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(asked) });
+      const told = await answer.json();
+      if (program !== null && told.program !== program) window.location.reload();
+      program = told.program;
+      return told.pieces;
+    } catch (error) {
+      return {};
+    }
+  }
+
+  // Call `ask` and then `told` with the answer every `every` ms while the element is seen; returns how to ask at once.
+  function whileSeen(element, name, every, ask, told) {
+    const piece = { element, name, every, ask, told, due: 0 };
+    const now = () => { piece.due = 0; setTimeout(beat); };
+    pieces.add(piece);
+    now();
+    return now;
+  }
+
+  setInterval(beat, BEAT);
 
   // Put new HTML in place without losing what is ticked, unfolded or focused; things are known again by data-keep.
   function replace(box, html) {
@@ -74,22 +107,17 @@ window.Workbench = (() => {
   }
 
   // HTML that the server draws and this asks for again and again; `moved` is triggered when its state changes.
-  function polled(element, props, trigger, watch, server, every) {
+  function polled(element, props, trigger, watch, every) {
     const box = element.querySelector(".polled");
     let key = "";
     let state = null;
-    let program = null;
-    const turn = whileSeen(element, every, async () => {
-      const news = await server.poll({ value: props.value, key });
-      if (program !== null && news.program !== program) return window.location.reload();
-      program = news.program;
+    const told = (news) => {
       if (news.html !== undefined) replace(box, news.html);
       key = news.key;
       if (state !== null && news.state !== state) trigger("moved", { state: news.state });
       state = news.state;
-      return undefined;
-    });
-    watch("value", turn);
+    };
+    watch("value", whileSeen(element, box.dataset.piece, every, () => ({ value: props.value, key }), told));
     relay(element, trigger);
   }
 

@@ -38,11 +38,8 @@ def client(home: Path) -> Iterator[TestClient]:
 
 
 def poll(client: TestClient, **headers: str) -> int:
-    """Ask the live line's server function as the page does; the answer's status."""
-    components = client.get("/config").json()["components"]
-    live = next(part["id"] for part in components if part["props"].get("elem_id") == "live")
-    body = {"data": {"value": None, "key": ""}, "component_id": live, "fn_name": "poll", "session_hash": "abc"}
-    return client.post("/gradio_api/component_server", json=body, headers=headers).status_code
+    """Ask for the live line as the page does; the answer's status."""
+    return client.post("/pulse", json={"live": {"value": None, "key": ""}}, headers=headers).status_code
 
 
 def test_a_foreign_host_header_is_refused(client: TestClient) -> None:

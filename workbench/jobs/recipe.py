@@ -193,7 +193,8 @@ def _of_tokens(spec: DataSpec, data: Curated, found: Measured) -> list[Issue]:
     long = [index for index, cut in zip(found.rows, found.cut, strict=True) if cut]
     if long:
         share = sum(found.cut) / sum(found.lengths)
-        text = f"{_rows(len(long), 'is', 'are')} longer than {spec.max_length} tokens{of}; {share:.0%} of all tokens are cut off."
+        lost = f"{share * 100:.0f} %" if share >= 0.01 else "under 1 %"
+        text = f"{_rows(len(long), 'is', 'are')} longer than {spec.max_length} tokens{of}; {lost} of all tokens are cut off."
         issues.append(_issue(text, "watch", long))
     return issues
 

@@ -55,12 +55,17 @@ def drawn(answers: Answers) -> str:
 def _pane(pane: Pane, base: bool, over: bool) -> str:
     said = pane.said
     tokens = f"{len(said.tokens):,} tokens" if said else ""
-    cost = f" · {moved(said):+.2f} nats a token against the base" if said and said.tokens and not base else ""
+    cost = f" · {signed(moved(said))} nats a token against the base" if said and said.tokens and not base else ""
     role = '<span class="role">base</span>' if base else ""
     words = "".join(token(*parts, plain=base) for parts in said.tokens) if said and said.tokens else escaped(said.answer if said else "")
     caret = "" if over or (said and said.done) else '<i class="caret"></i>'
     head = f'<header><b>{escaped(pane.label)}</b>{role}<span class="quiet">{tokens}{cost}</span></header>'
     return f'<article class="pane">{head}<div class="spoken">{words}{caret}</div></article>'
+
+
+def signed(nats: float) -> str:
+    """`+0.12`, `-1.30`; what rounds to nothing has no sign."""
+    return "0.00" if abs(nats) < 0.005 else f"{nats:+.2f}"
 
 
 def moved(said: Said) -> float:

@@ -1,9 +1,11 @@
-"""What every tab is built with: the store, the runner and the workspace. Holds them, does nothing."""
+"""What every tab is built with: the store, the runner, the workspace and the page's pulse. Holds them, does nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from workbench.ui.pulse import Pulse
 
 if TYPE_CHECKING:  # a tab that stands alone in a test needs neither a database nor threads
     from workbench.core.workspace import Workspace
@@ -18,3 +20,4 @@ class Context:
     store: Store
     runner: Runner
     workspace: Workspace
+    pulse: Pulse = field(default_factory=Pulse)

@@ -37,9 +37,9 @@ OPENS = {"model": "adapter", "data": "data", "adapter": "adapter", "loss": "trai
 """Chip → the tab where it is changed."""
 
 
-def title_bar() -> gr.HTML:
+def title_bar(ctx: Context) -> gr.HTML:
     """Name, machine, theme and help; the machine is read every three seconds."""
-    return polled(lambda _: (machine(), ""), "titlebar", every=3, around=TITLE)
+    return polled(ctx.pulse, lambda _: (machine(), ""), "titlebar", every=3, around=TITLE)
 
 
 def machine() -> str:
@@ -119,7 +119,7 @@ def sheet(spec: Mapping[str, Any]) -> str:
 
 def live_lines(ctx: Context) -> gr.HTML:
     """One line for each live job; its buttons raise `steer` with the run and what to do, its name raises `go`."""
-    return polled(lambda _: lines_of(ctx.runner.live()), "live", events=("steer", "go"))
+    return polled(ctx.pulse, lambda _: lines_of(ctx.runner.live()), "live", events=("steer", "go"))
 
 
 def lines_of(jobs: list[Live]) -> tuple[str, str]:

@@ -23,24 +23,22 @@ READ_OUT = (
     ("loss", "loss {}"),
     ("step_ratio", "r {}"),
 )
-TEMPLATE = """<div class="livechart"><div class="status" aria-live="polite"></div>
+TEMPLATE = """<div class="livechart" data-piece="{}"><div class="status" aria-live="polite"></div>
 <div class="plot"></div><div class="legend"></div></div>"""
 
 
 def live_chart(ctx: Context, elem_id: str, run: str = "") -> gr.HTML:
     """The component. Its value is `{"run": id}`; an event that puts out another id makes it show that run."""
 
-    def pull(asked: dict[str, Any]) -> dict[str, Any]:
-        return news(ctx, str(asked.get("run") or ""), int(asked.get("cursor") or 0))
-
     def closely(asked: dict[str, Any]) -> dict[str, Any]:
         return part(ctx, str(asked.get("run") or ""), int(asked.get("first") or 0), int(asked.get("last") or 0))
 
+    ctx.pulse.piece(elem_id, lambda asked: news(ctx, str(asked.get("run") or ""), int(asked.get("cursor") or 0)))
     return gr.HTML(
         value={"run": run},
-        html_template=TEMPLATE,
+        html_template=TEMPLATE.replace("{}", elem_id),
         js_on_load="Workbench.livechart(element, props, watch, server)",
-        server_functions=[pull, closely],
+        server_functions=[closely],
         apply_default_css=False,
         elem_id=elem_id,
     )

@@ -28,7 +28,7 @@ def build_page(ctx: Context) -> gr.Blocks:
     with gr.Blocks(title="Finetune Workbench", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
         tabs = gr.Tabs(selected="train", elem_id="tabs", render=False)
         bench = make_bench(tabs)
-        title_bar()
+        title_bar(ctx)
         shown = piece(first_spec())
         lines = live_lines(ctx)
         tabs.render()

@@ -15,10 +15,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 from workbench.core.workspace import ASSETS
+from workbench.ui import words
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C")  # Okabe–Ito, safe for colour-blind eyes
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = PALETTE
-GIB, MIB = 2**30, 2**20
 Series = tuple[Sequence[float], Sequence[float]]
 """(steps, values) of one line."""
 
@@ -67,11 +67,6 @@ def short(number: float) -> str:
     return f"{number:,.0f}" if float(number).is_integer() else f"{number:.3g}"
 
 
-def bytes_words(size: float) -> str:
-    """Bytes with three significant digits: `41.3 MiB`, `1.24 GiB`."""
-    return f"{size / GIB:.3g} GiB" if size >= GIB else f"{size / MIB:.3g} MiB"
-
-
 def curves(
     lines: Mapping[str, Series], title: str, x: str, y: str, log: bool = False, colours: Mapping[str, str] | None = None
 ) -> go.Figure:
@@ -118,12 +113,12 @@ def memory_bar(items: Sequence[tuple[str, float]], machine_bytes: float | None) 
     needed = sum(size for _, size in items)
     if not needed:
         return empty(title, "No estimate yet: choose a model and a method.", height)
-    unit, letter = (GIB, "GiB") if needed >= GIB else (MIB, "MiB")
+    unit, letter = (1e9, "GB") if needed >= 1e9 else (1e6, "MB")
     fits = machine_bytes is None or needed <= machine_bytes
-    says = "unknown here" if machine_bytes is None else f"this machine has {bytes_words(machine_bytes)}"
-    drawn = figure(f"{title} · {bytes_words(needed)} · {says}", f"memory ({letter})", "", height)
+    says = "unknown here" if machine_bytes is None else f"this machine has {words.size(machine_bytes)}"
+    drawn = figure(f"{title} · {words.size(needed)} · {says}", f"memory ({letter})", "", height)
     for place, (item, size) in enumerate(items):
-        bar = {"x": [size / unit], "y": [""], "name": f"{item} {bytes_words(size)}", "orientation": "h", "width": 0.5}
+        bar = {"x": [size / unit], "y": [""], "name": f"{item} {words.size(size)}", "orientation": "h", "width": 0.5}
         drawn.add_bar(**bar, marker_color=PALETTE[place % len(PALETTE)], hovertemplate=f"{item}: %{{x:.3g}} {letter}<extra></extra>")
     if machine_bytes is not None and machine_bytes <= 20 * needed:
         drawn.add_vline(x=machine_bytes / unit, line={"color": GREY if fits else VERMILION, "width": 2})

@@ -1,40 +1,41 @@
 """A piece of HTML that the server draws and the page asks for again and again, while somebody looks at it.
 
-Why not a `gr.Timer`: it ticks in hidden tabs and goes through Gradio's event path (gui.md 6, 15). Here a tick is one small
-request that is answered with nothing when nothing changed. What it is not: the way to change anything; a read function
-only reads. Buttons inside the HTML carry `data-event="name"` and arrive as ordinary Gradio events of that name.
+It rides on the page's pulse and is answered with nothing but its key when nothing changed. What it is not: the way to
+change anything; a read function only reads. Buttons inside the HTML carry `data-event="name"` and arrive as ordinary
+Gradio events of that name.
 """
 
 import json
-import secrets
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
 
+from workbench.ui.pulse import Pulse
+
 Read = Callable[[Any], tuple[str, str]]
 """`read(value)` → (HTML, state). A change of state triggers the event `moved`, so that buttons elsewhere can follow."""
 
 
-def polled(read: Read, elem_id: str, every: float = 1.0, events: Sequence[str] = (), value: Any = None, around: str = "{}") -> gr.HTML:
+def polled(
+    pulse: Pulse, read: Read, elem_id: str, every: float = 1.0, events: Sequence[str] = (), value: Any = None, around: str = "{}"
+) -> gr.HTML:
     """The component; `read` gets its value and must escape what people wrote. `around` is fixed HTML with `{}` for the piece.
 
     `events` are the names in `data-event` that listeners wait for: `piece.stop(handler)`; `moved` is always there.
     """
 
-    program = secrets.token_hex(8)  # another one after a restart, which has forgotten what this page's session held: reload
-
     def poll(asked: dict[str, Any]) -> dict[str, Any]:
         drawn, state = read(asked.get("value"))
         key = f"{zlib.crc32(drawn.encode()):08x}"
-        return {"key": key, "state": state, "program": program} | ({} if asked.get("key") == key else {"html": drawn})
+        return {"key": key, "state": state} | ({} if asked.get("key") == key else {"html": drawn})
 
+    pulse.piece(elem_id, poll)
     return gr.HTML(
         value=value,
-        html_template=around.replace("{}", '<div class="polled"></div>'),
-        js_on_load=f"Workbench.polled(element, props, trigger, watch, server, {round(every * 1000)}); {_named(*events, 'moved')}",
-        server_functions=[poll],
+        html_template=around.replace("{}", f'<div class="polled" data-piece="{elem_id}"></div>'),
+        js_on_load=f"Workbench.polled(element, props, trigger, watch, {round(every * 1000)}); {_named(*events, 'moved')}",
         apply_default_css=False,
         elem_id=elem_id,
     )

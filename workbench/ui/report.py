@@ -51,11 +51,13 @@ def artifacts(made: Sequence[Made]) -> str:
     if not made:
         return '<p class="quiet">Nothing was written yet.</p>'
     newest = {thing.what: thing for thing in made}
-    rows = "".join(
-        f"<tr><td>{thing.what}</td><td>{f'step {thing.step:,}' if thing.step else ''}</td><td><code>{escaped(thing.path)}</code></td></tr>"
-        for thing in newest.values()
-    )
+    rows = "".join(_artifact(thing) for thing in newest.values())
     return f'<table class="plain"><tbody>{rows}</tbody></table>'
+
+
+def _artifact(thing: Made) -> str:
+    step = f"step {thing.step:,}" if thing.step else ""
+    return f"<tr><td class=nowrap>{thing.what}</td><td class=nowrap>{step}</td><td><code>{escaped(thing.path)}</code></td></tr>"
 
 
 def spec_sheet(run: Run) -> str:

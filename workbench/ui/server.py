@@ -18,12 +18,14 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, PlainTextResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workbench.core.workspace import ASSETS
 from workbench.ui.address import HOSTS
 from workbench.ui.context import Context
 from workbench.ui.page import build_page
+from workbench.ui.pulse import PATH
 
 READING = {"GET", "HEAD", "OPTIONS"}
 CONTENT_POLICY = (  # 'unsafe-eval' and 'unsafe-inline': Gradio's templates are compiled in the browser
@@ -31,6 +33,10 @@ CONTENT_POLICY = (  # 'unsafe-eval' and 'unsafe-inline': Gradio's templates are 
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; media-src 'self' blob:; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
+QUEUE_REST = 0.05
+PROGRESS_REST = 0.25
+"""Seconds between two looks of Gradio's queue for a waiting event, and for a progress bar. Its own choice outside Windows
+is 0.001 and 0.01: eleven hundred wake-ups a second, each of which takes the interpreter from a run that trains."""
 HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -89,9 +95,11 @@ def create_app(ctx: Context) -> FastAPI:
     app.add_middleware(SameOrigin)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))
     prefix = serve_assets(app)
-    return gr.mount_gradio_app(
+    page = build_page(ctx)
+    app.router.routes.append(Route(PATH, ctx.pulse.answer, methods=["POST"]))
+    mounted = gr.mount_gradio_app(
         app,
-        build_page(ctx),
+        page,
         path="/",
         app_kwargs={"openapi_url": None, "docs_url": None, "redoc_url": None},
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
@@ -108,6 +116,9 @@ def create_app(ctx: Context) -> FastAPI:
         show_error=True,
         favicon_path=str(ASSETS / "icon.svg"),
     )
+    page._queue.sleep_when_free = QUEUE_REST
+    page._queue.progress_update_sleep_when_free = PROGRESS_REST
+    return mounted
 
 
 def head(prefix: str) -> str:

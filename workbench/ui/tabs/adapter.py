@@ -15,7 +15,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.method import Method, find, knobs_of, shelf
 from workbench.core.spec import parse_spec
 from workbench.jobs.estimate import Estimate, choices, estimate
-from workbench.ui import cards, forms, plots
+from workbench.ui import cards, forms, plots, words
 from workbench.ui.bench import Bench
 from workbench.ui.context import Context
 
@@ -157,5 +157,5 @@ def _tiles(found: Estimate) -> list[tuple[str, str, str]]:
     return [
         (plots.short(found.trained), "numbers will move", ""),
         (f"{100 * found.trained / max(found.total, 1):.3g} %", "of the model", ""),
-        (plots.bytes_words(found.bytes), "memory" if fits else "memory, more than this machine has", "" if fits else "act"),
+        (words.size(found.bytes), "memory" if fits else "memory, more than this machine has", "" if fits else "act"),
     ]

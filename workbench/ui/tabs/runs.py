@@ -31,19 +31,19 @@ MOST = 8  # runs whose curves are laid over each other
 
 def build(ctx: Context, bench: Bench) -> None:
     """Draw the tab inside the caller's `gr.Tab`."""
-    table = polled(_table(ctx), "runs-table", every=2, events=("open", "tick", "more"), value={"limit": PAGE, "open": ""})
+    table = polled(ctx.pulse, _table(ctx), "runs-table", every=2, events=("open", "tick", "more"), value={"limit": PAGE, "open": ""})
     ticked = gr.State([])
     with gr.Column(visible=False, elem_id="runs-overlay") as overlay:
         which = gr.Dropdown([("Loss", "loss")], value="loss", label="Curves of the ticked runs", elem_id="runs-metric")
         curves = gr.Plot(show_label=False, elem_id="runs-curves", elem_classes=["figure"])
     with gr.Column(visible=False, elem_id="run-opened") as detail:
-        head = polled(lambda run: (_head(ctx, run), ""), "run-head", every=2)
+        head = polled(ctx.pulse, lambda run: (_head(ctx, run), ""), "run-head", every=2)
         buttons, confirm, sure, never = _buttons()
         with gr.Row(elem_classes=["bench-row"]):
             with gr.Column(scale=7, min_width=340, elem_classes=["middle"]):
                 chart = live_chart(ctx, "run-chart")
             with gr.Column(scale=5, min_width=300, elem_classes=["side"]):
-                body = polled(lambda run: (_body(ctx, run), _status(ctx, run)), "run-report", every=2)
+                body = polled(ctx.pulse, lambda run: (_body(ctx, run), _status(ctx, run)), "run-report", every=2)
     _wire_overlay(ctx, table, ticked, overlay, which, curves)
     _wire_opening(ctx, bench, table, body, [detail, head, chart, body, *buttons, confirm])
     _wire_buttons(ctx, bench, buttons)

@@ -45,9 +45,11 @@ def build(ctx: Context, bench: Bench) -> None:
             chart = live_chart(ctx, "train-chart")
         with gr.Column(scale=3, min_width=260, elem_classes=["side"]):
             ask, again = _after_buttons()
-            answers = polled(lambda run: (answers_of(ctx, run), ""), "samples", every=2, around="<h3>Answers as it learns</h3>{}")
-            log = polled(lambda run: (notes_of(ctx, run), ""), "notes", every=2, around="<h3>Notes</h3>{}")
-            watch = polled(lambda run: ("", state_of(ctx, run)), "train-watch", every=1)
+            answers = polled(
+                ctx.pulse, lambda run: (answers_of(ctx, run), ""), "samples", every=2, around="<h3>Answers as it learns</h3>{}"
+            )
+            log = polled(ctx.pulse, lambda run: (notes_of(ctx, run), ""), "notes", every=2, around="<h3>Notes</h3>{}")
+            watch = polled(ctx.pulse, lambda run: ("", state_of(ctx, run)), "train-watch", every=1)
     outputs = [start, *steering, ask, again]
     _wire_run(ctx, bench, shown, watch, [chart, answers, log, watch], outputs)
     _wire_start(ctx, bench, start, planned)
