@@ -29,13 +29,13 @@ lint: .venv/dev ## style, unused code, formatting
 
 bench: .venv/dev ## measure what the docs claim; writes benchmarks/results/
 	.venv/bin/python benchmarks/page_cost.py
+	.venv/bin/python benchmarks/pocket.py
 
 docs: .venv/run ## rewrite the parts of the docs that come from the code
 	.venv/bin/python scripts/write_docs.py
 
-pocket: .venv/run ## write the demo data sets, and pretrain the demo model (about forty minutes on two cores)
+pocket: .venv/run ## write the demo data sets anew (the demo model: scripts/pretrain_pocket.py)
 	.venv/bin/python scripts/make_demos.py
-	.venv/bin/python scripts/pretrain_pocket.py
 
 chromium: # Debian's browser for the tests in browser/, where it is missing and can be had; they are skipped aloud without it
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \

@@ -1,5 +1,7 @@
 """What tests share: a pico Llama and its tokenizer made in memory, a workspace in a temporary folder. Nothing is downloaded."""
 
+import atexit
+import os
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,11 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from workbench.core.method import discover
 from workbench.core.workspace import Workspace
-from workbench.materials.world import World
+from workbench.materials.world.skills import World
 
 discover()  # every battery runs over the whole registry
+# pytest's summary has the last word: DuckDB's bindings list on stderr what lives on when the interpreter ends
+atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), 2)
 torch.set_num_threads(2)
 
 TEMPLATE = (

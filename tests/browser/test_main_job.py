@@ -126,10 +126,10 @@ def train_and_reload(page: Page) -> None:
 def train_another(page: Page) -> None:
     page.locator("#again").click()
     expect(page.get_by_role("tab", name="Data", exact=True)).to_have_attribute("aria-selected", "true")
-    page.locator("#data-sets [data-pick=doubles]").click()
+    page.locator("#data-sets [data-pick=skill_a]").click()
     expect(page.locator("#data-found")).to_contain_text("alpaca")
     page.locator("#data-use-train").click()
-    expect(page.locator("#chip-data")).to_contain_text("doubles")
+    expect(page.locator("#chip-data")).to_contain_text("skill_a")
     page.locator("#train-name input, #train-name textarea").first.fill("doubler")
     set_steps(page, 40)
     page.locator("#start").click()

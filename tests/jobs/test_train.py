@@ -13,7 +13,7 @@ from workbench.core.events import Event, Finished, Made, Measured, Said, Started
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.train import rate, train
-from workbench.materials.world import World
+from workbench.materials.world.skills import World
 from workbench.methods.adapters.lora import LoRA
 
 
