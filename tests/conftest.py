@@ -17,7 +17,7 @@ from workbench.materials.world.skills import World
 discover()  # every battery runs over the whole registry
 # pytest's summary has the last word: DuckDB's bindings list on stderr what lives on when the interpreter ends
 atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), 2)
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # pico models gain nothing from more, and lose much on a busy machine
 
 TEMPLATE = (
     "{%- for message in messages -%}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{%- endfor -%}"
