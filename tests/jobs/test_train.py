@@ -12,7 +12,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Measured, Said, Started
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
-from workbench.jobs.train import rate, train
+from workbench.jobs.train import answer_of, rate, train
 from workbench.materials.world.skills import World
 from workbench.methods.adapters.lora import LoRA
 
@@ -95,6 +95,24 @@ def test_the_loss_is_the_mean_over_all_trained_tokens_of_the_window(spec: TrainS
     two = run(TrainSpec(**{**plain, "batch_size": 2, "accumulate": 4}), workspace.run("0002"), workspace)
     assert list(series(two, "loss").values()) == pytest.approx(list(series(one, "loss").values()), rel=1e-5)
     assert series(two, "grad_norm")[3] == pytest.approx(series(one, "grad_norm")[3], rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", [{"method": "dco", "tries": 4}, "eaft", "infosft", "focal", "symmetric", "dft"], ids=str)
+def test_every_objective_is_the_same_whole_or_in_parts(spec: TrainSpec, workspace: Workspace, loss: dict | str) -> None:
+    """One batch of four rows of different lengths, and the same rows one by one, give the same losses and steps."""
+    plain = {**spec.model_dump(), "adapter": {"method": "full"}, "loss": loss, "steps": 2, "evaluate_every": 2, "sample_every": 9}
+    one = run(TrainSpec(**{**plain, "batch_size": 4}), workspace.run("0001"), workspace)
+    four = run(TrainSpec(**{**plain, "batch_size": 1, "accumulate": 4}), workspace.run("0002"), workspace)
+    for name in ("objective", "loss", "grad_norm"):
+        assert list(series(one, name).values()) == pytest.approx(list(series(four, name).values()), rel=1e-4)
+
+
+def test_rows_are_told_apart_padded_and_packed() -> None:
+    ids = torch.zeros(2, 5, dtype=torch.long)
+    assert answer_of({"input_ids": ids}).tolist() == [[0] * 5, [1] * 5]
+    packed = answer_of({"input_ids": ids, "position_ids": torch.tensor([[0, 1, 2, 0, 1], [0, 1, 2, 3, 4]])})
+    assert packed[0].tolist() == [0, 0, 0, 1, 1] and len(set(packed[1].tolist())) == 1
+    assert packed[1, 0] not in packed[0]
 
 
 def test_packing_trains_on_the_same_tokens(spec: TrainSpec, workspace: Workspace) -> None:

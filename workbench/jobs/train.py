@@ -235,11 +235,25 @@ def token_stats(attachment: Attachment, batch: dict[str, Tensor], loss: Loss | N
     hidden = hidden_states(attachment.model, batch)[:, :-1][learnt]
     table = head_logits(attachment.model, hidden).log_softmax(-1)
     logp = table.gather(1, labels[learnt][:, None])[:, 0]
-    entropy = None
-    if loss is not None and loss.reads_entropy:
-        with torch.no_grad():
-            entropy = -(table.exp() * table).sum(-1)
-    return TokenStats(logp, torch.ones_like(logp), entropy)
+    over = loss.entropy_over() if loss else None
+    entropy = None if over is None else entropy_of(table.detach(), over)
+    return TokenStats(logp, torch.ones_like(logp), entropy, answer_of(batch)[:, 1:][learnt])
+
+
+def entropy_of(table: Tensor, over: int) -> Tensor:
+    """Entropy in nats of (N, V) log-probabilities, (N,); with `over` > 0 that of the likeliest so many, taken as a whole."""
+    if over:
+        table = table.topk(min(over, table.shape[-1]), -1).values.log_softmax(-1)
+    return -(table.exp() * table).sum(-1)
+
+
+def answer_of(batch: dict[str, Tensor]) -> Tensor:
+    """(B, T): a number for each row of the data, also where several are packed into one sequence."""
+    ids = batch["input_ids"]
+    line = torch.arange(len(ids), device=ids.device)[:, None].expand_as(ids)
+    if "position_ids" not in batch:
+        return line
+    return line * ids.shape[1] + (batch["position_ids"] == 0).cumsum(1) - 1
 
 
 def rate(step: int, spec: TrainSpec) -> float:

@@ -106,23 +106,43 @@ class Adapter(Method, ABC, shelf="adapters"):
 class TokenStats:
     """Per-token statistics of the current model, (B, T) or any one shape, float32; `mask` is 1 where a token is learnt.
 
-    logp: log-probability of the label, carries the gradient. entropy: nats over the vocabulary, without gradient; only
-    for a loss that says it `reads_entropy`.
+    logp: log-probability of the label, carries the gradient. entropy: nats, without gradient, over as much of the vocabulary
+    as the loss asks for with `entropy_over`. row: which answer a token belongs to, any integers; without it each line of a
+    (B, T) tensor is one answer.
     """
 
     logp: Tensor
     mask: Tensor
     entropy: Tensor | None = None
+    row: Tensor | None = None
+
+    def summed(self, values: Tensor) -> Tensor:
+        """Σ mask · values over the answer that a token belongs to, at every token of it."""
+        values = self.mask * values
+        if self.row is None:
+            return values.sum(-1, keepdim=True).expand_as(values)
+        rows, place = self.row.flatten().unique(return_inverse=True)
+        totals = values.new_zeros(len(rows)).index_add(0, place, values.flatten())
+        return totals[place].view_as(values)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of `values` over the learnt tokens."""
+        return (self.mask * values).sum() / self.mask.sum().clamp(min=1)
 
 
 class Loss(Method, ABC, shelf="losses"):
-    """Laws: finite and differentiable; blind to tokens outside the mask; cross-entropy at its neutral knobs.
+    """Laws: finite and differentiable; blind to tokens outside the mask; cross-entropy at its neutral knobs, if it has any.
 
-    The training loop computes Σ mask · weights · (−logp) / M, with M the trained tokens of the whole accumulation window.
+    The training loop computes Σ mask · weights · (−logp) / M, with M the trained tokens of the whole accumulation window. A
+    loss that is no weighted sum of surprises gives the weights that have its gradient, and says so.
     """
 
-    reads_entropy: ClassVar[bool] = False
-    neutral: ClassVar[dict[str, Any]] = {}  # knob values at which it is cross-entropy
+    neutral: ClassVar[dict[str, Any] | None] = {}
+    """Knob values at which it is cross-entropy; None where there are none."""
+
+    def entropy_over(self) -> int | None:
+        """Over how many of the likeliest tokens `stats.entropy` is wanted: 0 for the whole vocabulary, None for no entropy."""
+        return None
 
     @abstractmethod
     def weights(self, stats: TokenStats) -> Tensor:

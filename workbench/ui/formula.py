@@ -19,7 +19,7 @@ SIGNS = (
 )
 LETTERS = dict(zip(GREEK.split()[::2], GREEK.split()[1::2], strict=True))
 OPERATORS = dict(zip(SIGNS.split()[::2], SIGNS.split()[1::2], strict=True))
-NAMES = {"log", "exp", "max", "min", "cos", "sin", "tanh", "arg", "argmax", "argmin", "sup", "inf", "det", "lim"}
+NAMES = {"log", "ln", "exp", "max", "min", "cos", "sin", "tanh", "arg", "argmax", "argmin", "sup", "inf", "det", "lim"}
 LIMITED = {"sum", "prod", "max", "min", "argmax", "argmin", "sup", "inf", "lim"}  # an index stands below these, not beside
 SPACES = {",": "0.17em", ";": "0.28em", ":": "0.22em", "!": "-0.17em", "quad": "1em", "qquad": "2em", " ": "0.25em"}
 ACCENTS = {"hat": "^", "widehat": "^", "bar": "¯", "tilde": "~", "vec": "→", "dot": "˙", "overline": "¯"}
