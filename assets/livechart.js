@@ -17,6 +17,7 @@ Workbench.livechart = (() => {
     { name: "base_loss", label: "known skills", axis: "y", colour: "--series-2", width: 1.8, dash: "dash" },
     { name: "grad_norm", label: "gradient norm", axis: "y2", colour: "--series-3", width: 1.4 },
     { name: "step_ratio", label: "r", axis: "y3", colour: "--series-5", width: 1.4, dots: true },
+    { name: "step_ratio_taken", label: "r taken", axis: "y3", colour: "--series-3", width: 2.2 },
   ];
   const WITH = { step_ratio: "rho_a" }; // shown on hover beside the line's own value
   const BANDS = [[0, 1, "--safe-band"], [1, 4, "--watch-band"], [4, Infinity, "--act-band"]];

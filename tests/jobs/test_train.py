@@ -12,9 +12,12 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Measured, Said, Started
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
-from workbench.jobs.train import answer_of, rate, train
+from workbench.jobs.prepare import prepare
+from workbench.jobs.train import Run, answer_of, rate, train
 from workbench.materials.world.skills import World
 from workbench.methods.adapters.lora import LoRA
+from workbench.methods.contracts import Moment, drain
+from workbench.methods.probes.step_safety import StepSafety
 
 
 @pytest.fixture
@@ -185,3 +188,39 @@ def test_a_tuned_model_can_be_tuned_again(spec: TrainSpec, workspace: Workspace)
     run(TrainSpec(**{**spec.model_dump(), "adapter": "full", "steps": 2}), workspace.run("0001"), workspace)
     events = run(TrainSpec(**{**spec.model_dump(), "model": "run:0001", "steps": 1}), workspace.run("0002"), workspace)
     assert isinstance(events[-1], Finished)
+
+
+def guarded(spec: TrainSpec, **update: object) -> TrainSpec:
+    """One that takes no warm-up, so that its first step is already at the full learning rate."""
+    changed = {"update": {"method": "adamw", **update}, "warmup": 0.0, "schedule": "constant", "steps": 5, "evaluate_every": 5}
+    return TrainSpec(**{**spec.model_dump(), "adapter": {"method": "lora", "rank": 4, "dropout": 0.0}, **changed})
+
+
+def test_a_capped_step_is_at_the_bound_and_does_not_know_how_high_the_rate_was(spec: TrainSpec, workspace: Workspace) -> None:
+    high = run(guarded(spec, lr=0.02, guard="cap", bound=0.5), workspace.run("0001"), workspace)
+    higher = run(guarded(spec, lr=1.0, guard="cap", bound=0.5), workspace.run("0002"), workspace)
+    shortened = [step for step, scale in series(high, "step_scale").items() if scale < 1]
+    assert shortened and all(scale < 0.1 for scale in series(higher, "step_scale").values())
+    for step in shortened:
+        assert series(high, "step_ratio_taken")[step] == pytest.approx(0.5)
+    if len(shortened) == 5:
+        assert list(series(high, "loss").values()) == pytest.approx(list(series(higher, "loss").values()), rel=1e-4)
+    assert series(high, "loss")[2] == pytest.approx(series(higher, "loss")[2], rel=1e-4), "after the first capped step"
+
+
+def test_what_a_guard_keeps_has_the_ratio_that_it_says(spec: TrainSpec, workspace: Workspace) -> None:
+    """The shortened step, measured anew by the probe itself, lies at the bound."""
+    prepared = drain(prepare(guarded(spec, lr=1.0, guard="cap"), workspace))
+    job = Run(guarded(spec, lr=1.0, guard="cap"), workspace.run("0001"), prepared)
+    before = {name: parameter.detach().clone() for name, parameter in job.attachment.trained()}
+    batch = job.batches.window(1)[-1]
+    job.advance()
+    kept = {name: parameter.detach() - before[name] for name, parameter in job.attachment.trained()}
+    reading = StepSafety().read(Moment(1, job.attachment, batch, kept))
+    assert reading.values["step_ratio"] == pytest.approx(1, rel=1e-3)
+
+
+def test_a_guard_that_cannot_see_says_what_to_add(spec: TrainSpec, workspace: Workspace) -> None:
+    blind = TrainSpec(**{**guarded(spec, guard="cap").model_dump(), "probes": ["gradient_norm"]})
+    with pytest.raises(WorkbenchError, match="Add the probe step_safety"):
+        run(blind, workspace.run("0001"), workspace)

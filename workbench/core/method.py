@@ -73,10 +73,11 @@ class Knob:
 
 
 def knobs_of(model: type[BaseModel]) -> list[Knob]:
-    """The knobs of a method or a spec, in the order in which they are written. Fields without `knob()` are left out."""
+    """The knobs of a method or a spec as they are written, its own before its shelf's. Fields without `knob()` are left out."""
+    own_first = sorted(model.model_fields.items(), key=lambda item: item[0] not in model.__annotations__)
     return [
         _knob_of(name, field)
-        for name, field in model.model_fields.items()
+        for name, field in own_first
         if isinstance(field.json_schema_extra, dict) and "knob" in field.json_schema_extra
     ]
 

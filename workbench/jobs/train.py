@@ -184,7 +184,8 @@ class Run:
 
     def _move(self, step: int, moment: Moment, values: dict[str, float]) -> list[Event]:
         """Step the optimizer, and let the probes that want it see how far each parameter went."""
-        watching = any(probe.when == "step" and probe.due(step) for probe in self._probes())
+        guarded = self.spec.update.guard != "monitor"
+        watching = guarded or any(probe.when == "step" and probe.due(step) for probe in self._probes())
         before = {name: parameter.detach().clone() for name, parameter in self.attachment.trained()} if watching else {}
         self.attachment.before_step(step)
         values.update(self.stepper.step(rate(step, self.spec)))
@@ -192,7 +193,25 @@ class Run:
         if not watching:
             return []
         displacement = {name: (p.detach() - before[name]).float() for name, p in self.attachment.trained()}
-        return self._read("step", Moment(step, self.attachment, moment.batch, displacement, decode=moment.decode), values)
+        moment = Moment(step, self.attachment, moment.batch, displacement, decode=moment.decode)
+        events = self._read("step", moment, values, always=guarded)
+        if guarded:
+            self._shorten(before, displacement, values)
+        return events
+
+    @torch.no_grad()
+    def _shorten(self, before: dict[str, Tensor], displacement: dict[str, Tensor], values: dict[str, float]) -> None:
+        """Take back what the update's guard does not allow of the step; what it read and what it kept are plotted."""
+        if "step_ratio" not in values:
+            raise WorkbenchError(
+                f"The update's guard {self.spec.update.guard!r} needs to know how safe a step is. Add the probe step_safety to the spec, "
+                "or set the guard to monitor."
+            )
+        scale = self.spec.update.scale(values)
+        if scale < 1:
+            for name, parameter in self.attachment.trained():
+                parameter.copy_(before[name] + (scale * displacement[name] if scale else 0))
+        values |= {"step_scale": scale, "step_ratio_taken": scale * values["step_ratio"] if scale else 0.0}
 
     def _skipped(self, step: int) -> list[Event]:
         for _, parameter in self.attachment.trained():
@@ -204,14 +223,15 @@ class Run:
             )
         return [Noted(f"Step {step}: the loss or its gradient is not a finite number, so nothing was moved.", "act")]
 
-    def _read(self, when: str, moment: Moment, values: dict[str, float]) -> list[Event]:
-        """Ask the probes of one moment; numbers go into `values`, sentences come back."""
+    def _read(self, when: str, moment: Moment, values: dict[str, float], always: bool = False) -> list[Event]:
+        """Ask the probes of one moment; numbers go into `values`, sentences come back. `always`: also those that are not due."""
         said: list[Event] = []
         for probe in self._probes():
-            if probe.when == when and (when == "evaluation" or probe.due(moment.step)):
+            due = when == "evaluation" or probe.due(moment.step)
+            if probe.when == when and (due or always):
                 reading = probe.read(moment)
                 values.update(reading.values)
-                if reading.says:
+                if reading.says and due:
                     said.append(Noted(reading.says, reading.level))
         return said
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from workbench.core.events import Progress
+from workbench.core.guard import Guarded
 from workbench.core.method import Method
 from workbench.materials.corpus import Example
 
@@ -167,8 +168,11 @@ class Stepper(ABC):
         """Resume exactly: the next step equals the step that would have followed."""
 
 
-class Update(Method, ABC, shelf="updates"):
-    """Laws: what is not in the groups stays frozen; resumes exactly from its state."""
+class Update(Guarded, Method, ABC, shelf="updates"):
+    """Laws: what is not in the groups stays frozen; resumes exactly from its state; its step is linear in the learning rate.
+
+    Every update can be guarded: the loop shortens a step that step safety finds too long (`core/guard.py`).
+    """
 
     @abstractmethod
     def begin(self, groups: list[dict[str, Any]]) -> Stepper: ...

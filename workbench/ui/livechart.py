@@ -16,7 +16,7 @@ from workbench.ui.cards import escaped
 from workbench.ui.context import Context
 from workbench.ui.words import dot, duration, number, status_words
 
-DRAWN = ("loss", "validation_loss", "base_loss", "grad_norm", "step_ratio", "rho_a")
+DRAWN = ("loss", "validation_loss", "base_loss", "grad_norm", "step_ratio", "rho_a", "step_ratio_taken")
 READ_OUT = (
     ("tokens_per_s", "{} tokens/s"),
     ("memory_gb", "{} GB"),

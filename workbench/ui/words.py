@@ -28,6 +28,8 @@ METRICS = {
     "tau": "step length τ",
     "rho_a": "safe radius ρ_a",
     "step_ratio": "step safety r = τ / ρ_a",
+    "step_ratio_taken": "r of the step as it was shortened",
+    "step_scale": "share of the step that was kept",
     "tokens_per_s": "tokens per second",
     "memory_gb": "memory (GB)",
 }

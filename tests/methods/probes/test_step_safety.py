@@ -6,7 +6,7 @@ import pytest
 import torch
 from pico import make_model
 from torch import Tensor
-from workbench_kernels.logit_spread import logit_spread
+from workbench_kernels.logit_spread import Spread, logit_spread
 
 from workbench.core.method import Method
 from workbench.methods.adapters.full import Full
@@ -90,3 +90,9 @@ def test_it_speaks_up_above_one_and_names_the_token(pico_batch: dict) -> None:
 
 def test_it_is_read_at_the_first_step_and_then_every_so_often() -> None:
     assert [step for step in range(1, 31) if StepSafety(every=10).due(step)] == [1, 10, 20, 30]
+
+
+def test_ninety_nine_of_a_hundred_tokens_lie_below_the_quantile() -> None:
+    width, zeros = torch.arange(1.0, 202.0) * math.pi, torch.zeros(201)
+    found = Finding.of(Spread(width, zeros, zeros.long(), zeros.long(), zeros, zeros, zeros), 1.0)
+    assert found.ratio == pytest.approx(201) and found.most == pytest.approx(199)

@@ -1,8 +1,9 @@
 """Step safety ρ_a: how far the optimizer's actual step goes, measured in units of the radius inside which it can be trusted.
 
 Formulas [P] arXiv:2603.13552; the refined radius and the predicted KL from the same pass are ours [D]. Not here: shortening
-the step (a knob of updates). Not ported from the paper's repository: its controllers that use the spread of the logits instead of
-their derivative, or the raw gradient instead of the optimizer's displacement; both measure something else.
+the step, which is a knob of every update (`core/guard.py`). Not ported from the paper's repository: its controllers that use
+the spread of the logits instead of their derivative, or the raw gradient instead of the optimizer's displacement; both measure
+something else.
 """
 
 import math
@@ -20,6 +21,8 @@ from workbench_kernels.logit_spread import Spread, logit_spread
 from workbench.core.method import knob
 from workbench.materials.models import softcap
 from workbench.methods.contracts import Moment, Probe, Reading
+
+QUANTILE = 0.99
 
 
 class StepSafety(Probe, title="Step safety ρ_a", paper="arXiv:2603.13552"):
@@ -81,6 +84,7 @@ class Finding:
 
     ratio: float
     refined: float
+    most: float  # the ratio that 99 % of the tokens keep below
     tau: float
     kl: float
     worst: int
@@ -91,12 +95,13 @@ class Finding:
         ratios = spread.width / math.pi
         reach = torch.maximum(spread.highest - spread.at_top, spread.at_top - spread.lowest).clamp_min(1e-30)
         refined = ((spread.margin / reach) ** 2 + (math.pi / spread.width.clamp_min(1e-30)) ** 2).rsqrt()
-        worst = int(ratios.argmax())
-        return cls(ratios[worst].item(), refined.max().item(), tau, 0.5 * spread.variance.mean().item(), worst)
+        worst, most = int(ratios.argmax()), ratios.quantile(QUANTILE).item()
+        return cls(ratios[worst].item(), refined.max().item(), most, tau, 0.5 * spread.variance.mean().item(), worst)
 
     def values(self) -> dict[str, float]:
         rho_a = self.tau / self.ratio if self.ratio > 0 else math.inf
-        return {"step_ratio": self.ratio, "step_ratio_refined": self.refined, "rho_a": rho_a, "tau": self.tau, "step_kl": self.kl}
+        ratios = {"step_ratio": self.ratio, "step_ratio_refined": self.refined, "step_ratio_q99": self.most}
+        return {**ratios, "rho_a": rho_a, "tau": self.tau, "step_kl": self.kl}
 
     @property
     def level(self) -> str:
