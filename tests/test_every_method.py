@@ -212,6 +212,25 @@ def test_an_update_leaves_frozen_alone_and_resumes_exactly(method: type[Method])
     assert not torch.equal(whole[0], start[0]) and method().bytes_per_parameter() >= 0
 
 
+@pytest.mark.parametrize("method", on("updates"), ids=named)
+def test_an_updates_step_is_linear_in_the_learning_rate(method: type[Method]) -> None:
+    """So shortening a step is the same as a lower rate for it, which the guard relies on."""
+
+    def displacement(rate: float) -> list[Tensor]:
+        torch.manual_seed(0)
+        start = [torch.randn(4, 3, dtype=torch.double), torch.randn(5, dtype=torch.double)]
+        parameters = [torch.nn.Parameter(value.clone()) for value in start]
+        stepper = method(weight_decay=0.1).begin([{"params": parameters}])
+        for share in (1.0, rate):
+            before = [parameter.detach().clone() for parameter in parameters]
+            sum((parameter**2).sum() for parameter in parameters).backward()
+            stepper.step(share)
+        return [parameter.detach() - old for parameter, old in zip(parameters, before, strict=True)]
+
+    whole, part = displacement(1.0), displacement(0.3)
+    assert all(torch.allclose(0.3 * a, b, rtol=1e-3) for a, b in zip(whole, part, strict=True))
+
+
 # Probes.
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from workbench.core.method import knob
+from workbench.materials import optimizers
 from workbench.methods.contracts import Stepper, Update
 
 
@@ -37,35 +38,16 @@ class AdamWStepper(Stepper):
 
     def __init__(self, knobs: AdamW, groups: list[dict[str, Any]]):
         self.knobs = knobs
-        parts = [
-            {**group, "params": params, "weight_decay": decay, "peak": group.get("lr", knobs.lr)}
-            for group in groups
-            for params, decay in (
-                ([p for p in group["params"] if p.ndim >= 2], knobs.weight_decay),
-                ([p for p in group["params"] if p.ndim < 2], 0.0),
-            )
-            if params
-        ]
-        self.parameters = [parameter for part in parts for parameter in part["params"]]
-        fused = all(parameter.is_floating_point() for parameter in self.parameters)
-        self.optimizer = torch.optim.AdamW(parts, lr=knobs.lr, betas=(knobs.beta1, knobs.beta2), eps=knobs.eps, fused=fused)
+        matrices, vectors = optimizers.by_shape(groups, knobs.lr, knobs.weight_decay)
+        self.optimizer = torch.optim.AdamW(matrices + vectors, lr=knobs.lr, betas=(knobs.beta1, knobs.beta2), eps=knobs.eps, fused=True)
 
     def step(self, rate: float) -> dict[str, float]:
-        if self.knobs.clip:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.knobs.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * rate
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        optimizers.clip([self.optimizer], self.knobs.clip)
+        optimizers.step(self.optimizer, rate)
         return {"lr": self.knobs.lr * rate}
 
     def state(self) -> dict[str, Tensor]:
-        held = self.optimizer.state_dict()["state"]
-        return {f"{index}.{name}": value for index, values in held.items() for name, value in values.items()}
+        return optimizers.state(self.optimizer)
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        held: dict[int, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            index, _, name = key.partition(".")
-            held.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": held})
+        optimizers.load_state(self.optimizer, state)
