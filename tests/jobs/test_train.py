@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from workbench.core.errors import WorkbenchError
-from workbench.core.events import Event, Finished, Made, Measured, Said, Started
+from workbench.core.events import Event, Finished, Made, Measured, Noted, Said, Started
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.prepare import prepare
@@ -224,3 +224,12 @@ def test_a_guard_that_cannot_see_says_what_to_add(spec: TrainSpec, workspace: Wo
     blind = TrainSpec(**{**guarded(spec, guard="cap").model_dump(), "probes": ["gradient_norm"]})
     with pytest.raises(WorkbenchError, match="Add the probe step_safety"):
         run(blind, workspace.run("0001"), workspace)
+
+
+def test_a_run_that_does_not_learn_says_so_once(spec: TrainSpec, workspace: Workspace) -> None:
+    """With weights of zero everywhere nothing moves."""
+    hopeless = TrainSpec(**{**spec.model_dump(), "loss": {"method": "symmetric", "alpha": 0.0, "beta": 0.0}})
+    events = run(hopeless, workspace.run("0001"), workspace)
+    alarms = [event for event in events if isinstance(event, Noted) and "exactly zero" in event.text]
+    assert len(alarms) == 1 and alarms[0].level == "act"
+    assert set(series(events, "grad_norm").values()) == {0.0}

@@ -60,6 +60,7 @@ class Run:
     step: int = 0
     kept: int = -1  # step of the newest checkpoint
     barren: int = 0  # steps in a row without a finite gradient
+    told: set[str] = field(default_factory=set)  # what was noted, so that a lasting state is told once
     accelerator: Accelerator = field(init=False)
     attachment: Attachment = field(init=False)
     stepper: Stepper = field(init=False)
@@ -231,7 +232,8 @@ class Run:
             if probe.when == when and (due or always):
                 reading = probe.read(moment)
                 values.update(reading.values)
-                if reading.says and due:
+                if reading.says and due and reading.says not in self.told:
+                    self.told.add(reading.says)
                     said.append(Noted(reading.says, reading.level))
         return said
 

@@ -4,6 +4,7 @@ import torch
 from pico import make_model
 
 from workbench.methods.adapters.full import Full
+from workbench.methods.adapters.lora import LoRA
 from workbench.methods.contracts import Moment
 from workbench.methods.probes.gradient_norm import GradientNorm
 
@@ -15,3 +16,11 @@ def test_it_is_the_norm_of_the_whole_gradient(pico_batch: dict) -> None:
     flat = torch.cat([parameter.grad.flatten() for parameter in attachment.model.parameters()])
     reading = GradientNorm().read(Moment(1, attachment, pico_batch))
     assert abs(reading.values["grad_norm"] - flat.norm().item()) < 1e-5
+
+
+def test_a_gradient_of_exactly_zero_raises_an_alarm(pico_batch: dict) -> None:
+    attachment = LoRA(rank=2).attach(make_model(), seed=0)
+    for _, parameter in attachment.trained():
+        parameter.grad = torch.zeros_like(parameter)
+    reading = GradientNorm().read(Moment(3, attachment, pico_batch))
+    assert reading.values == {"grad_norm": 0.0} and reading.level == "act" and "nothing is being learnt" in reading.says

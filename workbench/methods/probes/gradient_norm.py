@@ -4,6 +4,11 @@ import torch
 
 from workbench.methods.contracts import Moment, Probe, Reading
 
+STILL = (
+    "The gradient is exactly zero, so nothing is being learnt. Either every weight of the loss is zero on these rows (some losses leave "
+    "alone what is nearly certain), or no trained parameter reaches the answer: look at the loss and the adapter."
+)
+
 
 class GradientNorm(Probe, title="Gradient norm"):
     """The Euclidean norm of the whole gradient, before any clipping.
@@ -17,4 +22,5 @@ class GradientNorm(Probe, title="Gradient norm"):
 
     def read(self, moment: Moment) -> Reading:
         norms = [parameter.grad.norm(dtype=torch.float32) for _, parameter in moment.attachment.trained() if parameter.grad is not None]
-        return Reading({"grad_norm": torch.stack(norms).norm().item() if norms else 0.0})
+        norm = torch.stack(norms).norm().item() if norms else 0.0
+        return Reading({"grad_norm": norm}, "" if norm else STILL, "act")
