@@ -13,7 +13,8 @@ from workbench.core.events import Event, Finished, Made, Measured, Noted, Said, 
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.prepare import prepare
-from workbench.jobs.train import Run, answer_of, rate, train
+from workbench.jobs.tokens import answer_of
+from workbench.jobs.train import Run, rate, train
 from workbench.materials.world.skills import World
 from workbench.methods.adapters.lora import LoRA
 from workbench.methods.contracts import Moment, drain
@@ -233,3 +234,16 @@ def test_a_run_that_does_not_learn_says_so_once(spec: TrainSpec, workspace: Work
     alarms = [event for event in events if isinstance(event, Noted) and "exactly zero" in event.text]
     assert len(alarms) == 1 and alarms[0].level == "act"
     assert set(series(events, "grad_norm").values()) == {0.0}
+
+
+def test_an_anchored_run_stays_nearer_to_its_base(spec: TrainSpec, workspace: Workspace) -> None:
+    def learnt(run_id: str, anchor: float) -> list[Event]:
+        changed = {"adapter": {"method": "full"}, "steps": 8, "evaluate_every": 8, "loss": {"method": "cross_entropy", "anchor": anchor}}
+        return run(TrainSpec(**{**spec.model_dump(), **changed}), workspace.run(run_id), workspace)
+
+    free, held = learnt("0001", 0.0), learnt("0002", 10.0)
+    assert "anchor_kl" not in {name for event in free if isinstance(event, Measured) for name in event.values}
+    distance = series(held, "anchor_kl")
+    assert distance[1] == pytest.approx(0, abs=1e-6) and all(value >= -1e-6 for value in distance.values())
+    assert series(held, "objective")[8] == pytest.approx(series(held, "loss")[8] + 10.0 * distance[8], rel=1e-4)
+    assert series(held, "base_kl")[8] < 0.8 * series(free, "base_kl")[8]

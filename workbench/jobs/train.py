@@ -25,9 +25,9 @@ from workbench.jobs import checkpoint
 from workbench.jobs.batches import Batches
 from workbench.jobs.machine import memory_used
 from workbench.jobs.prepare import Prepared, prepare
-from workbench.materials.models import head_logits, hidden_states
+from workbench.jobs.tokens import token_stats, token_table
 from workbench.materials.templates import prompt_ids
-from workbench.methods.contracts import Attachment, Loss, Moment, Probe, Stepper, TokenStats
+from workbench.methods.contracts import Attachment, Moment, Probe, Stepper
 
 SAMPLE_TOKENS = 40
 PATIENCE = 10  # steps without a finite gradient before a run gives up
@@ -171,17 +171,28 @@ class Run:
         """Forward and backward over the window; the gradients are those of the mean over all its trained tokens."""
         self.attachment.model.train()
         count = sum(int((batch["labels"][:, 1:] != -100).sum()) for batch in window)
-        total = weighted = 0.0
+        objective, total, weighted, distance = self.spec.loss, 0.0, 0.0, 0.0
         for batch in window:
+            base = self._base_table(batch) if objective.anchor else None
             with self.accelerator.autocast():
-                stats = token_stats(self.attachment, batch, self.spec.loss)
-            weights = self.spec.loss.weights(stats)
-            loss = -(stats.mask * weights * stats.logp).sum() / max(1, count)
+                table = token_table(self.attachment, batch)
+            stats = token_stats(table, batch, objective)
+            loss = -(stats.mask * objective.weights(stats) * stats.logp).sum() / max(1, count)
+            if base is not None:
+                kl = (base.exp() * (base - table)).sum() / max(1, count)
+                distance += kl.item()
+                loss = loss + objective.anchor * kl
             self.accelerator.backward(loss)
             total -= (stats.mask * stats.logp).sum().item()
             weighted += loss.item()
-        values = {"loss": total / max(1, count)}
+        values = {"loss": total / max(1, count)} | ({"anchor_kl": distance} if objective.anchor else {})
         return values if math.isclose(weighted, values["loss"], rel_tol=1e-4) else {**values, "objective": weighted}
+
+    @torch.no_grad()
+    def _base_table(self, batch: dict[str, Tensor]) -> Tensor:
+        """What the base gives every token of the vocabulary where this batch is learnt, (N, V)."""
+        with self.attachment.base(), self.accelerator.autocast():
+            return token_table(self.attachment, batch)
 
     def _move(self, step: int, moment: Moment, values: dict[str, float]) -> list[Event]:
         """Step the optimizer, and let the probes that want it see how far each parameter went."""
@@ -243,39 +254,11 @@ class Run:
     @torch.no_grad()
     def _loss_on(self, batches: list[dict[str, Tensor]]) -> float:
         self.attachment.model.eval()
-        stats = [token_stats(self.attachment, batch) for batch in batches]
+        stats = [token_stats(token_table(self.attachment, batch), batch) for batch in batches]
         return -sum(part.logp.sum().item() for part in stats) / max(1, sum(part.logp.numel() for part in stats))
 
     def _placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.prepared.model.device) for name, tensor in batch.items()}
-
-
-def token_stats(attachment: Attachment, batch: dict[str, Tensor], loss: Loss | None = None) -> TokenStats:
-    """Log-probabilities of the trained tokens of a batch, (N,); the head runs on those positions alone."""
-    labels = batch["labels"][:, 1:]
-    learnt = labels != -100
-    hidden = hidden_states(attachment.model, batch)[:, :-1][learnt]
-    table = head_logits(attachment.model, hidden).log_softmax(-1)
-    logp = table.gather(1, labels[learnt][:, None])[:, 0]
-    over = loss.entropy_over() if loss else None
-    entropy = None if over is None else entropy_of(table.detach(), over)
-    return TokenStats(logp, torch.ones_like(logp), entropy, answer_of(batch)[:, 1:][learnt])
-
-
-def entropy_of(table: Tensor, over: int) -> Tensor:
-    """Entropy in nats of (N, V) log-probabilities, (N,); with `over` > 0 that of the likeliest so many, taken as a whole."""
-    if over:
-        table = table.topk(min(over, table.shape[-1]), -1).values.log_softmax(-1)
-    return -(table.exp() * table).sum(-1)
-
-
-def answer_of(batch: dict[str, Tensor]) -> Tensor:
-    """(B, T): a number for each row of the data, also where several are packed into one sequence."""
-    ids = batch["input_ids"]
-    line = torch.arange(len(ids), device=ids.device)[:, None].expand_as(ids)
-    if "position_ids" not in batch:
-        return line
-    return line * ids.shape[1] + (batch["position_ids"] == 0).cumsum(1) - 1
 
 
 def rate(step: int, spec: TrainSpec) -> float:

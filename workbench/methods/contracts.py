@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from workbench.core.anchor import Anchored
 from workbench.core.events import Progress
 from workbench.core.guard import Guarded
 from workbench.core.method import Method
@@ -131,11 +132,12 @@ class TokenStats:
         return (self.mask * values).sum() / self.mask.sum().clamp(min=1)
 
 
-class Loss(Method, ABC, shelf="losses"):
+class Loss(Anchored, Method, ABC, shelf="losses"):
     """Laws: finite and differentiable; blind to tokens outside the mask; cross-entropy at its neutral knobs, if it has any.
 
     The training loop computes Σ mask · weights · (−logp) / M, with M the trained tokens of the whole accumulation window. A
-    loss that is no weighted sum of surprises gives the weights that have its gradient, and says so.
+    loss that is no weighted sum of surprises gives the weights that have its gradient, and says so. Every loss can be
+    anchored: the loop then adds the KL to the base (`core/anchor.py`).
     """
 
     neutral: ClassVar[dict[str, Any] | None] = {}

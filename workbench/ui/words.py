@@ -29,6 +29,7 @@ METRICS = {
     "rho_a": "safe radius ρ_a",
     "step_ratio": "step safety r = τ / ρ_a",
     "step_ratio_taken": "r of the step as it was shortened",
+    "anchor_kl": "KL to the base on what is learnt",
     "step_scale": "share of the step that was kept",
     "tokens_per_s": "tokens per second",
     "memory_gb": "memory (GB)",
