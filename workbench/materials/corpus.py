@@ -19,7 +19,7 @@ from workbench.materials.formats import read
 from workbench.materials.rows import Example, Reject
 
 DEMOS = ASSETS / "demos"
-DEMO_KINDS = (".jsonl", ".json", ".csv")
+DEMO_KINDS = (".csv", ".json", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
