@@ -131,7 +131,7 @@ def train_another(page: Page) -> None:
     page.locator("#data-use-train").click()
     expect(page.locator("#chip-data")).to_contain_text("skill_a")
     page.locator("#train-name input, #train-name textarea").first.fill("doubler")
-    set_steps(page, 40)
+    set_steps(page, 120)  # long enough to be still at work when the next one is started
     page.locator("#start").click()
     expect(page.locator("#train-chart")).to_have_attribute("data-run", "0002")
     page.locator("#start").click()  # a second start queues …
