@@ -29,7 +29,7 @@ from workbench.ui.page import build_page, draft_key, readable
 from workbench.ui.plan import plan, takes
 from workbench.ui.runtable import run_table, spark, when
 from workbench.ui.tabs.papers import cards_of, use
-from workbench.ui.tabs.train import buttons, choose
+from workbench.ui.tabs.train import buttons, choose, known_runs
 from workbench.ui.words import duration, number, size
 
 EVIL = "<script>alert(1)</script>${alert(2)}"
@@ -241,3 +241,15 @@ def test_numbers_and_times_read_well() -> None:
     assert [number(value) for value in (1.4237, 0.00031234, 18349, float("nan"))] == ["1.42", "0.000312", "18,300", "not a number"]
     assert [duration(value) for value in (0.2, 40, 72, 7500)] == ["less than a second", "40 s", "1 min 12 s", "2 h 5 min"]
     assert [size(value) for value in (512, 3.1e9, 265e6)] == ["512 bytes", "3.1 GB", "265 MB"]
+
+
+def test_the_list_of_runs_is_as_new_as_what_announces_it(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that the runner has begun is shown as running even while the store still says that it waits."""
+    run = ctx.store.create("train", "late", {"kind": "train"})
+    ctx.store.flush()
+    assert ctx.store.run(run).status == "queued"
+    begun = Live(run, "train", "late", "running", 0, 10, None, {})
+    monkeypatch.setattr(ctx.runner, "live", lambda: [begun])
+    known = known_runs(ctx)
+    assert known[0].id == run and known[0].status == "running"
+    assert choose(known, None).id == run

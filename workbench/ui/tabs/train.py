@@ -5,6 +5,7 @@ Elements for tests: `start plan train-name train-run pause resume stop train-cha
 samples notes ask again`; settings `train-steps …`; `train-loss train-update train-probes` choose methods.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -102,18 +103,28 @@ def _wire_run(ctx: Context, bench: Bench, shown: gr.Dropdown, watch: gr.HTML, fo
     """The list of runs follows the runner; chart, answers, log and buttons follow the list."""
 
     def refresh(run: str | None) -> tuple[Any, ...]:
-        runs = ctx.store.runs("train")[:RECENT]
+        runs = known_runs(ctx)[:RECENT]
         chosen = choose(runs, run)
         names = [(f"{run_label(known.id, known.name)} · {status_words(known.kind, known.status)}", known.id) for known in runs]
         return gr.Dropdown(names, value=chosen.id if chosen else None), *followed(runs, chosen)
 
     def follow(run: str | None) -> tuple[Any, ...]:
-        runs = ctx.store.runs("train")
+        runs = known_runs(ctx)
         return followed(runs, next((known for known in runs if known.id == run), None))
 
     for moment in (watch.moved, bench.loaded.change):
         moment(refresh, shown, [shown, *followers, *outputs], **READER)
     shown.input(follow, shown, [*followers, *outputs], **READER)
+
+
+def known_runs(ctx: Context) -> list[Run]:
+    """All training runs, newest first, as the runner has them now: the store is a quarter of a second behind.
+
+    `state_of` speaks of the runner too. Were the list older than it, a run that has just begun would be overlooked, and
+    nothing would ask again until it ends.
+    """
+    now = {job.id: job.status for job in ctx.runner.live()}
+    return [replace(run, status=now.get(run.id, run.status)) for run in ctx.store.runs("train")]
 
 
 def followed(runs: list[Run], chosen: Run | None) -> tuple[Any, ...]:
