@@ -38,6 +38,7 @@ window.Workbench = (() => {
 
   // One request a second asks for the news of every piece that is seen and due; there is never a second one on its way.
   const BEAT = 1000;
+  const WAIT = 15000; // ms after which an answer is given up
   const pieces = new Set();
   let beating = false;
   let again = false;
@@ -50,27 +51,26 @@ window.Workbench = (() => {
     const due = document.hidden ? [] : [...pieces].filter((piece) => piece.element.offsetParent && piece.due <= now);
     if (!due.length) return;
     beating = true;
-    const asked = Object.fromEntries(due.map((piece) => [piece.name, piece.ask()]));
-    for (const piece of due) piece.due = now + piece.every - BEAT / 2;
-    const told = await news(asked);
-    await Promise.all(due.map(async (piece) => {
-      let answered = piece.name in told;
-      try {
-        if (answered) await piece.told(told[piece.name], asked[piece.name]);
-      } catch (error) {
-        answered = false;
-        console.error(error);
-      }
-      piece.element.classList.toggle("unanswered", !answered);
-    }));
-    beating = false;
+    try {
+      const asked = Object.fromEntries(due.map((piece) => [piece.name, piece.ask()]));
+      for (const piece of due) piece.due = now + piece.every - BEAT / 2;
+      const told = await news(asked);
+      for (const piece of due) tell(piece, told[piece.name], asked[piece.name]); // a long drawing holds up no other piece
+    } finally {
+      beating = false;
+    }
     if (again) { again = false; beat(); }
+  }
+
+  async function tell(piece, told, asked) {
+    piece.element.classList.toggle("unanswered", told === undefined);
+    if (told !== undefined) await piece.told(told, asked);
   }
 
   // The answers by piece; none when the server does not answer. A restarted server has forgotten this page: load it anew.
   async function news(asked) {
     try {
-      const answer = await fetch("/pulse", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(asked) });
+      const answer = await fetch("/pulse", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(asked), signal: AbortSignal.timeout(WAIT) });
       const told = await answer.json();
       if (program !== null && told.program !== program) window.location.reload();
       program = told.program;

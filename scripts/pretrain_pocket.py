@@ -3,7 +3,7 @@
     python scripts/pretrain_pocket.py [--steps 2600] [--out assets/pocket] [--build build/pocket]
     python benchmarks/pocket.py          # then: scores it, and writes the scores into its model card
 
-A 2.6 M parameter Llama; about an hour on two cores, minutes on a GPU. First it reads documents and conversations, in the last
+A 2.6 M parameter Llama; under an hour on two cores. First it reads documents and conversations, in the last
 fifth of the steps conversations alone, always learning only what an assistant says. It resumes from `--build` when it was
 interrupted. Fixed seed: the data is the same byte for byte on every machine; the weights differ in their last bits where
 the arithmetic does.
@@ -197,6 +197,7 @@ def main() -> None:
         "parameters": parameters,
         "device": torch.cuda.get_device_name(0) if device == "cuda" else "CPU",
         "steps": given.steps,
+        "compiled": given.compile,
         "tokens": given.steps * BATCH * WINDOW,
         "loss": sum(losses[-100:]) / len(losses[-100:]),
         "torch": torch.__version__,

@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from workbench.core.errors import WorkbenchError
 from workbench.ui.polled import polled
 from workbench.ui.pulse import PATH, Pulse
 
@@ -29,6 +30,14 @@ def client(pulse: Pulse) -> Iterator[TestClient]:
 def test_each_piece_that_is_asked_for_is_answered_and_no_other(client: TestClient) -> None:
     assert client.post(PATH, json={"twice": {"value": 4}}).json()["pieces"] == {"twice": {"twice": 8}}
     assert client.post(PATH, json={}).json()["pieces"] == {}
+
+
+def test_a_piece_that_cannot_be_read_takes_no_other_with_it(pulse: Pulse, client: TestClient) -> None:
+    def gone(asked: dict[str, Any]) -> dict[str, Any]:
+        raise WorkbenchError("There is no run 'foo'.")
+
+    pulse.piece("gone", gone)
+    assert client.post(PATH, json={"gone": {}, "twice": {"value": 1}}).json()["pieces"] == {"twice": {"twice": 2}}
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"live"', b'{"unknown": {}}', b'{"twice": 3}'])

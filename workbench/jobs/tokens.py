@@ -3,14 +3,7 @@
 import torch
 from torch import Tensor
 
-from workbench.materials.models import head_logits, hidden_states
-from workbench.methods.contracts import Attachment, Loss, TokenStats
-
-
-def token_table(attachment: Attachment, batch: dict[str, Tensor]) -> Tensor:
-    """Log-probabilities of the vocabulary before each trained token of a batch, (N, V); the head runs on those positions alone."""
-    hidden = hidden_states(attachment.model, batch)[:, :-1][batch["labels"][:, 1:] != -100]
-    return head_logits(attachment.model, hidden).log_softmax(-1)
+from workbench.methods.contracts import Loss, TokenStats
 
 
 def token_stats(table: Tensor, batch: dict[str, Tensor], loss: Loss | None = None) -> TokenStats:

@@ -25,7 +25,8 @@ from workbench.jobs import checkpoint
 from workbench.jobs.batches import Batches
 from workbench.jobs.machine import memory_used
 from workbench.jobs.prepare import Prepared, prepare
-from workbench.jobs.tokens import token_stats, token_table
+from workbench.jobs.tokens import token_stats
+from workbench.materials.models import label_table
 from workbench.materials.templates import prompt_ids
 from workbench.methods.contracts import Attachment, Moment, Probe, Stepper
 
@@ -175,7 +176,7 @@ class Run:
         for batch in window:
             base = self._base_table(batch) if objective.anchor else None
             with self.accelerator.autocast():
-                table = token_table(self.attachment, batch)
+                table = label_table(self.attachment.model, batch)
             stats = token_stats(table, batch, objective)
             loss = -(stats.mask * objective.weights(stats) * stats.logp).sum() / max(1, count)
             if base is not None:
@@ -192,7 +193,7 @@ class Run:
     def _base_table(self, batch: dict[str, Tensor]) -> Tensor:
         """What the base gives every token of the vocabulary where this batch is learnt, (N, V)."""
         with self.attachment.base(), self.accelerator.autocast():
-            return token_table(self.attachment, batch)
+            return label_table(self.attachment.model, batch)
 
     def _move(self, step: int, moment: Moment, values: dict[str, float]) -> list[Event]:
         """Step the optimizer, and let the probes that want it see how far each parameter went."""
@@ -254,7 +255,7 @@ class Run:
     @torch.no_grad()
     def _loss_on(self, batches: list[dict[str, Tensor]]) -> float:
         self.attachment.model.eval()
-        stats = [token_stats(token_table(self.attachment, batch), batch) for batch in batches]
+        stats = [token_stats(label_table(self.attachment.model, batch), batch) for batch in batches]
         return -sum(part.logp.sum().item() for part in stats) / max(1, sum(part.logp.numel() for part in stats))
 
     def _placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -143,6 +143,12 @@ def head_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
+def label_table(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
+    """(N, V) float32 log-probabilities at the N positions whose next token is learnt; the head runs on those alone."""
+    hidden = hidden_states(model, batch)[:, :-1][batch["labels"][:, 1:] != -100]
+    return head_logits(model, hidden).log_softmax(-1)
+
+
 def softcap(model: PreTrainedModel) -> float | None:
     """The final logits' soft cap c in c·tanh(z/c) (Gemma 2), None for other families."""
     return model.config.to_dict().get("final_logit_softcapping")

@@ -7,15 +7,17 @@ all. Only pieces that somebody sees are asked for. What it is not: the way to ch
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from workbench.core.errors import WorkbenchError
+
 Read = Callable[[dict[str, Any]], dict[str, Any]]
-"""What a piece asks → what it is told. Both travel as JSON, so nothing in them may be infinite or NaN; it must be quick, and
-it raises nothing: what is wrong is said in what it draws."""
+"""What a piece asks → what it is told. Both travel as JSON, so nothing in them may be infinite or NaN; it must be quick."""
 
 PATH = "/pulse"
 
@@ -32,8 +34,12 @@ class Pulse:
         self._reads[name] = read
 
     def news(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """The answers by piece."""
-        return {"program": self.program, "pieces": {name: self._reads[name](question) for name, question in asked.items()}}
+        """The answers by piece; one that cannot be read is left out, and the page marks it, so that it takes no other with it."""
+        told = {}
+        for name, question in asked.items():
+            with suppress(WorkbenchError):
+                told[name] = self._reads[name](question)
+        return {"program": self.program, "pieces": told}
 
     async def answer(self, request: Request) -> Response:
         """The route's endpoint: takes and gives JSON."""

@@ -36,7 +36,7 @@ CONTENT_POLICY = (  # 'unsafe-eval' and 'unsafe-inline': Gradio's templates are 
 QUEUE_REST = 0.05
 PROGRESS_REST = 0.25
 """Seconds between two looks of Gradio's queue for a waiting event, and for a progress bar. Its own choice outside Windows
-is 0.001 and 0.01: eleven hundred wake-ups a second, each of which takes the interpreter from a run that trains."""
+is 0.001 and 0.01: up to eleven hundred wake-ups a second, each of which takes the interpreter from a run that trains."""
 HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
     "Cross-Origin-Resource-Policy": "same-origin",

@@ -4,10 +4,7 @@ The law that the forward KL to the base predicts forgetting is RL's Razor [P] ar
 for language models: the exact per-token, teacher-forced one here is ours [D].
 """
 
-import torch
-from torch import Tensor
-
-from workbench.materials.models import head_logits, hidden_states
+from workbench.materials.models import label_table
 from workbench.methods.contracts import Moment, Probe, Reading
 
 
@@ -31,9 +28,9 @@ class Forgetting(Probe, title="Forgetting", paper="arXiv:2509.04259"):
         loss = kl = count = 0.0
         try:
             for batch in batches:
-                now = _label_logp(model, batch)
+                now = label_table(model, batch)
                 with moment.attachment.base():
-                    before = _label_logp(model, batch)
+                    before = label_table(model, batch)
                 labels = batch["labels"][:, 1:]
                 learnt = labels != -100
                 loss -= now.gather(1, labels[learnt][:, None]).sum().item()
@@ -45,11 +42,3 @@ class Forgetting(Probe, title="Forgetting", paper="arXiv:2509.04259"):
             return Reading({})
         known = {"base_loss": loss / count} if moment.known else {}
         return Reading({**known, "base_kl": max(0.0, kl / count)})
-
-
-@torch.no_grad()
-def _label_logp(model: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """(N, V) log-probabilities at the N positions whose next token is learnt."""
-    learnt = batch["labels"][:, 1:] != -100
-    hidden = hidden_states(model, batch)[:, :-1][learnt]
-    return head_logits(model, hidden).log_softmax(-1)
