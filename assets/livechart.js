@@ -100,6 +100,21 @@ Workbench.livechart = (() => {
     return { tickvals, ticktext: tickvals.map(text) };
   }
 
+  // Where a setting changed or a number was missing: a thin line through all panels, told on hover at its foot.
+  function markLines(marks) {
+    return marks.map(([step, , level]) => ({
+      type: "line", xref: "x", x0: step, x1: step, yref: "paper", y0: 0, y1: PANELS[0].domain[1], layer: "below",
+      line: { color: css(level === "info" ? "--muted" : "--act"), width: 1, dash: "dash" },
+    }));
+  }
+
+  function markWords(marks) {
+    return marks.map(([step, text, level]) => ({
+      xref: "x", yref: "paper", x: step, y: PANELS[0].domain[1], xanchor: "center", yanchor: "bottom", showarrow: false,
+      text: level === "info" ? "◆" : "✕", hovertext: wrapped(text, 48), font: { size: 11, color: css(level === "info" ? "--muted" : "--act") },
+    }));
+  }
+
   function bands(points) {
     const values = points.step_ratio.y.filter((value) => value > 0);
     if (!values.length) return [];
@@ -132,7 +147,7 @@ Workbench.livechart = (() => {
     }));
   }
 
-  function layout(points, reasons, run, room) {
+  function layout(points, reasons, run, room, marks) {
     const muted = css("--muted");
     const made = {
       uirevision: run, height: 560, margin: { l: 58, r: 14, t: 8, b: 40 }, showlegend: false, autosize: true,
@@ -144,13 +159,14 @@ Workbench.livechart = (() => {
         spikecolor: muted, spikethickness: 1, unifiedhovertitle: { text: "step %{x}" },
         visible: PANELS.some((panel) => !isEmpty(panel, points)),
       },
-      shapes: bands(points),
+      shapes: [...bands(points), ...markLines(marks)],
       annotations: [
         ...PANELS.filter((panel) => reasons[panel.axis]).map((panel) => ({
           xref: "paper", yref: "paper", x: 0, y: panel.domain[1], xanchor: "left", yanchor: "bottom", showarrow: false,
           text: panel.title, font: { size: 12.5, color: css("--ink") },
         })),
         ...sentences(points, reasons, muted, room),
+        ...markWords(marks),
       ],
     };
     for (const panel of PANELS) {
@@ -184,6 +200,7 @@ Workbench.livechart = (() => {
     let cursor = 0;
     let shown = null;
     let reasons = {};
+    let marks = [];
     let part = null; // what one has zoomed into, in full
     let listening = false;
     let stale = false; // the theme changed while nobody looked
@@ -193,7 +210,7 @@ Workbench.livechart = (() => {
       stale = false;
       const seen = joined(points, part);
       const traces = [...LINES.map((spec) => line(spec, seen[spec.name], seen)), ...oddMarks(seen)];
-      await Plotly.react(plot, traces, layout(points, reasons, shown, plot.clientWidth - 80), CONFIG);
+      await Plotly.react(plot, traces, layout(points, reasons, shown, plot.clientWidth - 80, marks), CONFIG);
       if (!listening) plot.on("plotly_relayout", zoomed);
       listening = true;
       legend(element.querySelector(".legend"), points);
@@ -220,7 +237,8 @@ Workbench.livechart = (() => {
 
     async function told(news, { run }) {
       if (wanted() !== run) return;
-      if (news.reset) points = empty();
+      if (news.reset) { points = empty(); marks = []; }
+      if (news.marks) marks = news.marks;
       const longest = add(points, news.points);
       status.innerHTML = news.status;
       const redraw = stale || run !== shown || news.reset || Object.keys(news.points).length || JSON.stringify(news.reasons) !== JSON.stringify(reasons);

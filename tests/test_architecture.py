@@ -30,7 +30,8 @@ MAY: dict[str, tuple[set[str], set[str]]] = {
     "workbench/claims": ({"core", "jobs"}, set()),
     "workbench/ui/tabs": ({"core", "jobs", "runs", "claims", "ui"}, {"gradio"}),
     "workbench/ui": ({"core", "jobs", "runs", "claims"}, {"gradio", "plotly", "fastapi", "starlette", "uvicorn", "yaml"}),
-    "workbench/__main__.py": ({"core", "jobs", "runs", "materials", "methods", "ui"}, {"typer"}),
+    "workbench/__main__.py": ({"core", "jobs", "runs", "materials", "methods", "ui", "shell"}, {"typer"}),
+    "workbench/shell.py": ({"core", "jobs", "runs"}, {"typer"}),
     "workbench": ({"core"}, set()),
     "app.py": ({"core", "jobs", "runs", "ui"}, {"typer", "uvicorn"}),
 }

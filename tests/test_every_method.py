@@ -1,6 +1,5 @@
 """The laws of each shelf, held against every method of the registry (`methods/contracts.py` states them)."""
 
-import copy
 import json
 import re
 from pathlib import Path
@@ -15,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from workbench.core.method import SHELVES, Method, discover, knobs_of
 from workbench.materials.corpus import Example
 from workbench.materials.models import weights_by_module
-from workbench.methods.contracts import Attachment, Moment, Slot, TokenStats, Voice, drain
+from workbench.methods.contracts import Attachment, Moment, Slot, Voice, drain
 
 discover()
 ROOT = Path(__file__).parents[1]
@@ -143,89 +142,6 @@ def test_an_adapter_goes_on_from_its_state(method: type[Method], pico_batch: dic
     other = method().attach(make_model(), seed=1)
     other.load_state({name: tensor.clone() for name, tensor in attachment.state().items()})
     assert torch.equal(answer(other.model, pico_batch), answer(attachment.model, pico_batch))
-
-
-# Losses.
-
-
-def stats(seed: int = 0) -> TokenStats:
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(3, 5, 11, generator=generator).mul(4).requires_grad_()
-    table = logits.log_softmax(-1)
-    mask = torch.ones(3, 5)
-    mask[0, 2:] = 0
-    return TokenStats(table[..., 0], mask, -(table.exp() * table).sum(-1).detach())
-
-
-@pytest.mark.parametrize("method", on("losses"), ids=named)
-def test_a_loss_is_finite_detached_and_blind_to_the_mask(method: type[Method]) -> None:
-    given = stats()
-    weights = method().weights(given)
-    assert weights.shape == given.logp.shape and not weights.requires_grad and torch.isfinite(weights).all()
-    (-(given.mask * weights * given.logp)).sum().backward()
-    noisy = torch.where(given.mask.bool(), given.logp.detach(), torch.tensor(-50.0))
-    other = method().weights(TokenStats(noisy, given.mask, given.entropy))
-    assert torch.equal(weights * given.mask, other * given.mask)
-
-
-@pytest.mark.parametrize("method", [loss for loss in on("losses") if loss.neutral is not None], ids=named)
-def test_a_loss_is_cross_entropy_at_its_neutral_knobs(method: type[Method]) -> None:
-    given = stats()
-    assert torch.allclose(method(**method.neutral).weights(given) * given.mask, given.mask)
-
-
-@pytest.mark.parametrize("method", on("losses"), ids=named)
-@pytest.mark.parametrize("logp", [0.0, -1e-7, -80.0])
-def test_a_loss_bears_extreme_tokens(method: type[Method], logp: float) -> None:
-    given = TokenStats(torch.full((1, 1), logp), torch.ones(1, 1), torch.full((1, 1), 1e-9))
-    assert torch.isfinite(method().weights(given)).all()
-
-
-# Updates.
-
-
-@pytest.mark.parametrize("method", on("updates"), ids=named)
-def test_an_update_leaves_frozen_alone_and_resumes_exactly(method: type[Method]) -> None:
-    torch.manual_seed(0)
-    start = [torch.randn(4, 3), torch.randn(5)]
-
-    def run(steps: range, values: list[Tensor], state: dict | None = None) -> tuple[list[Tensor], dict]:
-        parameters = [torch.nn.Parameter(value.clone()) for value in values]
-        frozen = torch.nn.Parameter(torch.ones(2))
-        stepper = method().begin([{"params": parameters}])
-        if state:
-            stepper.load_state(copy.deepcopy(state))
-        for step in steps:
-            torch.manual_seed(step)
-            sum((parameter * torch.randn_like(parameter)).sum() for parameter in [*parameters, frozen]).backward()
-            numbers = stepper.step(0.5)
-            assert all(isinstance(value, float) for value in numbers.values())
-        assert torch.equal(frozen, torch.ones(2))
-        return [parameter.detach() for parameter in parameters], stepper.state()
-
-    whole, _ = run(range(6), start)
-    half, state = run(range(3), start)
-    resumed, _ = run(range(3, 6), half, state)
-    assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
-    assert not torch.equal(whole[0], start[0]) and method().bytes_per_parameter() >= 0
-
-
-@pytest.mark.parametrize("method", on("updates"), ids=named)
-def test_an_updates_step_is_linear_in_the_learning_rate(method: type[Method]) -> None:
-    """So shortening a step is the same as a lower rate for it, which the guard relies on."""
-
-    def displacement(rate: float) -> list[Tensor]:
-        torch.manual_seed(0)
-        parameters = [torch.nn.Parameter(torch.randn(shape, dtype=torch.double)) for shape in ((4, 3), (5,))]
-        stepper = method(weight_decay=0.1).begin([{"params": parameters}])
-        for share in (1.0, rate):
-            before = [parameter.detach().clone() for parameter in parameters]
-            sum((parameter**2).sum() for parameter in parameters).backward()
-            stepper.step(share)
-        return [parameter.detach() - old for parameter, old in zip(parameters, before, strict=True)]
-
-    whole, part = displacement(1.0), displacement(0.3)
-    assert all(torch.allclose(0.3 * a, b, rtol=1e-3) for a, b in zip(whole, part, strict=True))
 
 
 # Probes.

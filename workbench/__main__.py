@@ -4,13 +4,7 @@ Results go to stdout, progress to stderr, a failure is sentences on stderr and a
 are imported inside the commands that need them, so that listing runs starts at once.
 """
 
-import os
 import re
-import signal
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,16 +13,11 @@ from typer.core import TyperGroup
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Noted, Progress, Table, to_dict
-from workbench.core.method import SHELVES, Method, discover
-from workbench.core.spec import Spec, parse_spec, read_spec
-from workbench.core.workspace import Workspace, default_home
+from workbench.core.spec import parse_spec, read_spec, setting
 from workbench.runs.failures import sentence
 from workbench.runs.live import Live
-from workbench.runs.runner import Runner
-from workbench.runs.store import InUse, Store
-from workbench.runs.text import ProgressLine, as_json, grid, method_as_values, run_as_values, run_in_brief, run_in_full, runs_list, table
-
-STOPPED = 130  # the shell's own status for a program that was interrupted
+from workbench.runs.text import ProgressLine, as_json, grid, method_as_values, run_as_values, run_in_full, runs_list, table
+from workbench.shell import finish, looking, registry, workspace_of
 
 
 class PlainGroup(TyperGroup):
@@ -61,7 +50,7 @@ SpecFile = Annotated[Path | None, typer.Argument(metavar="SPEC.yaml", help="The 
 @app.command()
 def methods(json: Json = False, home: Home = None) -> None:
     """List every method with its paper and its knobs."""
-    shelves = _registry()
+    shelves = registry()
     found = [method for shelf in sorted(shelves) for _, method in sorted(shelves[shelf].items())]
     if json:
         typer.echo(as_json([method_as_values(method) for method in found]))
@@ -83,15 +72,33 @@ def train(
         raise WorkbenchError("Give either a spec file or --resume RUN, for example: python -m workbench train assets/demos/quickstart.yaml")
     if resume and set:
         raise WorkbenchError("A run is resumed as it is, so --set cannot be used with --resume. Start a new run from its spec instead.")
-    _registry()
-    _finish(read_spec(spec, set or []) if spec else resume, home, kind="train")
+    registry()
+    finish(read_spec(spec, set or []) if spec else resume, home, kind="train")
+
+
+@app.command()
+def tell(
+    run: Annotated[str, typer.Argument(help="The run's number, for example 0001.")],
+    do: Annotated[str, typer.Option(help="What it is to do after the step at work: save, evaluate or sample.")] = "",
+    set: Set = None,
+    home: Home = None,
+) -> None:
+    """Ask something of a run at work: to save now, or to go on with another setting (--set update.lr=1e-4)."""
+    registry()
+    from workbench.jobs.steering import Wish, wish
+
+    if not (do or set):
+        raise WorkbenchError("Say what the run is to do (--do save), or which setting changes (--set update.lr=1e-4).")
+    folder = workspace_of(home).home / "runs" / run.removeprefix("run:")
+    wish(folder, Wish(do or None, dict(map(setting, set or []))))  # type: ignore[arg-type]
+    typer.echo("Asked. It is done after the step at work.")
 
 
 @app.command()
 def merge(spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml")], set: Set = None, home: Home = None) -> None:
     """Merge models as a spec says; the merged model appears in the workspace whole or not at all."""
-    _registry()
-    _finish(read_spec(spec, ["kind=merge", *(set or [])]), home, kind="merge")
+    registry()
+    finish(read_spec(spec, ["kind=merge", *(set or [])]), home, kind="merge")
 
 
 @app.command()
@@ -108,15 +115,15 @@ def compare(
     home: Home = None,
 ) -> None:
     """Ask up to four models the same."""
-    _registry()
+    registry()
     given = {"kind": "compare", "models": model, "prompt": prompt, "system": system, "seed": seed}
-    _finish(parse_spec(given | {"temperature": temperature, "max_tokens": max_tokens}), home, kind="compare", json=json)
+    finish(parse_spec(given | {"temperature": temperature, "max_tokens": max_tokens}), home, kind="compare", json=json)
 
 
 @app.command()
 def runs(json: Json = False, home: Home = None) -> None:
     """List all runs, newest first."""
-    with _looking(home) as store:
+    with looking(home) as store:
         found = store.runs()
     typer.echo(as_json([run_as_values(run) for run in found]) if json else runs_list(found))
 
@@ -124,7 +131,7 @@ def runs(json: Json = False, home: Home = None) -> None:
 @app.command()
 def show(run: Annotated[str, typer.Argument(help="The run's number, for example 0001.")], json: Json = False, home: Home = None) -> None:
     """Show everything on record of one run."""
-    with _looking(home) as store:
+    with looking(home) as store:
         found = store.run(run.removeprefix("run:"))
         events: list[Event] = [*store.made(found.id), *store.said(found.id), *store.tables(found.id), *store.notes(found.id)]
     if json:
@@ -141,14 +148,14 @@ def data(
     home: Home = None,
 ) -> None:
     """Take a file into the workspace and say what was found in it."""
-    _registry()
+    registry()
     from workbench.jobs.curate import ingest
 
     columns = dict(_pair(text) for text in column or [])
     called = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", file.stem).strip("-.") or "data"
     line = ProgressLine()
     try:
-        for event in ingest(file, called, _workspace(home), columns):
+        for event in ingest(file, called, workspace_of(home), columns):
             _report(event, line)
     except (OSError, MemoryError) as error:
         raise WorkbenchError(sentence(error)) from error
@@ -172,107 +179,6 @@ def _report(event: Event, line: ProgressLine) -> None:
         case Finished() if event.message:
             line.end()
             typer.echo(event.message)
-
-
-# How a job runs from here.
-
-
-def _finish(wanted: Spec | str, home: Path | None, kind: str, json: bool = False) -> None:
-    """Run a spec, or go on with a run, until it is over; print what came of it."""
-    if isinstance(wanted, Spec) and (given := wanted.model_dump(mode="json")["kind"]) != kind:
-        raise WorkbenchError(f"This is a {given} spec. Use: python -m workbench {given}")
-    from workbench.jobs.registry import JOBS
-
-    workspace = _workspace(home)
-    with Store(workspace.database) as store:
-        with _terminated_as_interrupted(), Runner(store, workspace, JOBS) as runner:
-            run = runner.submit(wanted) if isinstance(wanted, Spec) else runner.resume(store.run(wanted.removeprefix("run:")).id)
-            _follow(runner, run)
-            found = runner.wait(run)
-        for warning in store.warnings:
-            typer.echo(warning, err=True)
-        if found.status == "failed":
-            typer.echo(f"{found.message}\nSee: python -m workbench show {run}{_home_flag(home)}", err=True)
-            raise typer.Exit(1)
-        typer.echo(_result(store, run, kind, json))
-    if found.status == "stopped":
-        raise typer.Exit(STOPPED)
-
-
-def _follow(runner: Runner, run: str) -> None:
-    """Show the run's progress until it is over. One Ctrl-C (or SIGTERM) stops it so that it saves, a second one leaves at once."""
-    watch, line = runner.watch(run), ProgressLine()
-    asked = False
-    while True:
-        try:
-            for event in watch:
-                if isinstance(event, Noted):
-                    line.say(event.text)
-                for live in runner.live():
-                    if live.id == run:
-                        line.show(live)
-            line.end()
-            return
-        except KeyboardInterrupt:
-            if asked:
-                os._exit(STOPPED)  # what was measured is written; the thread at work cannot be interrupted otherwise
-            asked = True
-            line.say("Stopping after the step at work, and keeping a checkpoint. Press Ctrl-C again to leave at once.")
-            with suppress(WorkbenchError):  # it was over already
-                runner.stop(run)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """`kill PID`, and what a cluster sends at the end of its time, count as Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _result(store: Store, run: str, kind: str, json: bool) -> str:
-    """What a run leaves for stdout: answers of a comparison, else numbers and artifacts."""
-    if kind != "compare":
-        return run_in_brief(store.run(run), store.made(run))
-    asked = store.run(run).spec["models"]
-    said = sorted(store.said(run), key=lambda one: asked.index(one.speaker) if one.speaker in asked else len(asked))
-    if json:
-        return as_json({"run": run, "answers": [{"model": one.speaker, "answer": one.answer, "tokens": one.tokens} for one in said]})
-    return "\n\n".join(f"{one.speaker}\n{one.answer}" for one in said)
-
-
-@contextmanager
-def _looking(home: Path | None) -> Iterator[Store]:
-    """The runs to read: the database itself, or a copy of it while the page has it open."""
-    path = _workspace(home).database
-    try:
-        store = Store(path)
-    except InUse:
-        store = Store(path, copy=True)
-    with store:
-        for warning in store.warnings:
-            typer.echo(warning, err=True)
-        yield store
-
-
-def _workspace(home: Path | None) -> Workspace:
-    return Workspace(home or default_home())
-
-
-def _home_flag(home: Path | None) -> str:
-    return f" --home {home}" if home else ""
-
-
-def _registry() -> dict[str, dict[str, type[Method]]]:
-    """Every method by shelf and name. A checkout that is not installed finds its kernels beside it."""
-    kernels = Path(__file__).parents[1] / "kernels"
-    if kernels.is_dir() and str(kernels) not in sys.path:
-        sys.path.append(str(kernels))
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about the libraries' own insides
-    discover()
-    return SHELVES
 
 
 def _pair(text: str) -> tuple[str, str]:

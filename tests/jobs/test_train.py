@@ -8,41 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.jobs.story import run, series
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Measured, Noted, Said, Started
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.prepare import prepare
-from workbench.jobs.tokens import answer_of
 from workbench.jobs.train import Run, rate, train
-from workbench.materials.world.skills import World
 from workbench.methods.adapters.lora import LoRA
 from workbench.methods.contracts import Moment, drain
 from workbench.methods.probes.step_safety import StepSafety
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    path = tmp_path / "tale.jsonl"
-    found = World().rows("tale", 40, seed=0, held_out=False)
-    path.write_text("".join(json.dumps({"messages": row.messages()}) + "\n" for row in found))
-    return path
-
-
-@pytest.fixture
-def spec(pico_folder: Path, rows: Path) -> TrainSpec:
-    return TrainSpec(
-        model=str(pico_folder), data={"path": str(rows), "max_length": 64}, adapter={"method": "lora", "rank": 4, "dropout": 0.1},
-        update={"method": "adamw", "lr": 1e-2}, steps=6, batch_size=4, evaluate_every=3, sample_every=6, checkpoint_every=2,
-    )  # fmt: skip
-
-
-def run(spec: TrainSpec, folder: Path, workspace: Workspace) -> list[Event]:
-    return list(train(spec, folder, workspace))
-
-
-def series(events: list[Event], name: str) -> dict[int, float]:
-    return {event.step: event.values[name] for event in events if isinstance(event, Measured) and name in event.values}
 
 
 def test_a_run_tells_its_story_in_order(spec: TrainSpec, workspace: Workspace) -> None:
@@ -109,14 +84,6 @@ def test_every_objective_is_the_same_whole_or_in_parts(spec: TrainSpec, workspac
     four = run(TrainSpec(**{**plain, "batch_size": 1, "accumulate": 4}), workspace.run("0002"), workspace)
     for name in ("objective", "loss", "grad_norm"):
         assert list(series(one, name).values()) == pytest.approx(list(series(four, name).values()), rel=1e-4)
-
-
-def test_rows_are_told_apart_padded_and_packed() -> None:
-    ids = torch.zeros(2, 5, dtype=torch.long)
-    assert answer_of({"input_ids": ids}).tolist() == [[0] * 5, [1] * 5]
-    packed = answer_of({"input_ids": ids, "position_ids": torch.tensor([[0, 1, 2, 0, 1], [0, 1, 2, 3, 4]])})
-    assert packed[0].tolist() == [0, 0, 0, 1, 1] and len(set(packed[1].tolist())) == 1
-    assert packed[1, 0] not in packed[0]
 
 
 def test_packing_trains_on_the_same_tokens(spec: TrainSpec, workspace: Workspace) -> None:
@@ -219,12 +186,6 @@ def test_what_a_guard_keeps_has_the_ratio_that_it_says(spec: TrainSpec, workspac
     kept = {name: parameter.detach() - before[name] for name, parameter in job.attachment.trained()}
     reading = StepSafety().read(Moment(1, job.attachment, batch, kept))
     assert reading.values["step_ratio"] == pytest.approx(1, rel=1e-3)
-
-
-def test_a_guard_that_cannot_see_says_what_to_add(spec: TrainSpec, workspace: Workspace) -> None:
-    blind = TrainSpec(**{**guarded(spec, guard="cap").model_dump(), "probes": ["gradient_norm"]})
-    with pytest.raises(WorkbenchError, match="Add the probe step_safety"):
-        run(blind, workspace.run("0001"), workspace)
 
 
 def test_a_run_that_does_not_learn_says_so_once(spec: TrainSpec, workspace: Workspace) -> None:

@@ -153,10 +153,16 @@ def test_the_run_in_view_is_the_one_at_work() -> None:
 
 @pytest.mark.parametrize(
     ("status", "visible"),
-    [("running", "pause stop"), ("paused", "resume stop"), ("queued", "stop"), ("finished", "ask again"), ("stopped", "resume")],
+    [
+        ("running", "pause stop steer"),
+        ("paused", "resume stop steer"),
+        ("queued", "stop"),
+        ("finished", "ask again"),
+        ("stopped", "resume"),
+    ],
 )
 def test_only_what_can_be_done_is_offered(status: str, visible: str) -> None:
-    shown = dict(zip("start pause resume stop ask again".split(), buttons(run(status), busy=status == "running"), strict=True))
+    shown = dict(zip("start pause resume stop ask again steer".split(), buttons(run(status), busy=status == "running"), strict=True))
     assert " ".join(name for name, button in shown.items() if button.visible and name != "start") == visible
     assert shown["start"].value == ("Queue" if status == "running" else "Start")
 
@@ -226,7 +232,9 @@ def test_the_search_looks_for_every_word() -> None:
     assert set(re.findall(r'data-shelf="(\w+)"', cards_of("", "losses"))) == {"losses"}
 
 
-@pytest.mark.parametrize(("shelf", "tab"), [("losses", "train"), ("adapters", "adapter"), ("probes", "train"), ("selectors", "data")])
+@pytest.mark.parametrize(
+    ("shelf", "tab"), [("losses", "train"), ("adapters", "adapter"), ("probes", "train"), ("noises", "train"), ("selectors", "data")]
+)
 def test_a_card_puts_its_method_on_the_bench(shelf: str, tab: str) -> None:
     name = next(iter(SHELVES[shelf]))
     event = gr.EventData(None, {"shelf": shelf, "name": name})

@@ -14,6 +14,10 @@ class Anchored(BaseModel):
     """Adds β · mean over learnt tokens of KL(base ‖ model), exact over the vocabulary; costs one forward pass of the base a batch."""
 
     anchor: float = knob(
-        0.0, ge=0, le=10, help="β: holds the model to its base by the KL between them; 0 is free, 0.05 a start; costs a forward pass of the base",
+        0.0, ge=0, le=10, help="β: holds the model to its base by the KL between them; 0 is free, 0.05 a start",
         step=0.05, more=True, label="anchor to the base",
     )  # fmt: skip
+
+    def costs(self) -> str:
+        """See `Method.costs`."""
+        return "The anchor to the base takes one more forward pass a batch, of the base." if self.anchor else ""

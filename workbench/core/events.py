@@ -70,10 +70,11 @@ class Made:
 
 @dataclass(frozen=True)
 class Noted:
-    """A sentence for the run's log; `level` says whether a person should act on it."""
+    """A sentence for the run's log; `level` says whether a person should act on it, `step` marks one of the curve (−1 none)."""
 
     text: str
     level: Literal["info", "watch", "act"] = "info"
+    step: int = -1
 
 
 @dataclass(frozen=True)

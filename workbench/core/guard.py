@@ -15,6 +15,10 @@ from workbench.core.method import knob
 CEILING = 4.0  # the worst token's r under the quantile, which alone lets single tokens run away
 
 
+class Gauge(BaseModel):
+    """A probe that reads what a guard goes by."""
+
+
 class Guarded(BaseModel):
     """All parameters are shortened alike, so the direction stays, and the optimizer's own state advances as if nothing had happened.
 

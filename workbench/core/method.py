@@ -152,6 +152,10 @@ class Method(BaseModel):
         """Where the paper is read, or an empty string when there is none."""
         return re.sub(r"^arXiv:", "https://arxiv.org/abs/", cls.paper)
 
+    def costs(self) -> str:
+        """What it costs beyond the usual, as a sentence for somebody who is about to start; empty for nothing."""
+        return ""
+
     def chosen(self) -> dict[str, Any]:
         """The method as it stands in a spec: its name and every knob."""
         return {"method": self.name, **self.model_dump()}

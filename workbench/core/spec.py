@@ -4,16 +4,18 @@ Methods stand in a spec by name with their knobs (`adapter: {method: lora, rank:
 registry and knows none of them. Reading a spec gathers every mistake before it complains (`SpecError`).
 """
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema, model_validator
 
 from workbench.core.errors import SpecError, WorkbenchError
+from workbench.core.guard import Gauge
 from workbench.core.method import SHELVES, Method, find, knob
+from workbench.core.mistakes import sentences
+from workbench.core.pace import Paced
 
 
 def _chosen(shelf_name: str) -> Any:
@@ -40,7 +42,7 @@ def _chosen(shelf_name: str) -> Any:
 
 
 ChosenSelector, ChosenAdapter, ChosenLoss = _chosen("selectors"), _chosen("adapters"), _chosen("losses")
-ChosenUpdate, ChosenProbe = _chosen("updates"), _chosen("probes")
+ChosenUpdate, ChosenProbe, ChosenNoise = _chosen("updates"), _chosen("probes"), _chosen("noises")
 ChosenMerge, ChosenDecoder = _chosen("merges"), _chosen("decoders")
 
 
@@ -58,7 +60,7 @@ class Spec(BaseModel):
         try:
             return cls(**given)
         except ValidationError as error:
-            raise SpecError([_sentence(".".join(map(str, line["loc"])) or "the spec", line) for line in error.errors()]) from error
+            raise SpecError(sentences(error, _names())) from error
 
 
 class DataSpec(Spec):
@@ -68,10 +70,33 @@ class DataSpec(Spec):
     train_on: Literal["answers", "last_answer", "everything"] = knob(
         "answers", help="which tokens are learnt: every answer, only the last one, or questions too"
     )
+    task: str = Field("", description="column that says which task a row belongs to: the loss of each is then plotted apart")
     columns: dict[str, str] = Field(default_factory=dict, description="columns by role where detection is wrong: {prompt: q, answer: a}")
     selectors: list[ChosenSelector] = Field(default_factory=list, description="steps that drop rows, in order")
     validation_share: float = knob(0.1, ge=0, le=0.5, help="share of the rows that is never trained on and gives the validation loss")
     max_length: int = knob(256, ge=8, le=131_072, help="longest row in tokens; what is beyond is cut off", unit="tokens", log=True)
+
+
+class StopSpec(Spec):
+    """When a run ends before its last step; 0 never does."""
+
+    patience: int = knob(0, ge=0, help="evaluations in a row without a lower validation loss", unit="evaluations")
+    target: float = knob(0.0, ge=0, help="validation loss that is good enough", unit="nats per token")
+    unsafe: int = knob(0, ge=0, help="readings of step safety with r of 1 or more, in all", unit="readings")
+    minutes: float = knob(0.0, ge=0, help="time spent in steps", unit="minutes")
+    tokens: int = knob(0, ge=0, help="tokens read in training", unit="tokens", log=True)
+    not_finite: int = knob(10, ge=1, help="steps in a row whose loss or gradient is no finite number; the run then fails", more=True)
+
+
+class Change(Spec):
+    """Settings that a run takes on while it works."""
+
+    at: int = Field(ge=1, description="the first step that goes by them")
+    set: dict[str, Any] = Field(min_length=1, description="settings by dotted name, as on the command line: {update.lr: 1e-4}")
+
+
+CHANGEABLE = ("evaluate_every", "sample_every", "checkpoint_every")
+"""What may change while a run works, besides `stop.…` and the update's knobs (the method itself and the groups' paces stay)."""
 
 
 class TrainSpec(Spec):
@@ -88,12 +113,17 @@ class TrainSpec(Spec):
     probes: list[ChosenProbe] = Field(
         default_factory=lambda: [{"method": "gradient_norm"}, {"method": "step_safety"}, {"method": "forgetting"}], validate_default=True
     )
+    noises: list[ChosenNoise] = Field(default_factory=list, description="what disturbs the inputs while it learns, in order")
     steps: int = knob(120, ge=1, le=10_000_000, help="optimizer steps", log=True)
     batch_size: int = knob(8, ge=1, le=1024, help="rows in one forward pass", unit="rows", log=True)
     accumulate: int = knob(1, ge=1, le=1024, help="forward passes whose gradients make one step", more=True)
     schedule: Literal["linear", "cosine", "constant"] = knob("cosine", help="how the learning rate falls after the warm-up")
     warmup: float = knob(0.05, ge=0, le=0.5, help="share of the steps in which the learning rate rises", more=True)
     packing: bool = knob(False, help="fill each sequence with several short rows instead of padding", more=True)
+    group_by_length: bool = knob(False, help="put rows of like length into a batch, so that less is padding", more=True)
+    recompute: bool = knob(
+        False, help="compute activations anew in the backward pass: less memory, more time", more=True, label="gradient checkpointing"
+    )
     evaluate_every: int = knob(10, ge=1, help="steps between two validation losses", unit="steps", more=True)
     sample_every: int = knob(30, ge=1, help="steps between two rounds of sample answers", unit="steps", more=True)
     checkpoint_every: int = knob(50, ge=1, help="steps between two checkpoints", unit="steps", more=True)
@@ -101,6 +131,54 @@ class TrainSpec(Spec):
         default_factory=list, max_length=8, description="prompts that are answered as it learns; empty takes some from the validation rows"
     )
     seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes the order of the rows, the adapter's start and the sampling", more=True)
+    stop: StopSpec = Field(default_factory=StopSpec)
+    changes: list[Change] = Field(default_factory=list, description="settings that change on the way: [{at: 40, set: {update.lr: 1e-4}}]")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "TrainSpec":
+        mistakes = [*self._unguarded(), *self._task_needed(), *self._wrong_changes()]
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+    def at(self, step: int) -> "TrainSpec":
+        """The spec in force at a step (from 1): this one with the changes up to there made, in the order of their steps."""
+        return self.changed(*(change for change in sorted(self.changes, key=lambda change: change.at) if change.at <= step))
+
+    def changed(self, *changes: Change) -> "TrainSpec":
+        """This spec with some changes made, and none to come."""
+        given = self.model_dump(mode="json") | {"changes": []}
+        for change in changes:
+            for name, value in change.set.items():
+                put(given, name, value)
+        return TrainSpec.parse(given)
+
+    def _unguarded(self) -> Iterator[str]:
+        if self.update.guard != "monitor" and not any(isinstance(probe, Gauge) for probe in self.probes):
+            yield (
+                f"update.guard is {self.update.guard!r}, which needs to know how safe a step is; add step_safety to the probes, "
+                "or set the guard to monitor"
+            )
+
+    def _task_needed(self) -> Iterator[str]:
+        if self.loss.by_task and not self.data.task:
+            yield f"loss {self.loss.name} weighs tasks; say in data.task which column names the task of a row"
+
+    def _wrong_changes(self) -> Iterator[str]:
+        for change in self.changes:
+            fixed = [name for name in change.set if not may_change(name)]
+            yield from (f"changes: {name} cannot change while a run works" for name in fixed)
+            if not fixed:
+                try:
+                    self.at(change.at)
+                except SpecError as error:
+                    yield from (f"changes at step {change.at}: {mistake}" for mistake in error.mistakes)
+
+
+def may_change(name: str) -> bool:
+    """Whether a setting may change while a run works."""
+    part, _, knob_name = name.partition(".")
+    return name in CHANGEABLE or part == "stop" or (part == "update" and knob_name not in ("", "method", *Paced.model_fields))
 
 
 class MergeInput(Spec):
@@ -170,47 +248,41 @@ def read_spec(path: Path, overrides: list[str] = ()) -> Spec:  # type: ignore[as
 def override(given: Any, overrides: list[str]) -> Any:
     """`given` with each `dotted.name=value` put in; the value is read as YAML."""
     for text in overrides:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise SpecError([f"--set {text!r} is not of the form name=value, for example --set adapter.rank=8"])
-        *path, last = name.split(".")
-        place = given
-        for part in path:
-            if isinstance(place.get(part), str):  # the short form of a method: its name alone
-                place[part] = {"method": place[part]}
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise SpecError([f"--set {name}: {part!r} holds a single value, so nothing can be set inside it"])
-        place[last] = yaml.safe_load(value)
+        put(given, *setting(text))
     return given
 
 
-def _sentence(place: str, line: Any) -> str:
-    given, limits = line["input"], line.get("ctx", {})
-    match line["type"]:
-        case "greater_than_equal":
-            return f"{place} is {given}; it must be at least {limits['ge']:g}"
-        case "greater_than":
-            return f"{place} is {given}; it must be more than {limits['gt']:g}"
-        case "less_than_equal":
-            return f"{place} is {given}; it must be at most {limits['le']:g}"
-        case "less_than":
-            return f"{place} is {given}; it must be less than {limits['lt']:g}"
-        case "extra_forbidden":
-            return f"{place} is not known here; look for a slip of the pen{_nearest(place)}"
-        case "missing":
-            return f"{place} is missing"
-        case "literal_error":
-            return f"{place} is {given!r}; it must be {limits['expected']}"
-        case "finite_number":
-            return f"{place} is {given}; it must be a finite number"
-        case "value_error":
-            return f"{place}: {limits['error']}"
-    return f"{place} is {given!r}: {line['msg'][0].lower()}{line['msg'][1:]}"
+def setting(text: str) -> tuple[str, Any]:
+    """`update.lr=1e-4` → the name and its value, which is read as YAML."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise SpecError([f"{text!r} is not of the form name=value, for example adapter.rank=8"])
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SpecError([f"{name}: {value!r} is no value ({' '.join(str(error).split())})"]) from error
 
 
-def _nearest(place: str) -> str:
-    models = [*SPECS.values(), DataSpec, MergeInput, *(method for methods in SHELVES.values() for method in methods.values())]
-    names = {name for model in models for name in model.model_fields}
-    close = difflib.get_close_matches(place.rpartition(".")[2], names, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+def put(given: dict[str, Any], name: str, value: Any) -> None:
+    """Write `value` at a dotted place of a spec as plain values."""
+    *path, last = name.split(".")
+    for part in path:
+        if isinstance(given.get(part), str):  # the short form of a method: its name alone
+            given[part] = {"method": given[part]}
+        given = given.setdefault(part, {})
+        if not isinstance(given, dict):
+            raise SpecError([f"{name}: {part!r} holds a single value, so nothing can be set inside it"])
+    given[last] = value
+
+
+def _names() -> set[str]:
+    """Every name that may stand in a spec, for the guess at what was meant."""
+    models = [
+        *SPECS.values(),
+        DataSpec,
+        StopSpec,
+        Change,
+        MergeInput,
+        *(method for methods in SHELVES.values() for method in methods.values()),
+    ]
+    return {name for model in models for name in model.model_fields}

@@ -14,6 +14,8 @@ from workbench.core.spec import TrainSpec
 from workbench.materials.packing import pack, packed, pad
 from workbench.materials.templates import Encoded
 
+POOL = 50  # batches among whose rows those of like length are sought; small enough that an epoch stays shuffled
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -38,7 +40,10 @@ class Batches:
         return len(self.units) / self.units_per_step
 
     def window(self, step: int) -> list[dict[str, Tensor]]:
-        """The forward passes of optimizer step `step` (from 1), each a batch of (B, T) tensors."""
+        """The forward passes of optimizer step `step` (from 1), each a batch of (B, T) tensors.
+
+        `rows` among them says which row each token belongs to (−1 for what fills up).
+        """
         first = (step - 1) * self.units_per_step
         chosen = [self.units[self._unit(position)] for position in range(first, first + self.units_per_step)]
         size = self.spec.batch_size
@@ -46,18 +51,36 @@ class Batches:
 
     def _unit(self, position: int) -> int:
         epoch, index = divmod(position, len(self.units))
-        return _order(len(self.units), self.spec.seed, epoch)[index]
+        return self._order(epoch)[index]
+
+    def _order(self, epoch: int) -> list[int]:
+        lengths = tuple(sum(len(self.rows[index].ids) for index in unit) for unit in self.units) if self.spec.group_by_length else ()
+        return _order(len(self.units), self.spec.seed, epoch, lengths, self.spec.batch_size)
 
     def _batch(self, units: list[list[int]]) -> dict[str, Tensor]:
-        if self.spec.packing:
-            return packed(self.rows, units)
-        return pad([self.rows[index] for unit in units for index in unit], self.pad_id)
+        batch = packed(self.rows, units) if self.spec.packing else pad([self.rows[index] for (index,) in units], self.pad_id)
+        return batch | {"rows": self._rows(units, batch["input_ids"].shape[1])}
+
+    def _rows(self, units: list[list[int]], width: int) -> Tensor:
+        """(B, T) the row that each token belongs to, −1 for what fills up."""
+        lines = [[index for index in unit for _ in self.rows[index].ids] for unit in units]
+        return torch.tensor([line + [-1] * (width - len(line)) for line in lines])
 
 
 @functools.lru_cache(maxsize=4)
-def _order(units: int, seed: int, epoch: int) -> list[int]:
+def _order(units: int, seed: int, epoch: int, lengths: tuple[int, ...], size: int) -> list[int]:
+    """A permutation; with `lengths`, rows of like length stand together in batches, and the batches in any order."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return torch.randperm(units, generator=generator).tolist()
+    order = torch.randperm(units, generator=generator).tolist()
+    if not lengths:
+        return order
+    batches: list[list[int]] = []
+    for start in range(0, units, POOL * size):
+        pool = sorted(order[start : start + POOL * size], key=lambda unit: -lengths[unit])
+        batches += [pool[first : first + size] for first in range(0, len(pool), size)]
+    whole, rest = [batch for batch in batches if len(batch) == size], [batch for batch in batches if len(batch) < size]
+    shuffled = [whole[place] for place in torch.randperm(len(whole), generator=generator).tolist()]
+    return [unit for batch in [*shuffled, *rest] for unit in batch]
 
 
 def in_batches(rows: list[Encoded], size: int, pad_id: int) -> Iterator[dict[str, Tensor]]:

@@ -1,27 +1,31 @@
 """A checkpoint: one safetensors file with everything that makes the next step the same as if nothing had happened.
 
-What was learnt, the optimizer's state, the random state, and the step (the data position follows from it). Written beside
+What was learnt, the optimizer's state, the random state, what early stopping has counted, and the step
+(the data position follows from it). Written beside
 and renamed, so a crash leaves the old one or the new one, never half of one. Knows nothing of models' formats.
 """
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from workbench.methods.contracts import Attachment, Stepper
+from workbench.core.errors import WorkbenchError
 
 FILE = "checkpoint/state.safetensors"
 
 
-def save(folder: Path, step: int, attachment: Attachment, stepper: Stepper, random: dict[str, Tensor]) -> Path:
+Parts = Mapping[str, Mapping[str, Tensor]]
+"""What makes up a run's state: `adapter`, `optimizer`, `random`, `ending`, each its tensors by name."""
+
+
+def save(folder: Path, step: int, parts: Parts) -> Path:
     """Write the run's state after `step`; returns the checkpoint's folder."""
-    parts = {"adapter": attachment.state(), "optimizer": stepper.state(), "random": random}
     tensors = {f"{part}/{name}": tensor.detach().cpu().contiguous() for part, held in parts.items() for name, tensor in held.items()}
     target = folder / FILE
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -31,19 +35,27 @@ def save(folder: Path, step: int, attachment: Attachment, stepper: Stepper, rand
     return target.parent
 
 
-def load(folder: Path, attachment: Attachment, stepper: Stepper) -> tuple[int, dict[str, Tensor]]:
-    """Put the saved state back; returns the step it was taken after (0 when there is none) and the random state."""
+def load(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]]]:
+    """The step after which the state was saved, and its parts; 0 and nothing where there is none.
+
+    Raises:
+        WorkbenchError: the file is damaged.
+    """
     if not (folder / FILE).exists():
         return 0, {}
-    parts: dict[str, dict[str, Tensor]] = {"adapter": {}, "optimizer": {}, "random": {}}
-    with safe_open(folder / FILE, framework="pt") as file:
-        step = int(file.metadata()["step"])
-        for key in file.keys():  # noqa: SIM118  (safe_open is no dict)
-            part, _, name = key.partition("/")
-            parts[part][name] = file.get_tensor(key)
-    attachment.load_state(parts["adapter"])
-    stepper.load_state(parts["optimizer"])
-    return step, parts["random"]
+    parts: dict[str, dict[str, Tensor]] = {}
+    try:
+        with safe_open(folder / FILE, framework="pt") as file:
+            step = int(file.metadata()["step"])
+            for key in file.keys():  # noqa: SIM118  (safe_open is no dict)
+                part, _, name = key.partition("/")
+                parts.setdefault(part, {})[name] = file.get_tensor(key)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise WorkbenchError(
+            f"The checkpoint {folder / FILE} is damaged ({error}), so the run cannot go on from it. "
+            "Start a new run from its spec; the adapter that it may have saved beside it is not touched."
+        ) from error
+    return step, parts
 
 
 def random_state() -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from workbench.core.events import Progress
 from workbench.core.spec import DataSpec, TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.batches import in_batches
+from workbench.jobs.judging import Known, judged, known_of
 from workbench.jobs.machine import share_cores
 from workbench.materials.corpus import Example, load, split
 from workbench.materials.models import POCKET, place, resolve
@@ -31,8 +32,10 @@ class Prepared:
     train: list[Encoded]
     validation: list[dict[str, Tensor]]
     validation_rows: int
+    by_task: dict[str, list[dict[str, Tensor]]]
     known: list[dict[str, Tensor]]
     prompts: list[str]
+    about: Known
 
     def decode(self, token: int) -> str:
         return self.tokenizer.decode([token])
@@ -44,7 +47,7 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
     tokenizer = load_tokenizer(ref)
     examples = yield from selected(spec.data, workspace)
     train, validation = split(examples, spec.data.validation_share, spec.seed)
-    rows = yield from encoded(tokenizer, train, spec.data)
+    rows, of = yield from encoded(tokenizer, train, spec.data)
     if not rows:
         raise WorkbenchError(
             f"The data set {spec.data.path!r} has no row with a token to learn ({len(train)} rows were looked at). "
@@ -53,17 +56,23 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
     device, dtype = place()
     model = load_model(ref, device, torch.float32 if spec.adapter.whole else dtype)
     share_cores(model)
-    held = yield from encoded(tokenizer, validation[:VALIDATION_ROWS], spec.data)
+    held, of_held = yield from encoded(tokenizer, validation[:VALIDATION_ROWS], spec.data)
     known = yield from _known(spec, tokenizer, workspace)
-    pad = tokenizer.pad_token_id
+    scores = yield from judged(spec.loss, spec.model, rows, tokenizer.get_vocab(), workspace)
+    pad, column = tokenizer.pad_token_id, spec.data.task
     return Prepared(
         model=model,
         tokenizer=tokenizer,
         train=rows,
         validation=_on(device, in_batches(held, 16, pad)),
         validation_rows=len(held),
+        by_task={
+            task: _on(device, in_batches([row for row, name in zip(held, tasks(of_held, column), strict=True) if name == task], 16, pad))
+            for task in sorted(set(tasks(of_held, column)) if column else ())
+        },
         known=_on(device, in_batches(known, 16, pad)),
         prompts=spec.prompts or questions(validation or train)[:SAMPLE_PROMPTS],
+        about=known_of(rows, tasks(of, column), scores),
     )
 
 
@@ -76,15 +85,26 @@ def selected(data: DataSpec, workspace: Workspace) -> Generator[Progress, None, 
     return examples
 
 
-def encoded(tokenizer: PreTrainedTokenizerBase, examples: list[Example], data: DataSpec) -> Generator[Progress, None, list[Encoded]]:
-    """The rows as tokens; rows with nothing to learn, and rows that the template refuses, are left out (the Data tab names them)."""
-    rows = []
+def encoded(
+    tokenizer: PreTrainedTokenizerBase, examples: list[Example], data: DataSpec
+) -> Generator[Progress, None, tuple[list[Encoded], list[Example]]]:
+    """The rows as tokens, and the same rows as they were.
+
+    Rows with nothing to learn, and rows that the template refuses, are left out (the Data tab names them).
+    """
+    rows, of = [], []
     for index, row in enumerate(encode_all(tokenizer, examples, data.train_on, data.max_length)):
         if isinstance(row, Encoded) and any(row.trained[1:]):
             rows.append(row)
+            of.append(examples[index])
         if index % 200 == 0:
             yield Progress(index, len(examples), "rows read")
-    return rows
+    return rows, of
+
+
+def tasks(examples: list[Example], column: str) -> list[str]:
+    """The task of each row as its column says it; rows without one, and all rows without a column, are of the task ''."""
+    return [str(example.meta.get(column, "")) if column else "" for example in examples]
 
 
 def questions(examples: list[Example]) -> list[str]:
@@ -99,7 +119,8 @@ def _known(spec: TrainSpec, tokenizer: PreTrainedTokenizerBase, workspace: Works
     if not path:
         return []
     data = DataSpec(path=path, max_length=spec.data.max_length)
-    return (yield from encoded(tokenizer, load(path, workspace, {}).examples[:KNOWN_ROWS], data))
+    rows, _ = yield from encoded(tokenizer, load(path, workspace, {}).examples[:KNOWN_ROWS], data)
+    return rows
 
 
 def _on(device: torch.device, batches: object) -> list[dict[str, Tensor]]:

@@ -2,8 +2,7 @@
 
 Knows no thread, no database and no page; whoever iterates decides when the next step happens (that is all there is to
 pausing), and closing the iterator saves a checkpoint. If the run's folder holds a checkpoint, the run goes on from it and
-its losses are those it would have had. The loss is Σ weights · (−log p) / M with M the trained tokens of the whole
-accumulation window, so a long answer is never worth less than a short one.
+its losses are those it would have had.
 """
 
 import math
@@ -15,23 +14,21 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Measured, Noted, Progress, Said, Started
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import checkpoint
 from workbench.jobs.batches import Batches
+from workbench.jobs.ending import Ending
 from workbench.jobs.machine import memory_used
+from workbench.jobs.objective import Objective
 from workbench.jobs.prepare import Prepared, prepare
-from workbench.jobs.tokens import token_stats
-from workbench.materials.models import label_table
-from workbench.materials.templates import prompt_ids
-from workbench.methods.contracts import Attachment, Moment, Probe, Stepper
-
-SAMPLE_TOKENS = 40
-PATIENCE = 10  # steps without a finite gradient before a run gives up
+from workbench.jobs.probing import Probing
+from workbench.jobs.steering import Steering, Wish, in_words
+from workbench.materials.models import layer_of
+from workbench.materials.speaking import greedy
+from workbench.methods.contracts import Attachment, Moment, Stepper, Update
 
 
 def train(spec: TrainSpec, folder: Path, workspace: Workspace) -> Iterator[Event]:
@@ -48,34 +45,50 @@ def train(spec: TrainSpec, folder: Path, workspace: Workspace) -> Iterator[Event
     run.keep()
     yield Made("checkpoint", str(folder / "checkpoint"), run.step)
     yield Made(run.made, str(folder / run.made), run.step)
-    yield Finished("finished", f"{spec.steps} steps.")
+    yield Finished("finished", run.ended or f"{run.step} steps.")
 
 
 @dataclass
 class Run:
-    """One training run between two of its steps."""
+    """One training run between two of its steps. `spec` is what holds now; `steering` knows what was started."""
 
     spec: TrainSpec
     folder: Path
     prepared: Prepared
     step: int = 0
     kept: int = -1  # step of the newest checkpoint
-    barren: int = 0  # steps in a row without a finite gradient
-    told: set[str] = field(default_factory=set)  # what was noted, so that a lasting state is told once
+    ended: str = ""  # why it was over before its last step
     accelerator: Accelerator = field(init=False)
     attachment: Attachment = field(init=False)
     stepper: Stepper = field(init=False)
 
     def __post_init__(self) -> None:
-        spec, model = self.spec, self.prepared.model
+        spec, prepared, model = self.spec, self.prepared, self.prepared.model
         torch.manual_seed(spec.seed)
+        self.steering = Steering.of(self.folder, spec)
         self.accelerator = Accelerator(mixed_precision="bf16" if model.device.type == "cuda" else "no", cpu=model.device.type == "cpu")
         self.attachment = spec.adapter.attach(model, spec.seed)
-        self.stepper = spec.update.begin(self.attachment.groups())
-        self.batches = Batches.of(self.prepared.train, spec, self.prepared.tokenizer.pad_token_id)
-        self.step, random = checkpoint.load(self.folder, self.attachment, self.stepper)
-        self.kept = self.step if self.step else -1
-        self.random = random or checkpoint.random_state()
+        if spec.recompute:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.enable_input_require_grads()
+        self.batches = Batches.of(prepared.train, spec, prepared.tokenizer.pad_token_id)
+        self.probing = Probing(spec.probes)
+        self.objective = Objective(
+            spec.loss, spec.noises, self.attachment, self.accelerator, prepared.about, prepared.tokenizer.all_special_ids, spec.seed
+        )
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Go on from the checkpoint, if there is one, with the settings that held there."""
+        self.step, parts = checkpoint.load(self.folder)
+        self.spec = self.steering.spec_at(self.step)
+        self.stepper = self.spec.update.begin(paced(self.attachment, self.spec.update))
+        self.kept = self.step if parts else -1
+        self.random = parts.get("random") or checkpoint.random_state()
+        self.ending = Ending.of_state(parts.get("ending", {}))
+        if parts:
+            self.attachment.load_state(parts["adapter"])
+            self.stepper.load_state(parts["optimizer"])
 
     @property
     def made(self) -> str:
@@ -97,60 +110,88 @@ class Run:
         if self.step == 0:
             yield from self.look()
         while self.step < self.spec.steps:
-            events = self.advance()
-            yield from events
+            for wanted in self.steering.wishes():
+                yield from self.grant(wanted)
+            yield from self.turn(self.step + 1)
+            yield from self.advance()
+            self.ended = self.ending.reason(self.spec.stop)
             yield Progress(self.step, self.spec.steps)
-            if self.step % self.spec.evaluate_every == 0 or self.step == self.spec.steps:
+            last = self.step == self.spec.steps or bool(self.ended)
+            if self.step % self.spec.evaluate_every == 0 or last:
                 yield Measured(self.step, self.evaluate())
-            if self.step % self.spec.sample_every == 0 or self.step == self.spec.steps:
+                self.ended = self.ended or self.ending.reason(self.spec.stop)
+                last = last or bool(self.ended)
+            if self.step % self.spec.sample_every == 0 or last:
                 yield from self.samples()
-            if self.step % self.spec.checkpoint_every == 0 and self.step < self.spec.steps:
-                self.keep_checkpoint()
-                yield Made("checkpoint", str(self.folder / "checkpoint"), self.step)
+            if last:
+                return
+            if self.step % self.spec.checkpoint_every == 0:
+                yield self.keep_checkpoint()
 
     def look(self) -> Iterator[Event]:
         """What the base says and scores, before anything moved."""
         yield Measured(0, self.evaluate())
         yield from self.samples()
 
+    def grant(self, wanted: Wish) -> Iterator[Event]:
+        """Do what a person asked for, or take the settings on from the next step."""
+        if wanted.set:
+            refused = self.steering.take(wanted, self.step + 1)
+            if refused:
+                yield Noted(f"Nothing was changed. {refused}", "watch")
+        if wanted.do == "save":
+            yield self.keep_checkpoint()
+        if wanted.do == "evaluate":
+            yield Measured(self.step, self.evaluate())
+        if wanted.do == "sample":
+            yield from self.samples()
+
+    def turn(self, step: int) -> Iterator[Event]:
+        """Go by other settings where the spec or a person changes them at this step."""
+        turns = self.steering.turns_at(step)
+        if turns:
+            self.spec = self.steering.spec_at(step)
+            state = self.stepper.state()
+            self.stepper = self.spec.update.begin(paced(self.attachment, self.spec.update))
+            self.stepper.load_state(state)
+        for change in turns:
+            yield Noted(f"From step {step}: {in_words(change.set)}.", "info", step)
+
     def advance(self) -> list[Event]:
         """One optimizer step; returns what there is to say of it."""
-        began, step = time.perf_counter(), self.step + 1
+        began, step, before = time.perf_counter(), self.step + 1, checkpoint.random_state()
         window = [self._placed(batch) for batch in self.batches.window(step)]
-        values = self._gradients(window)
+        values = self.objective.gradients(window, step, self.step / self.spec.steps)
         moment = Moment(step, self.attachment, window[-1], decode=self.prepared.decode)
-        events = self._read("gradient", moment, values)
-        finite = math.isfinite(values["loss"]) and all(math.isfinite(value) for value in values.values())
-        self.barren = 0 if finite else self.barren + 1
-        if finite:
-            events += self._move(step, moment, values)
-        else:
-            events += self._skipped(step)
-        tokens = sum(int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel() for batch in window)
-        values["tokens_per_s"] = tokens / (time.perf_counter() - began)
-        values["memory_gb"] = memory_used() / 1e9
+        events = self.probing.read("gradient", moment, values)
+        finite = all(math.isfinite(value) for value in values.values())
+        events += self._move(moment, values, window, before) if finite else self._skipped(step)
+        tokens = sum(int((batch["rows"] >= 0).sum()) for batch in window)
+        seconds = time.perf_counter() - began
+        values |= {"tokens_per_s": tokens / seconds, "memory_gb": memory_used() / 1e9}
+        self.probing.worked += seconds
+        self.ending.finite(finite, step, self.spec.stop)
+        self.ending.took(values, seconds, tokens)
         self.step, self.random = step, checkpoint.random_state()
         return [Measured(step, values), *events]
 
     def evaluate(self) -> dict[str, float]:
-        """Validation loss and what the evaluation probes read; changes no random state."""
-        values = {}
-        if self.prepared.validation:
-            values["validation_loss"] = self._loss_on(self.prepared.validation)
-        moment = Moment(
-            self.step, self.attachment, {}, validation=self.prepared.validation, known=self.prepared.known, decode=self.prepared.decode
-        )
-        self._read("evaluation", moment, values)
+        """Validation loss, of each task too, and what the evaluation probes read; changes no random state."""
+        prepared, values = self.prepared, {}
+        if prepared.validation:
+            values["validation_loss"] = self.objective.mean_loss(prepared.validation)
+        values |= {f"validation_loss/{task}": self.objective.mean_loss(batches) for task, batches in prepared.by_task.items()}
+        moment = Moment(self.step, self.attachment, {}, validation=prepared.validation, known=prepared.known, decode=prepared.decode)
+        self.probing.read("evaluation", moment, values)
+        self.ending.evaluated(values)
         return values
 
-    @torch.no_grad()
     def samples(self) -> Iterator[Event]:
         """Greedy answers to the sample prompts as the model is now."""
-        tokenizer, model = self.prepared.tokenizer, self.attachment.model
+        model = self.attachment.model
         model.eval()
         for prompt in self.prepared.prompts:
-            answer = greedy(model, tokenizer, prompt)
-            yield Said(self.step, "model", prompt, answer)
+            yield Said(self.step, "model", prompt, greedy(model, self.prepared.tokenizer, prompt))
 
     def keep(self) -> None:
         """Save what was learnt, and the checkpoint, if anything moved since the last time."""
@@ -159,67 +200,48 @@ class Run:
                 self.keep_checkpoint()
             checkpoint.whole(self.folder / self.made, self._save)
 
-    def keep_checkpoint(self) -> None:
-        checkpoint.save(self.folder, self.step, self.attachment, self.stepper, self.random)
+    def keep_checkpoint(self) -> Made:
+        parts = {
+            "adapter": self.attachment.state(),
+            "optimizer": self.stepper.state(),
+            "random": self.random,
+            "ending": self.ending.state(),
+        }
         self.kept = self.step
+        return Made("checkpoint", str(checkpoint.save(self.folder, self.step, parts)), self.step)
 
     def _save(self, folder: Path) -> None:
         self.attachment.save(folder)
         if self.made == "model":
             self.prepared.tokenizer.save_pretrained(folder)
 
-    def _gradients(self, window: list[dict[str, Tensor]]) -> dict[str, float]:
-        """Forward and backward over the window; the gradients are those of the mean over all its trained tokens."""
-        self.attachment.model.train()
-        count = sum(int((batch["labels"][:, 1:] != -100).sum()) for batch in window)
-        objective, total, weighted, distance = self.spec.loss, 0.0, 0.0, 0.0
-        for batch in window:
-            base = self._base_table(batch) if objective.anchor else None
-            with self.accelerator.autocast():
-                table = label_table(self.attachment.model, batch)
-            stats = token_stats(table, batch, objective)
-            loss = -(stats.mask * objective.weights(stats) * stats.logp).sum() / max(1, count)
-            if base is not None:
-                kl = (base.exp() * (base - table)).sum() / max(1, count)
-                distance += kl.item()
-                loss = loss + objective.anchor * kl
-            self.accelerator.backward(loss)
-            total -= (stats.mask * stats.logp).sum().item()
-            weighted += loss.item()
-        values = {"loss": total / max(1, count)} | ({"anchor_kl": distance} if objective.anchor else {})
-        return values if math.isclose(weighted, values["loss"], rel_tol=1e-4) else {**values, "objective": weighted}
-
-    @torch.no_grad()
-    def _base_table(self, batch: dict[str, Tensor]) -> Tensor:
-        """What the base gives every token of the vocabulary where this batch is learnt, (N, V)."""
-        with self.attachment.base(), self.accelerator.autocast():
-            return label_table(self.attachment.model, batch)
-
-    def _move(self, step: int, moment: Moment, values: dict[str, float]) -> list[Event]:
+    def _move(self, moment: Moment, values: dict[str, float], window: list[dict[str, Tensor]], random: dict[str, Tensor]) -> list[Event]:
         """Step the optimizer, and let the probes that want it see how far each parameter went."""
-        guarded = self.spec.update.guard != "monitor"
-        watching = guarded or any(probe.when == "step" and probe.due(step) for probe in self._probes())
+        step, guarded = moment.step, self.spec.update.guard != "monitor"
+        watching = guarded or self.probing.watches_steps(step)
         before = {name: parameter.detach().clone() for name, parameter in self.attachment.trained()} if watching else {}
         self.attachment.before_step(step)
-        values.update(self.stepper.step(rate(step, self.spec)))
+        values.update(self.stepper.step(rate(step, self.spec), lambda: self._again(window, step, random)))
         self.attachment.after_step(step)
         if not watching:
             return []
         displacement = {name: (p.detach() - before[name]).float() for name, p in self.attachment.trained()}
         moment = Moment(step, self.attachment, moment.batch, displacement, decode=moment.decode)
-        events = self._read("step", moment, values, always=guarded)
+        events = self.probing.read("step", moment, values, always=guarded)
         if guarded:
             self._shorten(before, displacement, values)
         return events
 
+    def _again(self, window: list[dict[str, Tensor]], step: int, random: dict[str, Tensor]) -> None:
+        """The gradients of the same window where the parameters are now, with the same dropout."""
+        for _, parameter in self.attachment.trained():
+            parameter.grad = None
+        checkpoint.set_random_state(random)
+        self.objective.gradients(window, step, self.step / self.spec.steps)
+
     @torch.no_grad()
     def _shorten(self, before: dict[str, Tensor], displacement: dict[str, Tensor], values: dict[str, float]) -> None:
         """Take back what the update's guard does not allow of the step; what it read and what it kept are plotted."""
-        if "step_ratio" not in values:
-            raise WorkbenchError(
-                f"The update's guard {self.spec.update.guard!r} needs to know how safe a step is. Add the probe step_safety to the spec, "
-                "or set the guard to monitor."
-            )
         scale = self.spec.update.scale(values)
         if scale < 1:
             for name, parameter in self.attachment.trained():
@@ -229,34 +251,7 @@ class Run:
     def _skipped(self, step: int) -> list[Event]:
         for _, parameter in self.attachment.trained():
             parameter.grad = None
-        if self.barren >= PATIENCE:
-            raise WorkbenchError(
-                f"The loss or its gradient was not a finite number for {PATIENCE} steps in a row (the last was step {step}): the run has "
-                "diverged. Lower the learning rate, lengthen the warm-up, and start again from an earlier checkpoint or from the base."
-            )
-        return [Noted(f"Step {step}: the loss or its gradient is not a finite number, so nothing was moved.", "act")]
-
-    def _read(self, when: str, moment: Moment, values: dict[str, float], always: bool = False) -> list[Event]:
-        """Ask the probes of one moment; numbers go into `values`, sentences come back. `always`: also those that are not due."""
-        said: list[Event] = []
-        for probe in self._probes():
-            due = when == "evaluation" or probe.due(moment.step)
-            if probe.when == when and (due or always):
-                reading = probe.read(moment)
-                values.update(reading.values)
-                if reading.says and due and reading.says not in self.told:
-                    self.told.add(reading.says)
-                    said.append(Noted(reading.says, reading.level))
-        return said
-
-    def _probes(self) -> list[Probe]:
-        return self.spec.probes
-
-    @torch.no_grad()
-    def _loss_on(self, batches: list[dict[str, Tensor]]) -> float:
-        self.attachment.model.eval()
-        stats = [token_stats(label_table(self.attachment.model, batch), batch) for batch in batches]
-        return -sum(part.logp.sum().item() for part in stats) / max(1, sum(part.logp.numel() for part in stats))
+        return [Noted(f"Step {step}: the loss or its gradient is not a finite number, so nothing was moved.", "act", step)]
 
     def _placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.prepared.model.device) for name, tensor in batch.items()}
@@ -271,11 +266,12 @@ def rate(step: int, spec: TrainSpec) -> float:
     return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[spec.schedule]
 
 
-def greedy(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    """The likeliest answer, at most `SAMPLE_TOKENS` tokens."""
-    ids = torch.tensor([prompt_ids(tokenizer, [{"role": "user", "content": prompt}])], device=model.device)
-    spoken = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=SAMPLE_TOKENS, do_sample=False,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    return tokenizer.decode(spoken[0, ids.shape[1] :], skip_special_tokens=True).strip()
+def paced(attachment: Attachment, update: Update) -> list[dict[str, object]]:
+    """The attachment's groups, split by how fast the update lets their parameters move."""
+    layers = attachment.model.config.num_hidden_layers
+    paces = {id(parameter): update.pace(name, layer_of(name), layers) for name, parameter in attachment.model.named_parameters()}
+    groups = []
+    for group in attachment.groups():
+        for pace in dict.fromkeys(paces[id(parameter)] for parameter in group["params"]):
+            groups.append({**group, "params": [p for p in group["params"] if paces[id(p)] == pace], "pace": pace})
+    return groups

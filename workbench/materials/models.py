@@ -132,7 +132,8 @@ def weights_by_module(model: nn.Module) -> Iterator[tuple[str, str, int, nn.Para
 
 def hidden_states(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
     """(B, T, D) the backbone's output after its final norm, which is what the head reads."""
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
+    shown = "inputs_embeds" if "inputs_embeds" in batch else "input_ids"
+    inputs = {name: batch[name] for name in (shown, "attention_mask", "position_ids") if name in batch}
     return model.base_model(**inputs, use_cache=False).last_hidden_state
 
 

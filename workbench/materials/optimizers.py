@@ -12,13 +12,13 @@ from torch.optim import Optimizer
 
 
 def by_shape(groups: Iterable[dict[str, Any]], peak: float, weight_decay: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(matrices, vectors): each group in two parts, of which only matrices decay; `peak` is a group's own `lr`, or this one."""
+    """(matrices, vectors): each group in two parts, of which only matrices decay; each at its own `pace` times `peak`."""
     parts: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
     for group in groups:
         for place, of_shape in enumerate(([p for p in group["params"] if p.ndim >= 2], [p for p in group["params"] if p.ndim < 2])):
             if of_shape:
                 decay = 0.0 if place else weight_decay
-                parts[place].append({**group, "params": of_shape, "weight_decay": decay, "peak": group.get("lr", peak)})
+                parts[place].append({**group, "params": of_shape, "weight_decay": decay, "peak": peak * group.get("pace", 1.0)})
     return parts
 
 

@@ -1,4 +1,4 @@
-"""All contracts on one page: seven nouns and their verbs.
+"""All contracts on one page: eight nouns and their verbs.
 
 A method is a frozen value (`core.method.Method`); what must remember between calls is the object its verb returns. A
 verb that may take long is a generator: it yields `Progress` and returns its result (`kept = yield from …`). Shapes use
@@ -7,11 +7,10 @@ B batch, T tokens, V vocabulary, N examples, L layers. `tests/test_every_method.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -19,7 +18,10 @@ from workbench.core.anchor import Anchored
 from workbench.core.events import Progress
 from workbench.core.guard import Guarded
 from workbench.core.method import Method
+from workbench.core.pace import Paced
+from workbench.materials.attachment import Attachment
 from workbench.materials.corpus import Example
+from workbench.materials.token_stats import TokenStats, kl
 
 # Selectors: which examples are worth learning from.
 
@@ -40,41 +42,6 @@ class Selector(Method, ABC, shelf="selectors"):
 
 
 # Adapters: which numbers may move.
-
-
-class Attachment(ABC):
-    """An adapter at work on one model. `model` is the transformers model with the adapter's layers in place."""
-
-    model: PreTrainedModel
-
-    @abstractmethod
-    def groups(self) -> list[dict[str, Any]]:
-        """Parameter groups for the optimizer: exactly the numbers that may move, each once."""
-
-    @abstractmethod
-    def base(self) -> AbstractContextManager[None]:
-        """For the length of a `with`, `model` answers as it did before training."""
-
-    @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write what was learnt as safetensors into an existing empty folder that transformers or peft loads."""
-
-    @abstractmethod
-    def state(self) -> dict[str, Tensor]:
-        """The numbers that moved, by name; enough to go on after a stop."""
-
-    @abstractmethod
-    def load_state(self, state: dict[str, Tensor]) -> None: ...
-
-    def before_step(self, step: int) -> None:
-        """Called when the gradients of a step are complete."""
-
-    def after_step(self, step: int) -> None:
-        """Called when the parameters have moved."""
-
-    def trained(self) -> list[tuple[str, nn.Parameter]]:
-        """The parameters that may move, by name."""
-        return [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
 
 
 @dataclass(frozen=True)
@@ -104,34 +71,6 @@ class Adapter(Method, ABC, shelf="adapters"):
 # Losses: what a token's surprise is worth.
 
 
-@dataclass(frozen=True)
-class TokenStats:
-    """Per-token statistics of the current model, (B, T) or any one shape, float32; `mask` is 1 where a token is learnt.
-
-    logp: log-probability of the label, carries the gradient. entropy: nats, without gradient, over as much of the vocabulary
-    as the loss asks for with `entropy_over`. row: which answer a token belongs to, any integers; without it each line of a
-    (B, T) tensor is one answer.
-    """
-
-    logp: Tensor
-    mask: Tensor
-    entropy: Tensor | None = None
-    row: Tensor | None = None
-
-    def summed(self, values: Tensor) -> Tensor:
-        """Σ mask · values over the answer that a token belongs to, at every token of it."""
-        values = self.mask * values
-        if self.row is None:
-            return values.sum(-1, keepdim=True).expand_as(values)
-        rows, place = self.row.flatten().unique(return_inverse=True)
-        totals = values.new_zeros(len(rows)).index_add(0, place, values.flatten())
-        return totals[place].view_as(values)
-
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean of `values` over the learnt tokens."""
-        return (self.mask * values).sum() / self.mask.sum().clamp(min=1)
-
-
 class Loss(Anchored, Method, ABC, shelf="losses"):
     """Laws: finite and differentiable; blind to tokens outside the mask; cross-entropy at its neutral knobs, if it has any.
 
@@ -139,6 +78,9 @@ class Loss(Anchored, Method, ABC, shelf="losses"):
     loss that is no weighted sum of surprises gives the weights that have its gradient, and says so. Every loss can be
     anchored: the loop then adds the KL to the base (`core/anchor.py`).
     """
+
+    by_task: ClassVar[bool] = False
+    """True where it must know which task a row belongs to (`data.task`)."""
 
     neutral: ClassVar[dict[str, Any] | None] = {}
     """Knob values at which it is cross-entropy; None where there are none."""
@@ -151,6 +93,49 @@ class Loss(Anchored, Method, ABC, shelf="losses"):
     def weights(self, stats: TokenStats) -> Tensor:
         """Weights of the shape of `stats.logp`, detached from the graph."""
 
+    def needs_base(self) -> bool:
+        """Whether `penalty` is wanted, which costs a forward pass of the base for each batch."""
+        return self.anchor > 0
+
+    def penalty(self, table: Tensor, base: Tensor, labels: Tensor) -> Tensor:
+        """(N,) what is added to each learnt token's term, from the (N, V) log-probabilities of the model and of the base."""
+        return self.anchor * kl(base, table)
+
+    def judges(self) -> list[str]:
+        """References of models that read all training rows once before the first step; "" is the run's own base."""
+        return []
+
+    def scores(self, judged: Tensor) -> Tensor:
+        """(n,) `stats.score` of the n learnt tokens of the training rows, from the J judges' log-probabilities of them, (n, J)."""
+        return judged.mean(-1)
+
+
+# Noises: what the model is shown instead of its inputs while it learns.
+
+
+@dataclass(frozen=True)
+class Showing:
+    """What a noise may know of the moment: the share of the run that is over, how ids become vectors, ids it must not use.
+
+    `generator` (CPU) is new for each step and a function of seed and step alone: a resumed run is shown the same.
+    """
+
+    share: float
+    embed: nn.Embedding
+    special: Sequence[int]
+    generator: torch.Generator
+
+
+class Noise(Method, ABC, shelf="noises"):
+    """Laws: labels, prompts and padding stay; nothing changes at its neutral knobs; the same for the same generator."""
+
+    neutral: ClassVar[dict[str, Any]] = {}
+    """Knob values at which it changes nothing."""
+
+    @abstractmethod
+    def disturb(self, batch: dict[str, Tensor], showing: Showing) -> dict[str, Tensor]:
+        """The batch with other `input_ids`, or with `inputs_embeds` (B, T, D) beside them; the given one is not changed."""
+
 
 # Updates: how the numbers move.
 
@@ -159,8 +144,11 @@ class Stepper(ABC):
     """An update at work: it owns the optimizer's state."""
 
     @abstractmethod
-    def step(self, rate: float) -> dict[str, float]:
-        """Move once along the gradients with the learning rate at `rate` (0 to 1) of its peak; named floats to plot."""
+    def step(self, rate: float, again: Callable[[], None]) -> dict[str, float]:
+        """Move once along the gradients with the learning rate at `rate` (0 to 1) of its peak; named floats to plot.
+
+        `again()` puts the gradients of the same batches, taken where the parameters are now, in place of those there are.
+        """
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]: ...
@@ -170,9 +158,10 @@ class Stepper(ABC):
         """Resume exactly: the next step equals the step that would have followed."""
 
 
-class Update(Guarded, Method, ABC, shelf="updates"):
+class Update(Guarded, Paced, Method, ABC, shelf="updates"):
     """Laws: what is not in the groups stays frozen; resumes exactly from its state; its step is linear in the learning rate.
 
+    A group's parameters move at `pace` times the learning rate (1 where it says nothing; `core/pace.py`).
     Every update can be guarded: the loop shortens a step that step safety finds too long (`core/guard.py`).
     """
 
@@ -218,6 +207,10 @@ class Probe(Method, ABC, shelf="probes"):
     def due(self, step: int) -> bool:
         """Whether it is read at this step; at evaluations the loop asks too."""
         return True
+
+    def budget(self) -> float:
+        """The share of a run's time that its readings may take; beyond it the loop leaves some out."""
+        return 1.0
 
     @abstractmethod
     def read(self, moment: Moment) -> Reading: ...

@@ -47,7 +47,7 @@ def made(ask: Ask, number: int) -> list[Made]:
 
 
 def notes(ask: Ask, number: int) -> list[Noted]:
-    return [Noted(*row) for row in ask("SELECT text, level FROM notes WHERE run = ? ORDER BY wall", [number])]
+    return [Noted(*row) for row in ask("SELECT text, level, step FROM notes WHERE run = ? ORDER BY wall", [number])]
 
 
 def _run(row: tuple[Any, ...]) -> Run:

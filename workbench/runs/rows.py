@@ -28,7 +28,7 @@ FRAMES: dict[str, pa.Schema] = {
     ),
     "tables": pa.schema([("run", pa.int32()), ("name", pa.string()), ("head", pa.string()), ("body", pa.string()), ("wall", _WHEN)]),
     "made": pa.schema([("run", pa.int32()), ("what", pa.string()), ("path", pa.string()), ("step", pa.int64()), ("wall", _WHEN)]),
-    "notes": pa.schema([("run", pa.int32()), ("level", pa.string()), ("text", pa.string()), ("wall", _WHEN)]),
+    "notes": pa.schema([("run", pa.int32()), ("level", pa.string()), ("text", pa.string()), ("wall", _WHEN), ("step", pa.int64())]),
 }
 """Column order and types of each table's frame; the same order as in `schema.py`."""
 
@@ -137,7 +137,7 @@ class Batch:
             case Made() as event:
                 self.rows["made"].append((number, event.what, plain(event.path), _whole(event.step), wall))
             case Noted() as event:
-                self.rows["notes"].append((number, event.level, plain(event.text), wall))
+                self.rows["notes"].append((number, event.level, plain(event.text), wall, _whole(event.step)))
             case Finished() as event:
                 told = {"message": plain(event.message), "traceback": plain(event.traceback)}
                 past.changes |= {"status": event.status, "ended": wall, **told}

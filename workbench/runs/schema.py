@@ -36,7 +36,12 @@ def _first(ask: Ask) -> None:
     ask("CREATE TABLE notes (run INTEGER, level VARCHAR, text VARCHAR, wall TIMESTAMP)")
 
 
-MIGRATIONS: tuple[Callable[[Ask], None], ...] = (_first,)
+def _second(ask: Ask) -> None:
+    """A note may speak of one step, which the curve then marks; −1 speaks of none."""
+    ask("ALTER TABLE notes ADD COLUMN step BIGINT DEFAULT -1")
+
+
+MIGRATIONS: tuple[Callable[[Ask], None], ...] = (_first, _second)
 
 
 def migrate(ask: Ask) -> None:

@@ -23,6 +23,7 @@ READ_OUT = (
     ("loss", "loss {}"),
     ("step_ratio", "r {}"),
 )
+MARKED = 200  # steps marked on the curve; a run that diverges has a note for each of its last
 TEMPLATE = """<div class="livechart" data-piece="{}"><div class="status" aria-live="polite"></div>
 <div class="plot"></div><div class="legend"></div></div>"""
 
@@ -64,9 +65,15 @@ def news(ctx: Context, run_id: str, cursor: int) -> dict[str, Any]:
         "cursor": delta.cursor,
         "reset": delta.reset or cursor == 0,
         "points": points,
+        "marks": marks(ctx, run_id) if points else None,
         "status": status_line(ctx, run),
         "reasons": reasons(run.status, run.spec),
     }
+
+
+def marks(ctx: Context, run_id: str) -> list[tuple[int, str, str]]:
+    """(step, sentence, level) of the notes that speak of one step, for the curve; the newest `MARKED`."""
+    return [(note.step, note.text, note.level) for note in ctx.store.notes(run_id) if note.step >= 0][-MARKED:]
 
 
 def part(ctx: Context, run_id: str, first: int, last: int) -> dict[str, list[list[float]]]:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from workbench.core.errors import SpecError
 from workbench.core.method import find, knobs_of
-from workbench.core.spec import TrainSpec
+from workbench.core.spec import StopSpec, TrainSpec
 from workbench.ui.bench import Bench
 from workbench.ui.forms import READER, WRITER, collect, fields, method_block, method_choices, method_from, on_input
 
@@ -18,14 +18,19 @@ PARTS = (("loss", "losses", "Loss"), ("update", "updates", "Update"))
 
 
 def settings(bench: Bench) -> None:
-    """All of them, drawn where this is called. Elements: `train-KNOB`, `train-loss`, `train-update`, `train-probes`, `train-prompts`."""
+    """All of them, drawn where this is called. Elements: `train-KNOB`, `train-loss`, `train-update`, `train-noises`, `train-probes`,
+    `train-stop-KNOB`, `train-prompts`."""
     with gr.Accordion("Run", open=True, elem_classes=["group"]):
         _run_form(bench)
     for part, shelf, label in PARTS:
         with gr.Accordion(label, open=False, elem_classes=["group"], elem_id=f"group-{part}"):
             _method_form(bench, part, shelf, label)
+    with gr.Accordion("Noise on the inputs", open=False, elem_classes=["group"], elem_id="group-noises"):
+        _several_form(bench, "noises", "What disturbs the inputs", "train-noise")
     with gr.Accordion("Probes", open=False, elem_classes=["group"], elem_id="group-probes"):
-        _probes_form(bench)
+        _several_form(bench, "probes", "What is measured", "train-probe")
+    with gr.Accordion("Stop early", open=False, elem_classes=["group"], elem_id="group-stop"):
+        _stop_form(bench)
     with gr.Accordion("Sample prompts", open=False, elem_classes=["group"]):
         _prompts_form(bench)
 
@@ -76,31 +81,48 @@ def _typed(shelf: str, name: str, widgets: dict[str, Any], given: dict[Any, Any]
         return {"method": name, **{knob: given[widget] for knob, widget in widgets.items()}}
 
 
-def _probes_form(bench: Bench) -> None:
-    picked = gr.CheckboxGroup(method_choices("probes"), label="What is measured", elem_id="train-probes")
-    bench.loaded.change(lambda spec: [probe["method"] for probe in spec["probes"]], bench.spec, picked, **READER)
+def _several_form(bench: Bench, part: str, label: str, key: str) -> None:
+    """The methods of one shelf of which a spec holds any number, under the shelf's name."""
+    picked = gr.CheckboxGroup(method_choices(part), label=label, elem_id=f"train-{part}")
+    bench.loaded.change(lambda spec: [method["method"] for method in spec[part]], bench.spec, picked, **READER)
 
     def choose(spec: dict[str, Any], names: list[str]) -> dict[str, Any]:
-        held = {probe["method"]: probe for probe in spec["probes"]}
-        return {**spec, "probes": [held.get(name) or find("probes", name)().chosen() for name in names]}
+        held = {method["method"]: method for method in spec[part]}
+        return {**spec, part: [held.get(name) or find(part, name)().chosen() for name in names]}
 
     picked.input(choose, [bench.spec, picked], bench.spec, **WRITER)
 
     @gr.render(inputs=[bench.spec, picked], triggers=[picked.change, bench.loaded.change], show_progress="hidden")
     def draw(spec: dict[str, Any], names: list[str]) -> None:
-        held = {probe["method"]: probe for probe in spec["probes"]}
+        held = {method["method"]: method for method in spec[part]}
         for name in names:
-            widgets = method_block("probes", held.get(name) or {"method": name}, "train-probe")
-            on_input(widgets, _probe_writer(bench, name, widgets), bench.spec, bench.spec)
+            widgets = method_block(part, held.get(name) or {"method": name}, key)
+            on_input(widgets, _writer_of(bench, part, name, widgets), bench.spec, bench.spec)
 
 
-def _probe_writer(bench: Bench, name: str, widgets: dict[str, Any]) -> Any:
+def _writer_of(bench: Bench, part: str, name: str, widgets: dict[str, Any]) -> Any:
     def write(given: dict[Any, Any]) -> dict[str, Any]:
         spec = given[bench.spec]
-        typed = _typed("probes", name, widgets, given)
-        return {**spec, "probes": [typed if probe["method"] == name else probe for probe in spec["probes"]]}
+        typed = _typed(part, name, widgets, given)
+        return {**spec, part: [typed if method["method"] == name else method for method in spec[part]]}
 
     return write
+
+
+def _stop_form(bench: Bench) -> None:
+    @gr.render(inputs=bench.spec, triggers=[bench.loaded.change], show_progress="hidden")
+    def draw(spec: dict[str, Any]) -> None:
+        knobs = knobs_of(StopSpec)
+        widgets = fields(knobs, spec["stop"], "train-stop")
+
+        def write(given: dict[Any, Any]) -> dict[str, Any]:
+            typed = {name: given[widget] for name, widget in widgets.items()}
+            try:
+                return {**given[bench.spec], "stop": collect(knobs, typed)}
+            except SpecError:
+                return {**given[bench.spec], "stop": typed}
+
+        on_input(widgets, write, bench.spec, bench.spec)
 
 
 def _prompts_form(bench: Bench) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workbench.jobs.tokens import entropy_of
+from workbench.jobs.objective import entropy_of
 from workbench.methods.contracts import TokenStats
 from workbench.methods.losses.eaft import EAFT
 

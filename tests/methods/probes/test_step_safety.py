@@ -24,7 +24,7 @@ def stepped(adapter: Method, batch: dict[str, Tensor], lr: float = 1e-2, **chang
     for _ in range(2):
         before = {name: parameter.detach().clone() for name, parameter in attachment.trained()}
         attachment.model(**batch).loss.backward()
-        stepper.step(1.0)
+        stepper.step(1.0, lambda: None)
         displacement = {name: parameter.detach() - before[name] for name, parameter in attachment.trained()}
     return attachment, displacement
 

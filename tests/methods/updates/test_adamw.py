@@ -9,7 +9,7 @@ def one_step(knobs: AdamW, value: torch.Tensor, gradient: torch.Tensor, rate: fl
     parameter = torch.nn.Parameter(value.clone())
     stepper = knobs.begin([{"params": [parameter]}])
     parameter.grad = gradient.clone()
-    assert stepper.step(rate) == {"lr": knobs.lr * rate}
+    assert stepper.step(rate, lambda: None) == {"lr": knobs.lr * rate}
     assert parameter.grad is None
     return parameter.detach()
 
@@ -31,5 +31,5 @@ def test_clipping_bounds_the_gradient_that_the_moments_see() -> None:
     parameter = torch.nn.Parameter(torch.zeros(4))
     stepper = AdamW(clip=1.0).begin([{"params": [parameter]}])
     parameter.grad = torch.full((4,), 50.0)
-    stepper.step(1.0)
+    stepper.step(1.0, lambda: None)
     assert torch.allclose(stepper.state()["0.exp_avg"].norm(), torch.tensor(0.1), atol=1e-4)  # (1 − β₁) · 1

@@ -10,7 +10,7 @@ def moved(knobs: AdamW | Muon, shape: tuple[int, ...], gradient: torch.Tensor) -
     parameter = torch.nn.Parameter(torch.zeros(shape))
     stepper = knobs.begin([{"params": [parameter]}])
     parameter.grad = gradient.clone()
-    stepper.step(1.0)
+    stepper.step(1.0, lambda: None)
     return parameter.detach()
 
 

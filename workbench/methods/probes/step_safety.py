@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 from workbench_kernels.logit_spread import Spread, logit_spread
 
+from workbench.core.guard import Gauge
 from workbench.core.method import knob
 from workbench.materials.models import softcap
 from workbench.methods.contracts import Moment, Probe, Reading
@@ -25,7 +26,7 @@ from workbench.methods.contracts import Moment, Probe, Reading
 QUANTILE = 0.99
 
 
-class StepSafety(Probe, title="Step safety ρ_a", paper="arXiv:2603.13552"):
+class StepSafety(Probe, Gauge, title="Step safety ρ_a", paper="arXiv:2603.13552"):
     """Compare the length τ of each step with the radius ρ_a inside which the loss along it is sure to be well behaved.
 
     $$r = \\frac{\\tau}{\\rho_a}, \\qquad \\rho_a = \\frac{\\pi}{\\Delta_a}, \\qquad
@@ -45,8 +46,13 @@ class StepSafety(Probe, title="Step safety ρ_a", paper="arXiv:2603.13552"):
     rows: int = knob(2, ge=1, le=64, help="rows of the batch that are read; more is surer and slower", more=True)
     tokens: int = knob(512, ge=16, le=65536, help="most trained tokens that are read", more=True, log=True)
 
+    share: float = knob(0.05, gt=0, le=1, help="of the run's time, at most; a guarded step is always read", more=True, step=0.01)
+
     def due(self, step: int) -> bool:
         return step == 1 or step % self.every == 0
+
+    def budget(self) -> float:
+        return self.share
 
     def read(self, moment: Moment) -> Reading:
         began = time.perf_counter()

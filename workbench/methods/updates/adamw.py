@@ -1,5 +1,6 @@
 """AdamW as torch has it, with clipping of the gradient's norm before it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ class AdamW(Update, title="AdamW", paper="arXiv:1711.05101"):
     bound the step, because Adam divides by the gradient's own size. Ten times smaller learning rates suit full tuning.
     """
 
-    lr: float = knob(2e-3, gt=0, le=1, help="learning rate at its peak", log=True, label="learning rate")
+    lr: float = knob(2e-3, gt=0, le=100, help="learning rate at its peak", log=True, label="learning rate")
     weight_decay: float = knob(0.0, ge=0, le=1, help="λ: how strongly matrices are pulled to zero", more=True)
     beta1: float = knob(0.9, ge=0, lt=1, help="how long the mean of the gradient remembers", more=True)
     beta2: float = knob(0.999, ge=0, lt=1, help="how long the mean of its square remembers", more=True)
@@ -41,7 +42,7 @@ class AdamWStepper(Stepper):
         matrices, vectors = optimizers.by_shape(groups, knobs.lr, knobs.weight_decay)
         self.optimizer = torch.optim.AdamW(matrices + vectors, lr=knobs.lr, betas=(knobs.beta1, knobs.beta2), eps=knobs.eps, fused=True)
 
-    def step(self, rate: float) -> dict[str, float]:
+    def step(self, rate: float, again: Callable[[], None]) -> dict[str, float]:
         optimizers.clip([self.optimizer], self.knobs.clip)
         optimizers.step(self.optimizer, rate)
         return {"lr": self.knobs.lr * rate}

@@ -1,5 +1,6 @@
 """Muon as torch has it: the momentum of each matrix, made orthogonal; AdamW for what is no matrix."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ class Muon(Update, title="Muon", paper="arXiv:2502.16982"):
     LoRA's factors it is untested by the paper.
     """
 
-    lr: float = knob(2e-3, gt=0, le=1, help="learning rate at its peak", log=True, label="learning rate")
+    lr: float = knob(2e-3, gt=0, le=100, help="learning rate at its peak", log=True, label="learning rate")
     weight_decay: float = knob(0.0, ge=0, le=1, help="λ: how strongly matrices are pulled to zero", more=True)
     momentum: float = knob(0.95, ge=0, lt=1, help="μ: how long the mean of the gradient remembers", more=True)
     rounds: int = knob(5, ge=1, le=20, help="rounds of Newton-Schulz", more=True)
@@ -50,7 +51,7 @@ class MuonStepper(Stepper):
         if vectors:
             self.optimizers["vectors"] = torch.optim.AdamW(vectors, lr=knobs.lr)
 
-    def step(self, rate: float) -> dict[str, float]:
+    def step(self, rate: float, again: Callable[[], None]) -> dict[str, float]:
         optimizers.clip(self.optimizers.values(), self.knobs.clip)
         for optimizer in self.optimizers.values():
             optimizers.step(optimizer, rate)

@@ -21,6 +21,7 @@ CHANGES = {
     "selectors": "data: which rows are learnt from",
     "adapters": "weights: which numbers may move",
     "losses": "loss: what a token's surprise is worth",
+    "noises": "noise: what disturbs the inputs",
     "updates": "step: how the numbers move",
     "probes": "measurement: what is read as it learns",
     "merges": "merge: many models into one",
@@ -123,9 +124,9 @@ def use(event: gr.EventData, spec: dict[str, Any], loaded: int) -> tuple[Any, ..
     match shelf:
         case "selectors":
             spec, tab = {**spec, "data": {**spec["data"], "selectors": [*spec["data"]["selectors"], chosen]}}, "data"
-        case "probes":
-            others = [probe for probe in spec["probes"] if probe["method"] != name]
-            spec, tab = {**spec, "probes": [*others, chosen]}, "train"
+        case "probes" | "noises":
+            others = [method for method in spec[shelf] if method["method"] != name]
+            spec, tab = {**spec, shelf: [*others, chosen]}, "train"
         case _:
             part = {"adapters": "adapter", "losses": "loss", "updates": "update"}[shelf]
             spec, tab = {**spec, part: chosen}, "adapter" if shelf == "adapters" else "train"

@@ -22,6 +22,7 @@ from workbench.ui.plan import plan
 from workbench.ui.polled import polled
 from workbench.ui.report import notes, samples
 from workbench.ui.settings import settings
+from workbench.ui.steering import steering_wheel
 from workbench.ui.words import run_label, status_words
 
 RECENT = 40  # runs offered in the list; older ones are opened on the Runs tab
@@ -44,6 +45,7 @@ def build(ctx: Context, bench: Bench) -> None:
                 )
                 steering = _steering_buttons()
             chart = live_chart(ctx, "train-chart")
+            wheel = steering_wheel(ctx, shown)
         with gr.Column(scale=3, min_width=260, elem_classes=["side"]):
             ask, again = _after_buttons()
             answers = polled(
@@ -51,7 +53,7 @@ def build(ctx: Context, bench: Bench) -> None:
             )
             log = polled(ctx.pulse, lambda run: (notes_of(ctx, run), ""), "notes", every=2, around="<h3>Notes</h3>{}")
             watch = polled(ctx.pulse, lambda run: ("", state_of(ctx, run)), "train-watch", every=1)
-    outputs = [start, *steering, ask, again]
+    outputs = [start, *steering, ask, again, wheel]
     _wire_run(ctx, bench, shown, watch, [chart, answers, log, watch], outputs)
     _wire_start(ctx, bench, start, planned)
     _wire_steering(ctx, shown, steering)
@@ -142,8 +144,8 @@ def choose(runs: list[Run], shown: str | None) -> Run | None:
     return at_work or (runs[0] if runs else None)
 
 
-def buttons(run: Run | None, busy: bool) -> list[gr.Button]:
-    """Start, pause, go on, stop, ask, again: what can be done with this run now."""
+def buttons(run: Run | None, busy: bool) -> list[Any]:
+    """Start, pause, go on, stop, ask, again, the wheel: what can be done with this run now."""
     status = run.status if run else ""
     goes_on = status == "paused" or (status in ("stopped", "interrupted", "failed") and bool(run and run.step))
     return [
@@ -153,6 +155,7 @@ def buttons(run: Run | None, busy: bool) -> list[gr.Button]:
         gr.Button("Take out of the queue" if status == "queued" else "Stop", visible=status in LIVE),
         gr.Button(visible=status == "finished"),
         gr.Button(visible=status == "finished"),
+        gr.Accordion(visible=status in ("running", "paused")),
     ]
 
 

@@ -1,0 +1,125 @@
+"""The number that a run makes smaller, and its gradients over one accumulation window.
+
+Σ weights · (−log p) / M, with M the trained tokens of the whole window, so a long answer is never worth less than a short one,
+plus what the loss adds of the base. Knows no optimizer, no schedule and no probe.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from workbench.jobs.judging import Known
+from workbench.materials.models import label_table
+from workbench.materials.packing import IGNORED
+from workbench.materials.token_stats import Learnt, TokenStats, kl
+from workbench.methods.contracts import Attachment, Loss, Noise, Showing
+
+Batch = dict[str, Tensor]
+
+
+@dataclass
+class Objective:
+    """The loss on one model. `special` are the ids that no noise may put in place of others."""
+
+    loss: Loss
+    noises: Sequence[Noise]
+    attachment: Attachment
+    accelerator: Accelerator
+    known: Known
+    special: Sequence[int]
+    seed: int
+
+    def gradients(self, window: Sequence[Batch], step: int, share: float) -> dict[str, float]:
+        """Forward and backward over the window; the gradients are those of the mean over all its trained tokens.
+
+        `share` is how much of the run is over. Returns the plain loss, and what was made smaller where that is another number.
+        """
+        model = self.attachment.model
+        model.train()
+        all_learnt = self.learnt(window)
+        total = weighted = distance = 0.0
+        count = max(1, len(all_learnt.row))
+        for batch, shown, (start, end) in zip(window, self._shown(window, step, share), spans(window), strict=True):
+            labels = labels_of(batch)
+            base = self._base_table(batch) if self.loss.needs_base() else None
+            with self.accelerator.autocast():
+                table = label_table(model, shown)
+            stats = self._stats(table, labels, all_learnt, slice(start, end), share)
+            loss = -(self.loss.weights(stats) * stats.logp).sum() / count
+            if base is not None:
+                loss = loss + self.loss.penalty(table, base, labels).sum() / count
+                distance += kl(base, table.detach()).sum().item() / count
+            self.accelerator.backward(loss)
+            total -= stats.logp.sum().item()
+            weighted += loss.item()
+        values = {"loss": total / count} | ({"anchor_kl": distance} if self.loss.needs_base() else {})
+        return values if math.isclose(weighted, values["loss"], rel_tol=1e-4) else {**values, "objective": weighted}
+
+    @torch.no_grad()
+    def mean_loss(self, batches: Sequence[Batch]) -> float:
+        """The plain loss on batches that are not trained on, in nats per token; NaN without any."""
+        self.attachment.model.eval()
+        total = count = 0.0
+        for batch in batches:
+            labels = labels_of(batch)
+            total -= label_table(self.attachment.model, batch).gather(1, labels[:, None]).sum().item()
+            count += len(labels)
+        return total / count if count else math.nan
+
+    def learnt(self, window: Sequence[Batch]) -> Learnt:
+        """What is known of the window's learnt tokens before any forward pass."""
+        row = torch.cat([batch["rows"][:, 1:][learnt_at(batch)] for batch in window])
+        return Learnt(row, self.known.tasks.to(row.device)[row], self.known.scores_of(row))
+
+    def _stats(self, table: Tensor, labels: Tensor, window: Learnt, part: slice, share: float) -> TokenStats:
+        logp = table.gather(1, labels[:, None])[:, 0]
+        over = self.loss.entropy_over()
+        return TokenStats(
+            logp, torch.ones_like(logp), None if over is None else entropy_of(table.detach(), over), window.row[part], window.task[part],
+            window.score[part], window, share, table.shape[-1],
+        )  # fmt: skip
+
+    def _shown(self, window: Sequence[Batch], step: int, share: float) -> Iterator[Batch]:
+        """The batches as the model sees them: the noises in order, drawn from the seed and the step alone."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        showing = Showing(share, self.attachment.model.get_input_embeddings(), self.special, generator)
+        for batch in window:
+            for noise in self.noises:
+                batch = noise.disturb(batch, showing)
+            yield batch
+
+    @torch.no_grad()
+    def _base_table(self, batch: Batch) -> Tensor:
+        """What the base gives every token of the vocabulary where this batch is learnt, (N, V)."""
+        with self.attachment.base(), self.accelerator.autocast():
+            return label_table(self.attachment.model, batch)
+
+
+def learnt_at(batch: Batch) -> Tensor:
+    """(B, T − 1) booleans: whether the token after each position is learnt."""
+    return batch["labels"][:, 1:] != IGNORED
+
+
+def labels_of(batch: Batch) -> Tensor:
+    """(N,) the learnt tokens of a batch, in the order of `label_table`."""
+    return batch["labels"][:, 1:][learnt_at(batch)]
+
+
+def spans(window: Sequence[Batch]) -> Iterator[tuple[int, int]]:
+    """Where each batch's learnt tokens stand among the window's."""
+    start = 0
+    for batch in window:
+        end = start + int(learnt_at(batch).sum())
+        yield start, end
+        start = end
+
+
+def entropy_of(table: Tensor, over: int) -> Tensor:
+    """Entropy in nats of (N, V) log-probabilities, (N,); with `over` > 0 that of the likeliest so many, taken as a whole."""
+    if over:
+        table = table.topk(min(over, table.shape[-1]), -1).values.log_softmax(-1)
+    return -(table.exp() * table).sum(-1)

@@ -1,0 +1,47 @@
+"""An adapter at work on one model: what may move, how to answer without it, how it is saved and taken up again.
+
+What it is not: the choice of what may move, which is an adapter's (`methods/adapters/`, contract in `methods/contracts.py`).
+"""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+class Attachment(ABC):
+    """An adapter at work on one model. `model` is the transformers model with the adapter's layers in place."""
+
+    model: PreTrainedModel
+
+    @abstractmethod
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for the optimizer: exactly the numbers that may move, each once."""
+
+    @abstractmethod
+    def base(self) -> AbstractContextManager[None]:
+        """For the length of a `with`, `model` answers as it did before training."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write what was learnt as safetensors into an existing empty folder that transformers or peft loads."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """The numbers that moved, by name; enough to go on after a stop."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Tensor]) -> None: ...
+
+    def before_step(self, step: int) -> None:
+        """Called when the gradients of a step are complete."""
+
+    def after_step(self, step: int) -> None:
+        """Called when the parameters have moved."""
+
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters that may move, by name."""
+        return [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]

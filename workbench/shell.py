@@ -1,0 +1,120 @@
+"""How a job runs from a shell: the same runner and store as in the page, followed until it is over. No command by name."""
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import typer
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.events import Noted
+from workbench.core.method import SHELVES, Method, discover
+from workbench.core.spec import Spec
+from workbench.core.workspace import Workspace, default_home
+from workbench.runs.runner import Runner
+from workbench.runs.store import InUse, Store
+from workbench.runs.text import ProgressLine, as_json, run_in_brief
+
+STOPPED = 130  # the shell's own status for a program that was interrupted
+
+
+def finish(wanted: Spec | str, home: Path | None, kind: str, json: bool = False) -> None:
+    """Run a spec, or go on with a run, until it is over; print what came of it."""
+    if isinstance(wanted, Spec) and (given := wanted.model_dump(mode="json")["kind"]) != kind:
+        raise WorkbenchError(f"This is a {given} spec. Use: python -m workbench {given}")
+    from workbench.jobs.registry import JOBS
+
+    workspace = workspace_of(home)
+    with Store(workspace.database) as store:
+        with _terminated_as_interrupted(), Runner(store, workspace, JOBS) as runner:
+            run = runner.submit(wanted) if isinstance(wanted, Spec) else runner.resume(store.run(wanted.removeprefix("run:")).id)
+            _follow(runner, run)
+            found = runner.wait(run)
+        for warning in store.warnings:
+            typer.echo(warning, err=True)
+        if found.status == "failed":
+            typer.echo(f"{found.message}\nSee: python -m workbench show {run}{_home_flag(home)}", err=True)
+            raise typer.Exit(1)
+        typer.echo(_result(store, run, kind, json))
+    if found.status == "stopped":
+        raise typer.Exit(STOPPED)
+
+
+def _follow(runner: Runner, run: str) -> None:
+    """Show the run's progress until it is over. One Ctrl-C (or SIGTERM) stops it so that it saves, a second one leaves at once."""
+    watch, line = runner.watch(run), ProgressLine()
+    asked = False
+    while True:
+        try:
+            for event in watch:
+                if isinstance(event, Noted):
+                    line.say(event.text)
+                for live in runner.live():
+                    if live.id == run:
+                        line.show(live)
+            line.end()
+            return
+        except KeyboardInterrupt:
+            if asked:
+                os._exit(STOPPED)  # what was measured is written; the thread at work cannot be interrupted otherwise
+            asked = True
+            line.say("Stopping after the step at work, and keeping a checkpoint. Press Ctrl-C again to leave at once.")
+            with suppress(WorkbenchError):  # it was over already
+                runner.stop(run)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """`kill PID`, and what a cluster sends at the end of its time, count as Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _result(store: Store, run: str, kind: str, json: bool) -> str:
+    """What a run leaves for stdout: answers of a comparison, else numbers and artifacts."""
+    if kind != "compare":
+        return run_in_brief(store.run(run), store.made(run))
+    asked = store.run(run).spec["models"]
+    said = sorted(store.said(run), key=lambda one: asked.index(one.speaker) if one.speaker in asked else len(asked))
+    if json:
+        return as_json({"run": run, "answers": [{"model": one.speaker, "answer": one.answer, "tokens": one.tokens} for one in said]})
+    return "\n\n".join(f"{one.speaker}\n{one.answer}" for one in said)
+
+
+@contextmanager
+def looking(home: Path | None) -> Iterator[Store]:
+    """The runs to read: the database itself, or a copy of it while the page has it open."""
+    path = workspace_of(home).database
+    try:
+        store = Store(path)
+    except InUse:
+        store = Store(path, copy=True)
+    with store:
+        for warning in store.warnings:
+            typer.echo(warning, err=True)
+        yield store
+
+
+def workspace_of(home: Path | None) -> Workspace:
+    return Workspace(home or default_home())
+
+
+def _home_flag(home: Path | None) -> str:
+    return f" --home {home}" if home else ""
+
+
+def registry() -> dict[str, dict[str, type[Method]]]:
+    """Every method by shelf and name. A checkout that is not installed finds its kernels beside it."""
+    kernels = Path(__file__).parents[1] / "kernels"
+    if kernels.is_dir() and str(kernels) not in sys.path:
+        sys.path.append(str(kernels))
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about the libraries' own insides
+    discover()
+    return SHELVES
