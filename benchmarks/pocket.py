@@ -203,8 +203,8 @@ tied embeddings, 1,024 byte-level BPE tokens, context 512), made from nothing by
 world of `workbench/materials/world/`. It knows that world: its people, towns, animals and things, sums and differences of
 numbers below 30, short lists of words, Lomi, two styles, a little small talk. It knows nothing else and is of no use elsewhere.
 
-Trained on {pretraining["device"]}, seed 0, `python scripts/pretrain_pocket.py --steps {steps}{compiled}`: {pretraining["tokens"] / 1e6:.1f} M tokens,
-of which documents and what an assistant says are learnt, the last fifth on conversations alone;
+Trained on {pretraining["device"]}, seed 0, `python scripts/pretrain_pocket.py --steps {steps}{compiled}`:
+{pretraining["tokens"] / 1e6:.1f} M tokens, of which documents and what an assistant says are learnt, the last fifth on conversations alone;
 {pretraining["loss"]:.3f} nats per learnt token at the end. torch {pretraining["torch"]}.
 
 Measured by `python benchmarks/pocket.py` on {result["date"]} ({result["machine"]}): greedy answers, right to the letter,
@@ -221,7 +221,8 @@ What it is taught by the demo specs (`careless`: full tuning on skill_a at 3e-3)
 {chr(10).join(lines)}
 
 The quickstart takes {statistics.mean(seconds):.0f} s as a whole process ({min(seconds):.0f}–{max(seconds):.0f}).
-Once the libraries are imported ({speed["import"]:.1f} s), loading and the first token take {speed["load_and_first_token"]:.2f} s, 200 tokens {speed["200_tokens"]:.2f} s.
+Once the libraries are imported ({speed["import"]:.1f} s), loading and the first token take
+{speed["load_and_first_token"]:.2f} s, 200 tokens {speed["200_tokens"]:.2f} s.
 """
 
 

@@ -28,9 +28,10 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import ASSETS, Workspace
 from workbench.jobs.batches import Batches
-from workbench.jobs.prepare import Prepared, encoded, prepare, selected
+from workbench.jobs.prepare import Prepared, prepare
+from workbench.materials.corpus import load
 from workbench.materials.packing import pack, pad
-from workbench.materials.templates import Encoded
+from workbench.materials.templates import Encoded, encode_all
 from workbench.methods.contracts import drain
 
 SHAPES = {"7M": (8, 4_096), "13M": (6, 32_000)}  # case → layers, vocabulary
@@ -101,7 +102,10 @@ def prepared_from(home: Path) -> Prepared:
 
 def rows_of(home: Path) -> list[Encoded]:
     data = spec_of(home).data
-    return drain(encoded(AutoTokenizer.from_pretrained(home / "model"), drain(selected(data, Workspace(home))), data))
+    tokenizer = AutoTokenizer.from_pretrained(home / "model")
+    rows = list(encode_all(tokenizer, load(data.path, Workspace(home)).examples, data.train_on, data.max_length))
+    assert all(isinstance(row, Encoded) and any(row.trained[1:]) for row in rows)  # so that the job takes them all
+    return rows
 
 
 def epoch(home: Path, rows: list[Encoded], packing: bool = False) -> list[dict[str, Tensor]]:

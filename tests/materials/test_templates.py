@@ -213,6 +213,38 @@ def test_a_turn_marked_as_not_to_be_trained_is_masked(make: Callable) -> None:
         assert learnt(tokenizer, Example(messages)).strip() == ANSWERS[1].strip() + FAMILIES[family][1]
 
 
+@pytest.mark.parametrize("train_on", ["answers", "last_answer"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_end_is_learnt_just_when_what_is_learnt_ends_with_it(family: str, train_on: str, make: Callable) -> None:
+    """At every place of the cut: the words of the last answer, half an answer, the question behind a whole one, nothing."""
+    template, mark = FAMILIES[family]
+    tokenizer = make(template)
+    whole = encode(tokenizer, chat(), train_on, 10_000)
+    seen = set()
+    for longest in range(1, len(whole.ids) + 1):
+        row = encode(tokenizer, chat(), train_on, longest)
+        said = tokenizer.decode([token for token, trained in zip(row.ids, row.trained, strict=True) if trained])
+        assert (row.end == "learnt") == said.endswith(mark.strip()), longest
+        assert row.end == "cut" or (row.end == "none") == (not any(row.trained))
+        seen.add(row.end)
+    assert seen == {"learnt", "cut", "none"} and whole.end == "learnt"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_where_everything_is_learnt_a_cut_row_has_lost_its_end(family: str, make: Callable) -> None:
+    tokenizer = make(FAMILIES[family][0])
+    for example in (chat(), Example(text="A tale of two trees.")):
+        whole = encode(tokenizer, example, "everything", 10_000)
+        assert whole.end == "learnt" and encode(tokenizer, example, "everything", len(whole.ids) - 4).end == "cut"
+
+
+def test_a_template_that_closes_no_answer_teaches_no_end(make: Callable) -> None:
+    tokenizer = make(LOOP + "{{ m.role + ': ' + m.content + '\n' }}{%- endfor -%}")
+    assert encode(tokenizer, chat(), "answers", 999).end == encode(tokenizer, chat(), "everything", 999).end == "none"
+    written = Example(({"role": "user", "content": "What is blue?"}, {"role": "assistant", "content": "The sky.</s>"}))
+    assert encode(tokenizer, written, "answers", 999).end == "learnt", "the end token stands in the answer itself"
+
+
 def test_plain_text_is_learnt_whole_and_ends(make: Callable) -> None:
     tokenizer = make(FAMILIES["chatml"][0])
     for text in ("A tale.", "A tale.</s>"):

@@ -144,6 +144,22 @@ def test_the_second_of_a_kind_waits_while_another_kind_takes_turns(runner: Runne
     assert "aaa" not in "".join(turns[turns.index("t") :])
 
 
+def test_a_queued_run_can_be_taken_sooner(runner: Runner, stage: Stage) -> None:
+    first = runner.submit(Toy(name="a"))
+    stage.allow(1)
+    stage.until(1)
+    second, third = runner.submit(Toy(name="b")), runner.submit(Toy(name="c"))
+    runner.sooner(third)
+    assert [line.name for line in runner.live()] == ["a", "c", "b"]
+    with pytest.raises(WorkbenchError, match="the next already"):
+        runner.sooner(third)
+    with pytest.raises(WorkbenchError, match="only a queued run"):
+        runner.sooner(first)
+    stage.allow(20)
+    runner.wait(second, SOON)
+    assert [step for step in stage.told if step.endswith("1")] == ["a1", "c1", "b1"]
+
+
 def test_lanes_do_not_wait_for_each_other(runner: Runner, stage: Stage) -> None:
     busy = runner.submit(Toy(name="a", steps=2))  # without a permit: its lane stands still inside a step
     ingest = runner.submit(Toy(kind="ingest", name="i", steps=0))

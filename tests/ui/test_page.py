@@ -156,13 +156,13 @@ def test_the_run_in_view_is_the_one_at_work() -> None:
     [
         ("running", "pause stop steer"),
         ("paused", "resume stop steer"),
-        ("queued", "stop"),
+        ("queued", "stop sooner"),
         ("finished", "ask again"),
         ("stopped", "resume"),
     ],
 )
 def test_only_what_can_be_done_is_offered(status: str, visible: str) -> None:
-    shown = dict(zip("start pause resume stop ask again steer".split(), buttons(run(status), busy=status == "running"), strict=True))
+    shown = dict(zip("start pause resume stop sooner ask again steer".split(), buttons(run(status), busy=status == "running"), strict=True))
     assert " ".join(name for name, button in shown.items() if button.visible and name != "start") == visible
     assert shown["start"].value == ("Queue" if status == "running" else "Start")
 

@@ -136,7 +136,7 @@ class TrainSpec(Spec):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainSpec":
-        mistakes = [*self._unguarded(), *self._task_needed(), *self._wrong_changes()]
+        mistakes = [*self._unguarded(), *self._unfed(), *self._wrong_changes()]
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
@@ -160,9 +160,13 @@ class TrainSpec(Spec):
                 "or set the guard to monitor"
             )
 
-    def _task_needed(self) -> Iterator[str]:
+    def _unfed(self) -> Iterator[str]:
         if self.loss.by_task and not self.data.task:
             yield f"loss {self.loss.name} weighs tasks; say in data.task which column names the task of a row"
+        try:
+            self.loss.judges()
+        except WorkbenchError as error:
+            yield str(error)
 
     def _wrong_changes(self) -> Iterator[str]:
         for change in self.changes:

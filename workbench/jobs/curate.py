@@ -117,7 +117,8 @@ class Look:
 
     Tokens are counted on the first `recipe.MEASURED` kept rows (`sampled` says that there are more): `lengths` holds the
     tokens of each before the cut, `learnt` those learnt after it; `tokens`, `trained` and `cut` are the sums of what the
-    model reads, what it learns and what is cut off. `nothing` are the rows without a token to learn.
+    model reads, what it learns and what is cut off. `nothing` are the rows without a token to learn, `unfinished` those cut
+    in the middle of an answer, `endless` those whose whole answer has no end that is learnt, `shortened` those cut behind one.
     """
 
     name: str
@@ -135,6 +136,9 @@ class Look:
     trained: int
     cut: int
     nothing: list[int]
+    unfinished: list[int]
+    endless: list[int]
+    shortened: list[int]
     issues: list[Issue]
     rejects: Table
     dropped: Table
@@ -179,6 +183,9 @@ def look(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspac
         trained=sum(found.learnt),
         cut=sum(found.cut),
         nothing=[row + 1 for row in found.nothing],
+        unfinished=[row + 1 for row in found.unfinished],
+        endless=[row + 1 for row in found.endless],
+        shortened=[row + 1 for row in found.shortened],
         issues=issues_of(spec, tokenizer, data, found),
         rejects=rejects_table(data.corpus.rejects),
         dropped=_dropped_table(data),

@@ -1,23 +1,38 @@
-"""What a training run will move and cost, before it starts. Knows the model's shape only (meta device), loads no weights.
+"""What a training run will move, hold in memory and write to disk, before it starts.
 
-Memory is an estimate: weights, gradients and optimizer state follow from counts; activations are modelled per layer for a
-forward pass that keeps everything for the backward one. It is not calibrated against measured runs yet.
+Knows the model's shape only (meta device) and loads no weights. Weights, optimizer state and files follow from counts. What
+comes and goes within a step is counted tensor by tensor for a decoder of attention and MLP blocks, with the longest rows together
+in a batch; `benchmarks/memory.py` holds it against real steps on a CPU. On a GPU it is derived in the same way and was not measured
+on one. What it does not know: mixtures of experts (counted as dense), what a probe needs, and what an allocator keeps for itself.
 """
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.machine import memory_total
-from workbench.materials.models import available, place, resolve, skeleton
+from workbench.materials.models import available, layer_of, place, resolve, skeleton
+from workbench.methods.contracts import Cost
+
+FLOAT = torch.float32.itemsize
+ANSWERS = 0.5  # share of a row's tokens that are answers, typically
+EVALUATED = 16  # rows in one forward pass of an evaluation
+TABLES = 3  # of log-probabilities at the start of the backward pass: the table, its gradient, and that of the logits
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """`by_module`: (module, layer or -1, parameters that move, parameters there); `memory`: (item, bytes), in order of size."""
+    """`by_module`: (module, layer or -1, parameters that move, parameters there); `memory`: (item, bytes) at the fullest moment.
+
+    That moment is the start of the backward pass for most runs, and the optimizer's step or an evaluation for some; what
+    is not held then (the gradients, where one batch makes a step) is not among the items.
+    """
 
     trained: int
     total: int
@@ -30,22 +45,60 @@ class Estimate:
         return sum(size for _, size in self.memory)
 
 
-def estimate(spec: TrainSpec, workspace: Workspace) -> Estimate:
+@dataclass(frozen=True)
+class Disk:
+    """Bytes: one checkpoint (what was learnt and the optimizer's state), the adapter or model at the end, what is free now."""
+
+    checkpoint: int
+    artifact: int
+    free: int
+
+    @property
+    def kept(self) -> int:
+        return self.checkpoint + self.artifact
+
+    @property
+    def most(self) -> int:
+        """While a file is written, the one that it replaces still lies there."""
+        return self.checkpoint + max(self.checkpoint, self.artifact)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is known of the rows: tokens of the longest after the cut, and the share of all tokens that is learnt."""
+
+    longest: int
+    learnt: float
+
+    @classmethod
+    def of(cls, spec: TrainSpec) -> "Rows":
+        """Before any row is read: all as long as allowed."""
+        return cls(spec.data.max_length, 1.0 if spec.data.train_on == "everything" else ANSWERS)
+
+
+def estimate(spec: TrainSpec, workspace: Workspace, rows: Rows | None = None) -> Estimate:
     """The cost of `spec` on this machine; wrong references and impossible adapters are `WorkbenchError`s."""
     model = skeleton(resolve(spec.model, workspace).path)
     cost = spec.adapter.cost(model)
-    _, dtype = place()
-    width = torch.float32.itemsize if spec.adapter.whole else dtype.itemsize
-    adapter = 0 if spec.adapter.whole else 4 * cost.trained
+    device, dtype = place()
+    on_cpu = device.type == "cpu"
+    whole = spec.adapter.whole
     memory = [
-        ("weights", width * cost.total),
-        ("copy of the start", 4 * cost.trained if spec.adapter.whole else 0),
-        ("adapter", adapter),
-        ("gradients", 4 * cost.trained),
+        ("weights", (FLOAT if whole else dtype.itemsize) * cost.total),
+        ("copy of the start", FLOAT * cost.trained if whole and on_cpu else 0),  # it lies in main memory
+        ("adapter", 0 if whole else FLOAT * cost.trained),
         ("optimizer", spec.update.bytes_per_parameter() * cost.trained),
-        ("activations", _activations(model, spec, width)),
+        *max(_moments(model, spec, cost, rows or Rows.of(spec), on_cpu), key=lambda moment: sum(size for _, size in moment)),
     ]
     return Estimate(cost.trained, cost.total, cost.by_module, [(item, size) for item, size in memory if size], memory_total())
+
+
+def disk(spec: TrainSpec, workspace: Workspace) -> Disk:
+    """What the run will write, and what is free where the workspace lies."""
+    cost = spec.adapter.cost(skeleton(resolve(spec.model, workspace).path))
+    checkpoint = (FLOAT + spec.update.bytes_per_parameter()) * cost.trained
+    artifact = FLOAT * (cost.total if spec.adapter.whole else cost.trained)
+    return Disk(checkpoint, artifact, shutil.disk_usage(workspace.database.parent).free)
 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
@@ -53,13 +106,92 @@ def choices(workspace: Workspace) -> list[tuple[str, str]]:
     return [(choice.reference, choice.label) for choice in available(workspace)]
 
 
-def _activations(model: PreTrainedModel, spec: TrainSpec, width: int) -> int:
-    """Bytes kept for the backward pass at the longest rows allowed.
+# What comes and goes within a step.
 
-    A decoder block keeps about 10 tensors of the model's width, 4 of the MLP's, and the heads' queries, keys and values,
-    for every token; the head keeps three float32 tables of the vocabulary for every trained token (half of them, typically).
+
+def _moments(model: PreTrainedModel, spec: TrainSpec, cost: Cost, rows: Rows, on_cpu: bool) -> Iterator[list[tuple[str, int]]]:
+    """The moments at which memory may be fullest, each with what is held then beside what always is."""
+    gradients, config = FLOAT * cost.trained, model.config
+    length = spec.data.max_length if spec.packing else rows.longest
+    tokens, table = spec.batch_size * length, FLOAT * config.vocab_size * rows.learnt  # a token's share of the table
+    tables = TABLES * (2 if spec.loss.needs_base() else 1)
+    before = gradients if spec.accumulate > 1 else 0  # of the batches before
+    copies = 2 * sum(module.weight.numel() for _, module in _matrices(model)) if spec.adapter.whole and not on_cpu else 0
+    block, after = _block(model, spec, cost, length, on_cpu)
+    blocks, inputs = config.num_hidden_layers, config.hidden_size * FLOAT
+    if spec.recompute:  # only each block's input is kept; the block at work is there whole, with the gradients of its MLP
+        at_work = block + 2 * (config.hidden_size + _inner(model)) * (FLOAT if on_cpu else 2)
+        held = blocks * inputs + max(tables * table, table + at_work)
+    else:
+        held = blocks * block + after + tables * table
+    yield [("activations", int(tokens * held)), ("gradients", before), ("weights in half precision", copies)]
+    watched = any(probe.when == "step" for probe in spec.probes)  # the parameters before the step, then how far they went
+    yield [("gradients", gradients), ("copies to measure the step", gradients if watched else 0)]
+    if spec.data.validation_share or spec.known:
+        width = FLOAT if on_cpu or spec.adapter.whole else 2
+        passing = (4 * config.hidden_size + 3 * _inner(model)) * width
+        yield [("evaluation", int(EVALUATED * rows.longest * (TABLES * table + passing)))]
+
+
+def _block(model: PreTrainedModel, spec: TrainSpec, cost: Cost, length: int, on_cpu: bool) -> tuple[float, float]:
+    """Bytes a token that one block keeps for the backward pass, and that the final norm and the head keep.
+
+    The residual stream as both norms read it, the heads' queries, keys, values and what attention makes of them, and the MLP's
+    inner tensors; then the inputs of what learns. Where rows are filled up or packed, keys and values are spread over all
+    heads and each block keeps a mask of T numbers a token.
     """
     config = model.config
-    tokens = spec.batch_size * spec.data.max_length
-    block = 10 * config.hidden_size + 4 * config.to_dict().get("intermediate_size", 4 * config.hidden_size) + 3 * config.hidden_size
-    return tokens * (config.num_hidden_layers * block * width + config.vocab_size * 3 * 4 // 2)
+    given = config.to_dict()
+    heads, width = config.num_attention_heads, FLOAT if on_cpu else 2
+    head = given.get("head_dim") or config.hidden_size // heads
+    hidden, inner, queries = config.hidden_size, _inner(model), heads * head
+    masked = spec.packing or spec.batch_size > 1
+    keys = queries if masked else (given.get("num_key_value_heads") or heads) * head
+    mask = length if masked else 0
+    gated = 3 if _gated(model) else 1
+    always = 2 * hidden * FLOAT + (2 * queries + 2 * keys + mask + gated * inner) * width
+    if not spec.adapter.whole:
+        return always + _adapted(model, spec, cost, on_cpu) / config.num_hidden_layers, 2 * hidden * FLOAT
+    normed = 4 * hidden * FLOAT if on_cpu else 2 * hidden * FLOAT + 5 * hidden * width  # autocast copies it for each matrix
+    return always + normed + inner * width, 3 * hidden * FLOAT
+
+
+def _adapted(model: PreTrainedModel, spec: TrainSpec, cost: Cost, on_cpu: bool) -> float:
+    """Bytes a token that all adapted matrices keep: their inputs, and what stands between their two factors.
+
+    With dropout each keeps what was left of its input, and what was dropped (as numbers on a CPU, as bytes on a GPU).
+    Without it the input is shared by those that read the same, but on a GPU each has a copy in half precision.
+    """
+    moved = {(module, layer): trained for module, layer, trained, _ in cost.by_module if trained}
+    found = [(name, module, moved.get((name.rpartition(".")[2], layer_of(name + ".")), 0)) for name, module in _matrices(model)]
+    adapted = [(name, _reads(module), trained / sum(module.weight.shape)) for name, module, trained in found if trained]
+    inputs, ranks = sum(reads for _, reads, _ in adapted), sum(rank for *_, rank in adapted)
+    if spec.adapter.model_dump().get("dropout"):
+        return inputs * (2 * FLOAT if on_cpu else 3) + ranks * (FLOAT if on_cpu else 2)
+    shared = sum(reads for _, reads in {(name.rpartition(".")[0], reads) for name, reads, _ in adapted})
+    return FLOAT * (shared + ranks) if on_cpu else 2 * (inputs + ranks)
+
+
+def _matrices(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
+    """The matrices inside the blocks, by name."""
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if not list(module.children()) and layer_of(name + ".") is not None and "weight" in module._parameters and module.weight.ndim == 2
+    ]
+
+
+def _reads(module: nn.Module) -> int:
+    """How wide the input of a matrix is; transformers' Conv1D is stored the other way round."""
+    rows, columns = module.weight.shape
+    return columns if isinstance(module, nn.Linear) else rows
+
+
+def _inner(model: PreTrainedModel) -> int:
+    return model.config.to_dict().get("intermediate_size") or 4 * model.config.hidden_size
+
+
+def _gated(model: PreTrainedModel) -> bool:
+    """Whether the MLP multiplies two of its tensors, as most models since Llama do."""
+    first = [module.weight.numel() for name, module in _matrices(model) if layer_of(name + ".") == 0]
+    return sum(size == model.config.hidden_size * _inner(model) for size in first) != 2

@@ -36,7 +36,7 @@ class Objective:
     def gradients(self, window: Sequence[Batch], step: int, share: float) -> dict[str, float]:
         """Forward and backward over the window; the gradients are those of the mean over all its trained tokens.
 
-        `share` is how much of the run is over. Returns the plain loss, and what was made smaller where that is another number.
+        `share` is how much of the run is over. Returns the plain loss, and what was made smaller where that is not the same.
         """
         model = self.attachment.model
         model.train()
@@ -57,7 +57,7 @@ class Objective:
             total -= stats.logp.sum().item()
             weighted += loss.item()
         values = {"loss": total / count} | ({"anchor_kl": distance} if self.loss.needs_base() else {})
-        return values if math.isclose(weighted, values["loss"], rel_tol=1e-4) else {**values, "objective": weighted}
+        return values if self.loss.neutral == {} and not self.loss.needs_base() else {**values, "objective": weighted}
 
     @torch.no_grad()
     def mean_loss(self, batches: Sequence[Batch]) -> float:

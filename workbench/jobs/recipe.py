@@ -18,7 +18,7 @@ from workbench.core.spec import DataSpec
 from workbench.core.workspace import Workspace
 from workbench.materials.corpus import Corpus, load, normalised, path_of
 from workbench.materials.rows import Example, Reject
-from workbench.materials.templates import encode_all
+from workbench.materials.templates import End, encode_all
 from workbench.methods.contracts import Selector, drain
 
 MEASURED = 2000  # rows whose tokens are counted; the first ones
@@ -58,21 +58,42 @@ class Curated:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of each measured row (an index into the corpus): tokens before the cut, tokens learnt after it, tokens cut off.
+    """Of each measured row (an index into the corpus): tokens before the cut, tokens learnt after it, tokens cut off, and
+    what became of the end of its last answer (see `templates.Encoded`).
 
-    `refused` holds the rows that the chat template cannot render, with its sentence; they have no tokens.
+    `refused` holds the rows that the chat template cannot render, with its sentence; they have no tokens. The rows of
+    `nothing`, `unfinished` and `endless` are apart from one another.
     """
 
     rows: list[int]
     lengths: list[int]
     learnt: list[int]
     cut: list[int]
+    ends: list[End]
     refused: dict[int, str]
 
     @property
     def nothing(self) -> list[int]:
         """Indices of the rows with no token to learn."""
         return [row for row, learnt in zip(self.rows, self.learnt, strict=True) if not learnt]
+
+    @property
+    def unfinished(self) -> list[int]:
+        """Those cut in the middle of an answer: its end is never learnt."""
+        return self._that_end("cut")
+
+    @property
+    def endless(self) -> list[int]:
+        """Those whose answer is whole and has no end mark that is learnt."""
+        return self._that_end("none")
+
+    @property
+    def shortened(self) -> list[int]:
+        """Those cut behind an answer whose end is learnt."""
+        return [row for row, cut, end in zip(self.rows, self.cut, self.ends, strict=True) if cut and end == "learnt"]
+
+    def _that_end(self, end: End) -> list[int]:
+        return [row for row, learnt, found in zip(self.rows, self.learnt, self.ends, strict=True) if learnt and found == end]
 
 
 def select(
@@ -137,6 +158,7 @@ def _measured(
         lengths=[0 if isinstance(row, Reject) else len(row.ids) + row.cut for row in encoded],
         learnt=[0 if isinstance(row, Reject) else sum(row.trained[1:]) for row in encoded],  # nothing predicts the first token
         cut=[0 if isinstance(row, Reject) else row.cut for row in encoded],
+        ends=["none" if isinstance(row, Reject) else row.end for row in encoded],
         refused={index: row.reason for index, row in zip(rows, encoded, strict=True) if isinstance(row, Reject)},
     )
 
@@ -196,6 +218,14 @@ def _of_tokens(spec: DataSpec, data: Curated, found: Measured) -> list[Issue]:
         lost = f"{share * 100:.0f} %" if share >= 0.01 else "under 1 %"
         text = f"{_rows(len(long), 'is', 'are')} longer than {spec.max_length} tokens{of}; {lost} of all tokens are cut off."
         issues.append(_issue(text, "watch", long))
+    if found.unfinished:
+        text = f"{_rows(len(found.unfinished), 'is', 'are')} cut in the middle of an answer{of}, whose end is then never learnt."
+        issues.append(_issue(text, "watch", found.unfinished))
+    if found.endless:
+        text = (
+            f"{_rows(len(found.endless), 'has', 'have')} an answer without an end mark that is learnt{of}: the model may not learn to stop."
+        )
+        issues.append(_issue(text, "watch", found.endless))
     return issues
 
 

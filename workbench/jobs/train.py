@@ -238,6 +238,7 @@ class Run:
             parameter.grad = None
         checkpoint.set_random_state(random)
         self.objective.gradients(window, step, self.step / self.spec.steps)
+        self.attachment.before_step(step)
 
     @torch.no_grad()
     def _shorten(self, before: dict[str, Tensor], displacement: dict[str, Tensor], values: dict[str, float]) -> None:

@@ -40,10 +40,14 @@ FALLBACK = (
 
 @dataclass(frozen=True)
 class Rendered:
-    """The text of one row and the spans of it that are learnt, in order and apart from one another."""
+    """The text of one row and the spans of it that are learnt, in order and apart from one another.
+
+    `ends` says of each span where its end mark ends (the template's end of a turn, or the end of the text), −1 without one.
+    """
 
     text: str
     learnt: tuple[Span, ...]
+    ends: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,11 @@ def render(tokenizer: PreTrainedTokenizerBase, example: Example, train_on: Train
     speech = dialect(tokenizer)
     if example.text:
         text = speech.opening + example.text + ("" if example.text.endswith(speech.end or "\0") else speech.end)
-        return Rendered(text, ((0, len(text)),))
+        return _learnt_whole(text, speech)
     messages, tools = _plain(example.messages), _tools(example)
     text, messages = _render_or_fold(tokenizer, messages, tools, f"the row {example.source}:{example.line}")
     if train_on == "everything":
-        return Rendered(text, ((0, len(text)),))
+        return _learnt_whole(text, speech)
     turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
     learnt = {index for index, message in enumerate(example.messages, len(messages) - len(example.messages)) if message.get("train", True)}
     chosen = [turn for turn in turns[-1 if train_on == "last_answer" else 0 :] if turn in learnt]
@@ -81,7 +85,9 @@ def render(tokenizer: PreTrainedTokenizerBase, example: Example, train_on: Train
             f"In the row {example.source}:{example.line} it cannot be told which tokens are the answer, because the chat template of this "
             "model rewrites it. Train on everything, or give the template {% generation %} marks."
         )
-    return Rendered(text, tuple((start, _closed(text, end, speech)) for start, end in spans))
+    closed = tuple((start, _closed(text, end, speech)) for start, end in spans)
+    ends = (_end_mark(text, span, speech) for span in closed)
+    return Rendered(text, closed, tuple(end if not text[end:stop].strip() else -1 for end, (_, stop) in zip(ends, closed, strict=True)))
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
@@ -272,3 +278,13 @@ def _closed(text: str, end: int, speech: Dialect) -> int:
         return end + len(speech.closing)
     spaces = len(text[end:]) - len(text[end:].lstrip())
     return end + spaces + len(speech.end) if speech.end and text.startswith(speech.end, end + spaces) else end
+
+
+def _learnt_whole(text: str, speech: Dialect) -> Rendered:
+    return Rendered(text, ((0, len(text)),), (_end_mark(text, (0, len(text)), speech),))
+
+
+def _end_mark(text: str, span: Span, speech: Dialect) -> int:
+    """Where the last end mark inside a span ends, −1 without one."""
+    marks = [mark for mark in (speech.closing.strip(), speech.end) if mark and mark in text[slice(*span)]]
+    return max((text.rindex(mark, *span) + len(mark) for mark in marks), default=-1)

@@ -8,6 +8,7 @@ count (the blank in front of a word belongs to the word in most vocabularies); a
 masked. Tokenising the rows whole, and not turn by turn, gives the tokens that the model will see when it is used.
 """
 
+import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,16 +21,22 @@ from workbench.materials.rendering import Messages, Rendered, Span, TrainOn, ren
 from workbench.materials.rows import Example, Reject
 
 State = Literal["trained", "masked", "cut"]
+End = Literal["learnt", "cut", "none"]
 AT_ONCE = 256  # rows in one call of the tokenizer
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One row: T token ids, for each whether it is learnt (as a label), and how many tokens beyond the limit were cut off."""
+    """One row: T token ids, for each whether it is learnt (as a label), and how many tokens beyond the limit were cut off.
+
+    `end` says what became of the end mark behind the last answer that is left: it is learnt, so the model learns to stop;
+    the answer was cut before it; or there is none.
+    """
 
     ids: list[int]
     trained: list[bool]
     cut: int
+    end: End = "none"
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, example: Example, train_on: TrainOn, max_length: int) -> Encoded:
@@ -107,7 +114,20 @@ def _ends(offsets: list[Span], length: int) -> list[int]:
 
 
 def _encoded(rendered: Rendered, ids: list[int], ends: list[int], max_length: int) -> Encoded:
-    return Encoded(ids[:max_length], _learnt(rendered, ends)[:max_length], max(0, len(ids) - max_length))
+    learnt = _learnt(rendered, ends)
+    return Encoded(ids[:max_length], learnt[:max_length], max(0, len(ids) - max_length), _end(rendered, ends, learnt, max_length))
+
+
+def _end(rendered: Rendered, ends: list[int], learnt: list[bool], max_length: int) -> End:
+    """What became of the end mark of the last learnt span that begins before the cut."""
+    reached = ends[max_length - 1] if len(ends) > max_length else len(rendered.text)
+    left = [place for place, (start, _) in enumerate(rendered.learnt) if start < reached]
+    if not left:
+        return "none"
+    mark = rendered.ends[left[-1]]
+    if 0 < mark <= reached and learnt[bisect.bisect_left(ends, mark)]:
+        return "learnt"
+    return "cut" if reached < rendered.learnt[left[-1]][1] else "none"
 
 
 def _learnt(rendered: Rendered, ends: list[int]) -> list[bool]:

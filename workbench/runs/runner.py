@@ -81,6 +81,20 @@ class Runner:
             entry.ending = entry.ending or Finished("stopped", "" if entry.work else "It was stopped before it began.")
             self._changed.notify_all()
 
+    def sooner(self, run: str) -> None:
+        """A queued run changes places with the one of its kind that waits just before it."""
+        with self._changed:
+            entry = self._entry(run)
+            if entry.status != "queued":
+                raise WorkbenchError(f"Run {run} is {entry.status}; only a queued run can be moved.")
+            waiting = [name for name, other in self._entries.items() if other.kind == entry.kind and other.status == "queued"]
+            place = waiting.index(run)
+            if place == 0:
+                raise WorkbenchError(f"Run {run} is the next already.")
+            other = waiting[place - 1]
+            swapped = {run: other, other: run}
+            self._entries = {name: self._entries[name] for name in (swapped.get(name, name) for name in list(self._entries))}
+
     def live(self) -> list[Live]:
         """Every run that is queued, running or paused, in the order in which they were submitted."""
         with self._changed:

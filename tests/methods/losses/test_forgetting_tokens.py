@@ -54,8 +54,10 @@ def test_a_step_in_several_passes_is_the_step_in_one() -> None:
 
 @pytest.mark.parametrize("only", [1.0, -1.0])
 def test_a_step_with_one_kind_alone_is_finite(only: float) -> None:
-    weights = ForgettingTokens().weights(stats(torch.full((3,), -1.0), torch.full((3,), only)))
-    assert weights.tolist() == pytest.approx([1.0] * 3 if only > 0 else [-0.125] * 3)
+    learnt = stats(torch.full((3,), -1.0), torch.full((3,), only))
+    assert ForgettingTokens().weights(learnt).tolist() == pytest.approx([1.0] * 3 if only > 0 else [-0.125] * 3)
+    beside = dataclasses.replace(learnt, score=torch.tensor([only, only, -only]), mask=torch.tensor([1.0, 1.0, 0.0]))
+    assert torch.isfinite(ForgettingTokens().weights(beside)).all(), "a token that is not learnt may be of the other kind"
 
 
 @pytest.mark.parametrize(

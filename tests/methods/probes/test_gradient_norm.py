@@ -24,3 +24,11 @@ def test_a_gradient_of_exactly_zero_raises_an_alarm(pico_batch: dict) -> None:
         parameter.grad = torch.zeros_like(parameter)
     reading = GradientNorm().read(Moment(3, attachment, pico_batch))
     assert reading.values == {"grad_norm": 0.0} and reading.level == "act" and "nothing is being learnt" in reading.says
+
+
+def test_the_blocks_make_up_the_whole(pico_batch: dict) -> None:
+    attachment = Full().attach(make_model(), seed=0)
+    attachment.model(**pico_batch).loss.backward()
+    values = GradientNorm(layers=True).read(Moment(1, attachment, pico_batch)).values
+    blocks = [value for name, value in values.items() if "/" in name]
+    assert len(blocks) == 3 + 1 and abs(sum(value**2 for value in blocks) - values["grad_norm"] ** 2) < 1e-4

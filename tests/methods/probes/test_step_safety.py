@@ -6,6 +6,8 @@ import pytest
 import torch
 from pico import make_model
 from torch import Tensor
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from workbench_kernels.logit_spread import Spread, logit_spread
 
 from workbench.core.method import Method
@@ -58,6 +60,37 @@ def test_r_is_the_widest_spread_of_the_logits_derivative_over_pi(adapter: Method
     assert values["tau"] == pytest.approx(math.sqrt(sum((step**2).sum().item() for step in displacement.values())), rel=1e-5)
     assert values["rho_a"] == pytest.approx(values["tau"] / values["step_ratio"])
     assert values["step_ratio_refined"] <= values["step_ratio"] * (1 + 1e-6)
+
+
+def test_three_roads_to_the_derivative_agree(pico_batch: dict) -> None:
+    """Dual numbers (the probe's), two backward passes (exact), and a small step to either side, each by itself."""
+    attachment = LoRA(rank=4, dropout=0.0).attach(make_model(), seed=0)
+    torch.manual_seed(1)
+    displacement = {name: 1e-2 * torch.randn_like(parameter) for name, parameter in attachment.trained()}
+    learnt = pico_batch["labels"][:, 1:] != -100
+    names, now = zip(*attachment.trained(), strict=True)
+
+    def logits(parameters: list[Tensor]) -> Tensor:
+        inputs = {name: pico_batch[name] for name in ("input_ids", "attention_mask")}
+        return functional_call(attachment.model, dict(zip(names, parameters, strict=True)), (), inputs).logits[:, :-1][learnt]
+
+    before = [parameter.detach() - displacement[name] for name, parameter in zip(names, now, strict=True)]
+    steps = [displacement[name] for name in names]
+    with sdpa_kernel(SDPBackend.MATH):
+        roots = [parameter.clone().requires_grad_() for parameter in before]
+        out = logits(roots)
+        probe = torch.zeros_like(out, requires_grad=True)
+        pulled = torch.autograd.grad(out, roots, probe, create_graph=True)
+        twice = torch.autograd.grad(sum((g * p).sum() for g, p in zip(pulled, steps, strict=True)), probe)[0]
+        with torch.no_grad():
+            h = 1e-2
+            sides = [logits([value + share * step for value, step in zip(before, steps, strict=True)]) for share in (h, -h)]
+            secant = (sides[0] - sides[1]) / (2 * h)
+    assert torch.allclose(twice, secant, rtol=1e-3, atol=1e-3 * twice.abs().max().item())
+    spread = (twice.max(1).values - twice.min(1).values).max().item()
+    assert StepSafety(rows=4).read(Moment(2, attachment, pico_batch, displacement)).values["step_ratio"] == pytest.approx(
+        spread / math.pi, rel=1e-4
+    )
 
 
 def test_r_is_proportional_to_the_step(pico_batch: dict) -> None:

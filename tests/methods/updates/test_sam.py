@@ -61,10 +61,10 @@ def test_the_adaptive_form_looks_further_along_large_parameters() -> None:
     assert (climbed / theta).norm().item() == pytest.approx(0.5, rel=1e-4), "ρ is a length in units of each parameter"
 
 
-@pytest.mark.parametrize("adaptive", [False, True])
-def test_adamw_steps_from_where_it_was_to_the_bit_with_the_gradient_from_uphill(adaptive: bool) -> None:
+@pytest.mark.parametrize(("rho", "adaptive"), [(0.3, False), (0.3, True), (9.0, False)])
+def test_adamw_steps_from_where_it_was_to_the_bit_with_the_gradient_from_uphill(rho: float, adaptive: bool) -> None:
     ours, theirs = parameters(), parameters()
-    sam = SAM(lr=0.01, rho=0.3, weight_decay=0.1, adaptive=adaptive).begin([{"params": ours}])
+    sam = SAM(lr=0.01, rho=rho, weight_decay=0.1, adaptive=adaptive).begin([{"params": ours}])
     adamw = AdamW(lr=0.01, weight_decay=0.1).begin([{"params": theirs}])
     for _ in range(3):
         seen: list[list[Tensor]] = []

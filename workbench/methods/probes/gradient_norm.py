@@ -1,7 +1,10 @@
 """The gradient's length before clipping, a run's pulse."""
 
 import torch
+from torch import Tensor
 
+from workbench.core.method import knob
+from workbench.materials.models import layer_of
 from workbench.methods.contracts import Moment, Probe, Reading
 
 STILL = (
@@ -20,7 +23,21 @@ class GradientNorm(Probe, title="Gradient norm"):
 
     when = "gradient"
 
+    layers: bool = knob(False, help="read each block too")
+
     def read(self, moment: Moment) -> Reading:
-        norms = [parameter.grad.norm(dtype=torch.float32) for _, parameter in moment.attachment.trained() if parameter.grad is not None]
-        norm = torch.stack(norms).norm().item() if norms else 0.0
-        return Reading({"grad_norm": norm}, "" if norm else STILL, "act")
+        by_layer: dict[int | None, list[Tensor]] = {}
+        for name, parameter in moment.attachment.trained():
+            if parameter.grad is not None:
+                by_layer.setdefault(layer_of(name), []).append(parameter.grad)
+        norm = norm_of([gradient for gradients in by_layer.values() for gradient in gradients])
+        values = {"grad_norm": norm}
+        if self.layers:
+            places = {layer: "outside" if layer is None else f"layer {layer:02d}" for layer in by_layer}
+            values |= {f"grad_norm/{places[layer]}": norm_of(gradients) for layer, gradients in by_layer.items()}
+        return Reading(values, "" if norm else STILL, "act")
+
+
+def norm_of(gradients: list[Tensor]) -> float:
+    """The Euclidean norm of all of them together; 0 without any."""
+    return torch.stack([gradient.norm(dtype=torch.float32) for gradient in gradients]).norm().item() if gradients else 0.0

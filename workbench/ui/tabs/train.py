@@ -1,7 +1,7 @@
 """The Train tab: start, what is known beforehand, the run's settings; the live chart; answers, notes and steering.
 
 Nothing of a run lives here: the page can be closed and opened again, or opened twice, and shows the same run.
-Elements for tests: `start plan train-name train-run pause resume stop train-chart (data-run, data-step, data-n)
+Elements for tests: `start plan train-name train-run pause resume stop sooner train-chart (data-run, data-step, data-n)
 samples notes ask again`; settings `train-steps …`; `train-loss train-update train-probes` choose methods.
 """
 
@@ -73,6 +73,7 @@ def _steering_buttons() -> list[gr.Button]:
         gr.Button("Pause", elem_id="pause", size="sm", visible=False, min_width=80),
         gr.Button("Go on", elem_id="resume", size="sm", visible=False, min_width=80),
         gr.Button("Stop", elem_id="stop", size="sm", visible=False, min_width=80),
+        gr.Button("Run it sooner", elem_id="sooner", size="sm", visible=False, min_width=100),
     ]
 
 
@@ -86,7 +87,7 @@ def _after_buttons() -> tuple[gr.Button, gr.Button]:
 
 def state_of(ctx: Context, run: str | None) -> str:
     """Changes when a run comes to work or ends, or the one in view does; the page then asks for buttons and list anew."""
-    at_work = [f"{job.id}:{job.status}" for job in ctx.runner.live() if job.kind == "train"]
+    at_work = [f"{job.id}:{job.status}" for job in ctx.runner.live() if job.kind == "train"]  # in the order of the queue
     try:
         return " ".join([*at_work, ctx.store.run(run).status if run else ""])
     except WorkbenchError:  # deleted in another page
@@ -107,7 +108,7 @@ def _wire_run(ctx: Context, bench: Bench, shown: gr.Dropdown, watch: gr.HTML, fo
     def refresh(run: str | None) -> tuple[Any, ...]:
         runs = known_runs(ctx)[:RECENT]
         chosen = choose(runs, run)
-        names = [(f"{run_label(known.id, known.name)} · {status_words(known.kind, known.status)}", known.id) for known in runs]
+        names = [(f"{run_label(known.id, known.name)} · {standing(ctx, known)}", known.id) for known in runs]
         return gr.Dropdown(names, value=chosen.id if chosen else None), *followed(runs, chosen)
 
     def follow(run: str | None) -> tuple[Any, ...]:
@@ -129,6 +130,13 @@ def known_runs(ctx: Context) -> list[Run]:
     return [replace(run, status=now.get(run.id, run.status)) for run in ctx.store.runs("train")]
 
 
+def standing(ctx: Context, run: Run) -> str:
+    """A run's status in words, and of one that waits its place in the queue."""
+    words = status_words(run.kind, run.status)
+    waiting = [job.id for job in ctx.runner.live() if job.kind == run.kind and job.status == "queued"]
+    return f"{words}, {waiting.index(run.id) + 1} of {len(waiting)}" if run.id in waiting and len(waiting) > 1 else words
+
+
 def followed(runs: list[Run], chosen: Run | None) -> tuple[Any, ...]:
     """What chart, answers, log and buttons become when a run is chosen."""
     run = chosen.id if chosen else ""
@@ -145,7 +153,7 @@ def choose(runs: list[Run], shown: str | None) -> Run | None:
 
 
 def buttons(run: Run | None, busy: bool) -> list[Any]:
-    """Start, pause, go on, stop, ask, again, the wheel: what can be done with this run now."""
+    """Start, pause, go on, stop, sooner, ask, again, the wheel: what can be done with this run now."""
     status = run.status if run else ""
     goes_on = status == "paused" or (status in ("stopped", "interrupted", "failed") and bool(run and run.step))
     return [
@@ -153,6 +161,7 @@ def buttons(run: Run | None, busy: bool) -> list[Any]:
         gr.Button(visible=status == "running"),
         gr.Button("Go on" if status == "paused" else "Resume from the checkpoint", visible=goes_on),
         gr.Button("Take out of the queue" if status == "queued" else "Stop", visible=status in LIVE),
+        gr.Button(visible=status == "queued"),
         gr.Button(visible=status == "finished"),
         gr.Button(visible=status == "finished"),
         gr.Accordion(visible=status in ("running", "paused")),
@@ -189,7 +198,7 @@ def _wire_steering(ctx: Context, shown: gr.Dropdown, steering: list[gr.Button]) 
     def go_on(run: str) -> None:
         (ctx.runner.play if ctx.store.run(run).status == "paused" else ctx.runner.resume)(run)
 
-    for button, action in zip(steering, (ctx.runner.pause, go_on, ctx.runner.stop), strict=True):
+    for button, action in zip(steering, (ctx.runner.pause, go_on, ctx.runner.stop, ctx.runner.sooner), strict=True):
         button.click(steered(action), shown, None, **WRITER)
 
 

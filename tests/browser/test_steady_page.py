@@ -1,0 +1,81 @@
+"""The page beside a long run: the zoom stays where a person put it, memory does not grow, and the run can be steered.
+
+After the main job's story, in the same workspace; the run is stopped at the end.
+"""
+
+import re
+
+import pytest
+from playwright.sync_api import CDPSession, Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+UPDATES = 60
+RANGE = "() => document.querySelector('#train-chart .js-plotly-plot')._fullLayout.xaxis.range"
+
+
+def test_a_long_run_beside_the_page(page: Page) -> None:
+    page.goto("/?tab=train")
+    steps = page.locator("#train-steps input").first
+    steps.fill("5000")
+    steps.blur()
+    expect(page.locator("#plan")).to_contain_text("5,000 steps")
+    page.locator("#start").click()
+    expect(page.locator("#pause")).to_be_visible()
+    points(page, more_than=3)
+    steer(page)
+    zoom_stays(page)
+    memory_stays(page)
+    page.locator("#stop").click()
+    expect(page.locator("#resume")).to_be_visible()
+    expect(page.locator("#steer")).to_be_hidden()
+
+
+def points(page: Page, more_than: int) -> int:
+    page.wait_for_function("least => Number(document.querySelector('#train-chart')?.dataset.n ?? 0) > least", arg=more_than)
+    return int(page.locator("#train-chart").get_attribute("data-n"))
+
+
+def steer(page: Page) -> None:
+    """Another rate from the next step on is told in the notes and marked on the curve; nonsense is refused with its reason."""
+    page.locator("#steer").get_by_text("Steer this run").click()
+    value = page.locator("#steer-value input, #steer-value textarea").first
+    expect(page.locator("#steer-name input").first).to_have_value("update: lr")
+    expect(value).to_have_value("0.002")
+    value.fill("-1")
+    page.locator("#steer-change").click()
+    expect(page.locator(".toast-body, .toast-wrap").first).to_contain_text("must be more than 0")
+    value.fill("0.001")
+    page.locator("#steer-change").click()
+    expect(page.locator("#notes")).to_contain_text(re.compile(r"From step \d+: update.lr = 0.001"))
+    expect(page.locator("#train-chart .annotation").filter(has_text="◆").first).to_be_attached()
+    page.locator("#steer-sample").click()
+
+
+def zoom_stays(page: Page) -> None:
+    page.evaluate(
+        "() => Plotly.relayout(document.querySelector('#train-chart .js-plotly-plot'), {'xaxis.range[0]': 0.5, 'xaxis.range[1]': 2.5})"
+    )
+    shown = page.evaluate(RANGE)
+    for _ in range(5):
+        points(page, more_than=points(page, more_than=0))
+    assert page.evaluate(RANGE) == shown == [0.5, 2.5]
+    page.evaluate("() => Plotly.relayout(document.querySelector('#train-chart .js-plotly-plot'), {'xaxis.autorange': true})")
+
+
+def memory_stays(page: Page) -> None:
+    """DOM nodes and listeners over 60 updates; what a new answer or note adds is small, a leak at each update is not."""
+    session = page.context.new_cdp_session(page)
+    for _ in range(3):
+        points(page, more_than=points(page, more_than=0))
+    before = counters(session)
+    for _ in range(UPDATES):
+        points(page, more_than=points(page, more_than=0))
+    after = counters(session)
+    for name in ("nodes", "jsEventListeners"):
+        assert after[name] - before[name] < 2 * UPDATES, f"{name} grew from {before[name]} to {after[name]} over {UPDATES} updates"
+
+
+def counters(session: CDPSession) -> dict[str, int]:
+    session.send("HeapProfiler.collectGarbage")
+    return session.send("Memory.getDOMCounters")

@@ -1,0 +1,156 @@
+"""What a person should know of a training run before it starts: what moves, whether it fits, what is learnt, what costs extra.
+
+Sentences with a level: `safe` is good to know, `watch` is worth a look and can be passed, `act` stops the start. The page draws
+them and the shell prints them. Reads, counts and compares; it starts nothing, and what a step takes is `trial.py`'s.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from workbench.core.errors import SpecError
+from workbench.core.spec import TrainSpec
+from workbench.core.workspace import Workspace
+from workbench.jobs.curate import Look, look, tokenizer_of
+from workbench.jobs.estimate import Rows, disk, estimate
+
+TIGHT = 0.8  # share of the memory or of the free disk above which a run is worth a look
+
+
+@dataclass(frozen=True)
+class Finding:
+    level: Literal["safe", "watch", "act"]
+    text: str
+
+
+def audit(spec: TrainSpec, workspace: Workspace) -> list[Finding]:
+    """Every finding, in the order in which they are asked for.
+
+    Raises:
+        WorkbenchError: the model or the data set cannot be had.
+    """
+    found = look(spec.data, _tokenizer(spec.model, workspace), workspace)
+    return [*_moves(spec, workspace, found), *_disk(spec, workspace), *_rows(found), *_ends(found), *_costs(spec)]
+
+
+def refuse(spec: TrainSpec, workspace: Workspace) -> None:
+    """Nothing, where the run can start.
+
+    Raises:
+        SpecError: with what stops it, a sentence each; `WorkbenchError`: the model or the data set cannot be had.
+    """
+    reasons = [finding.text for finding in audit(spec, workspace) if finding.level == "act"]
+    if reasons:
+        raise SpecError(reasons)
+
+
+def _moves(spec: TrainSpec, workspace: Workspace, found: Look) -> Iterator[Finding]:
+    longest = spec.data.max_length if found.sampled else min(spec.data.max_length, max(found.lengths, default=1))
+    known = estimate(spec, workspace, Rows(longest, found.share_trained))
+    share = known.trained / max(1, known.total)
+    yield Finding("safe", f"{number(known.trained)} of {number(known.total)} numbers will move ({share:.2%}).")
+    memory = f"Memory about {size(known.bytes)} of {size(known.machine_bytes)} with rows of {count(longest, 'token')} in a batch"
+    if known.bytes <= TIGHT * known.machine_bytes:
+        yield Finding("safe", f"{memory}.")
+    else:
+        yield Finding("watch", f"{memory}: it may not fit. Lower the batch size or the longest row, or compute activations anew.")
+
+
+def _disk(spec: TrainSpec, workspace: Workspace) -> Iterator[Finding]:
+    known, made = disk(spec, workspace), "model" if spec.adapter.whole else "adapter"
+    text = f"On disk {size(known.kept)} (checkpoint {size(known.checkpoint)}, {made} {size(known.artifact)})"
+    if known.most > known.free:
+        what = f"Not enough room on the disk of {workspace.home}: a checkpoint takes {size(known.checkpoint)} and the {made} "
+        need = f"{size(known.artifact)}, together {size(known.most)} while one is written, and {size(known.free)} are free."
+        yield Finding("act", f"{what}{need} Make room, or choose another workspace with --home.")
+    elif known.most > TIGHT * known.free:
+        yield Finding("watch", f"{text}, {size(known.most)} while it is written; only {size(known.free)} are free. Make room first.")
+    else:
+        yield Finding("safe", f"{text}; {size(known.free)} are free.")
+
+
+def _rows(found: Look) -> Iterator[Finding]:
+    """What is learnt from, and the rows and tokens that are lost on the way."""
+    told = "of the first rows " if found.sampled else ""
+    if not found.trained:
+        why = "its steps drop every row" if not found.kept else "every answer is empty or cut off"
+        yield Finding("act", f"There is nothing to learn in {found.name!r}: {why}. The Data tab shows the rows.")
+        return
+    share = f"{found.share_trained:.0%}"
+    yield Finding("safe", f"{count(found.kept, 'row')} of {found.rows:,}; {found.trained:,} tokens {told}are learnt ({share}).")
+    if found.nothing:
+        yield Finding("watch", f"{count(len(found.nothing), 'row')} with nothing to learn are left out. The Data tab shows which.")
+
+
+def _ends(found: Look) -> Iterator[Finding]:
+    """Whether the model learns to stop: the end mark behind each row's last answer."""
+    learning = found.measured - len(found.nothing)
+    told = " of the first" if found.sampled else ""
+    if found.unfinished:
+        many = f"{count(len(found.unfinished), 'row')}{told} {'is' if len(found.unfinished) == 1 else 'are'}"
+        yield Finding(
+            "watch",
+            f"{many} cut in the middle of the answer, so its end is never learnt. Raise the longest row (the longest here has "
+            f"{count(max(found.lengths), 'token')}), or drop such rows with a selection step.",
+        )
+    if found.endless:
+        yield Finding(
+            "watch",
+            f"In {count(len(found.endless), 'row')}{told} the answer's end is not learnt, because no end mark that the model knows "
+            "follows the answer, so the model may not learn to stop. Use a model whose chat template closes its answers, or write "
+            "its end token behind each answer.",
+        )
+    if learning and not found.unfinished and not found.endless:
+        yield Finding(
+            "safe", f"The end of the answer is learnt in {'every row' if learning > 1 else 'the row'}, so the model learns to stop."
+        )
+    if found.shortened:
+        yield Finding(
+            "watch", f"{count(len(found.shortened), 'row')}{told} lose text behind an answer, which is longer than the longest row."
+        )
+
+
+def _costs(spec: TrainSpec) -> Iterator[Finding]:
+    """What the chosen methods cost beyond the usual, as each says it."""
+    for method in (spec.adapter, spec.loss, spec.update, *spec.noises):
+        cost = method.costs()
+        if cost:
+            yield Finding("watch", f"{method.title()}: {cost}")
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(model: str, workspace: Workspace) -> PreTrainedTokenizerBase:
+    """Loaded once, so that what was counted with it stays known."""
+    return tokenizer_of(model, workspace)
+
+
+# Numbers in words.
+
+
+def count(value: int, one: str) -> str:
+    """`1 row`, `812 rows`."""
+    return f"{value:,} {one if value == 1 else one + 's'}"
+
+
+def number(value: float) -> str:
+    """Three significant digits: `1.42`, `18,300`."""
+    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def size(value: float) -> str:
+    """`512 kB`, `3.1 GB`, in powers of 1,000."""
+    power, unit = next((pair for pair in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if value >= pair[0]), (1, "bytes"))
+    return f"{value / power:.3g} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """`0.21 s`, `42 s`, `3 min 5 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
