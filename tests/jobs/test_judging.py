@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.jobs.story import run, series
 
+from tests.jobs.story import run, series
 from workbench.core.errors import WorkbenchError
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
@@ -68,5 +68,5 @@ def test_the_loss_of_each_task_is_read_apart(spec: TrainSpec, rows: Path, worksp
 
 
 def test_a_loss_that_weighs_tasks_asks_for_the_column(spec: TrainSpec) -> None:
-    with pytest.raises(ValueError, match="say in data.task which column"):
+    with pytest.raises(ValueError, match=r"say in data\.task which column"):
         TrainSpec(**{**spec.model_dump(), "loss": "mftcoder"})

@@ -208,3 +208,14 @@ def test_an_anchored_run_stays_nearer_to_its_base(spec: TrainSpec, workspace: Wo
     assert distance[1] == pytest.approx(0, abs=1e-6) and all(value >= -1e-6 for value in distance.values())
     assert series(held, "objective")[8] == pytest.approx(series(held, "loss")[8] + 10.0 * distance[8], rel=1e-4)
     assert series(held, "base_kl")[8] < 0.8 * series(free, "base_kl")[8]
+
+
+@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"recompute": True}, {"group_by_length": True}], ids=str)
+@pytest.mark.parametrize("adapter", [{"method": "lora", "rank": 4, "dropout": 0.0}, {"method": "full"}], ids=lambda given: given["method"])
+def test_it_learns_about_the_same_in_other_numbers_with_less_memory_and_in_another_order(
+    spec: TrainSpec, workspace: Workspace, adapter: dict, change: dict
+) -> None:
+    plain = {**spec.model_dump(), "adapter": adapter, "steps": 4, "evaluate_every": 4, "checkpoint_every": 4, "sample_every": 4}
+    usual = series(run(TrainSpec(**plain), workspace.run("0001"), workspace), "validation_loss")
+    other = series(run(TrainSpec(**{**plain, **change}), workspace.run("0002"), workspace), "validation_loss")
+    assert other[4] < other[0] and other[4] == pytest.approx(usual[4], rel=1e-5 if "recompute" in change else 0.1)

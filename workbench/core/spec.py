@@ -124,6 +124,9 @@ class TrainSpec(Spec):
     recompute: bool = knob(
         False, help="compute activations anew in the backward pass: less memory, more time", more=True, label="gradient checkpointing"
     )
+    precision: Literal["auto", "bfloat16", "float32"] = knob(
+        "auto", help="numbers of the frozen weights and of the arithmetic: bfloat16 on a GPU, float32 without; what moves is float32", more=True
+    )
     evaluate_every: int = knob(10, ge=1, help="steps between two validation losses", unit="steps", more=True)
     sample_every: int = knob(30, ge=1, help="steps between two rounds of sample answers", unit="steps", more=True)
     checkpoint_every: int = knob(50, ge=1, help="steps between two checkpoints", unit="steps", more=True)

@@ -6,6 +6,7 @@ plus what the loss adds of the base. Knows no optimizer, no schedule and no prob
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -23,12 +24,13 @@ Batch = dict[str, Tensor]
 
 @dataclass
 class Objective:
-    """The loss on one model. `special` are the ids that no noise may put in place of others."""
+    """The loss on one model. `dtype`: numbers of the arithmetic. `special`: ids that no noise may put in place of others."""
 
     loss: Loss
     noises: Sequence[Noise]
     attachment: Attachment
     accelerator: Accelerator
+    dtype: torch.dtype
     known: Known
     special: Sequence[int]
     seed: int
@@ -46,7 +48,7 @@ class Objective:
         for batch, shown, (start, end) in zip(window, self._shown(window, step, share), spans(window), strict=True):
             labels = labels_of(batch)
             base = self._base_table(batch) if self.loss.needs_base() else None
-            with self.accelerator.autocast():
+            with self._numbers():
                 table = label_table(model, shown)
             stats = self._stats(table, labels, all_learnt, slice(start, end), share)
             loss = -(self.loss.weights(stats) * stats.logp).sum() / count
@@ -66,7 +68,9 @@ class Objective:
         total = count = 0.0
         for batch in batches:
             labels = labels_of(batch)
-            total -= label_table(self.attachment.model, batch).gather(1, labels[:, None]).sum().item()
+            with self._numbers():
+                table = label_table(self.attachment.model, batch)
+            total -= table.gather(1, labels[:, None]).sum().item()
             count += len(labels)
         return total / count if count else math.nan
 
@@ -92,10 +96,14 @@ class Objective:
                 batch = noise.disturb(batch, showing)
             yield batch
 
+    def _numbers(self) -> AbstractContextManager[None]:
+        """Matrix products in `dtype`; what needs more stays in float32."""
+        return torch.autocast(self.attachment.model.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
     @torch.no_grad()
     def _base_table(self, batch: Batch) -> Tensor:
         """What the base gives every token of the vocabulary where this batch is learnt, (N, V)."""
-        with self.attachment.base(), self.accelerator.autocast():
+        with self.attachment.base(), self._numbers():
             return label_table(self.attachment.model, batch)
 
 

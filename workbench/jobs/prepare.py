@@ -53,7 +53,7 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
             f"The data set {spec.data.path!r} has no row with a token to learn ({len(train)} rows were looked at). "
             "Either every answer is empty, or the longest row allowed cuts them all off: look at the Data tab, or raise data.max_length."
         )
-    device, dtype = place()
+    device, dtype = place(spec.precision)
     model = load_model(ref, device, torch.float32 if spec.adapter.whole else dtype)
     share_cores(model)
     held, of_held = yield from encoded(tokenizer, validation[:VALIDATION_ROWS], spec.data)

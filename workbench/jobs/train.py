@@ -26,7 +26,7 @@ from workbench.jobs.objective import Objective
 from workbench.jobs.prepare import Prepared, prepare
 from workbench.jobs.probing import Probing
 from workbench.jobs.steering import Steering, Wish, in_words
-from workbench.materials.models import layer_of
+from workbench.materials.models import layer_of, place
 from workbench.materials.speaking import greedy
 from workbench.methods.contracts import Attachment, Moment, Stepper, Update
 
@@ -66,16 +66,16 @@ class Run:
         spec, prepared, model = self.spec, self.prepared, self.prepared.model
         torch.manual_seed(spec.seed)
         self.steering = Steering.of(self.folder, spec)
-        self.accelerator = Accelerator(mixed_precision="bf16" if model.device.type == "cuda" else "no", cpu=model.device.type == "cpu")
+        self.accelerator = Accelerator(cpu=model.device.type == "cpu")  # its precision is the process's, ours a run's
         self.attachment = spec.adapter.attach(model, spec.seed)
         if spec.recompute:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
         self.batches = Batches.of(prepared.train, spec, prepared.tokenizer.pad_token_id)
         self.probing = Probing(spec.probes)
-        self.objective = Objective(
-            spec.loss, spec.noises, self.attachment, self.accelerator, prepared.about, prepared.tokenizer.all_special_ids, spec.seed
-        )
+        numbers = place(spec.precision)[1]
+        special = prepared.tokenizer.all_special_ids
+        self.objective = Objective(spec.loss, spec.noises, self.attachment, self.accelerator, numbers, prepared.about, special, spec.seed)
         self._take_up()
 
     def _take_up(self) -> None:

@@ -109,11 +109,11 @@ def skeleton(path: str) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
-def place() -> tuple[torch.device, torch.dtype]:
-    """Where models run here and in which numbers: the GPU in bfloat16, else the CPU in float32."""
-    if torch.cuda.is_available():
-        return torch.device("cuda"), torch.bfloat16
-    return torch.device("cpu"), torch.float32
+def place(precision: str = "auto") -> tuple[torch.device, torch.dtype]:
+    """Where models run here and in which numbers: the GPU in bfloat16, else the CPU in float32, unless a precision is named."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    usual = torch.bfloat16 if device.type == "cuda" else torch.float32
+    return device, {"bfloat16": torch.bfloat16, "float32": torch.float32}.get(precision, usual)
 
 
 def layer_of(name: str) -> int | None:
