@@ -125,7 +125,9 @@ class TrainSpec(Spec):
         False, help="compute activations anew in the backward pass: less memory, more time", more=True, label="gradient checkpointing"
     )
     precision: Literal["auto", "bfloat16", "float32"] = knob(
-        "auto", help="numbers of the frozen weights and of the arithmetic: bfloat16 on a GPU, float32 without; what moves is float32", more=True
+        "auto",
+        help="numbers of the frozen weights and of the arithmetic: bfloat16 on a GPU, float32 without; what moves is float32",
+        more=True,
     )
     evaluate_every: int = knob(10, ge=1, help="steps between two validation losses", unit="steps", more=True)
     sample_every: int = knob(30, ge=1, help="steps between two rounds of sample answers", unit="steps", more=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from workbench.core.errors import SpecError, WorkbenchError
+from workbench.core.method import knobs_of
 from workbench.core.spec import Change, TrainSpec, may_change, read_spec
 
 WISHES = "wishes"
@@ -55,9 +56,11 @@ def present(folder: Path, step: int) -> dict[str, Any]:
     spec = read_spec(folder / "spec.yaml")
     if not isinstance(spec, TrainSpec):
         return {}
-    given = Steering.of(folder, spec).spec_at(step).model_dump(mode="json")
-    nested = {f"{part}.{name}": value for part in ("update", "stop") for name, value in given[part].items()}
-    return {name: value for name, value in (nested | given).items() if may_change(name)}
+    now = Steering.of(folder, spec).spec_at(step)
+    parts = (("update", now.update), ("stop", now.stop))
+    found = {f"{part}.{knob.name}": vars(held)[knob.name] for part, held in parts for knob in knobs_of(type(held))}
+    found |= {knob.name: vars(now)[knob.name] for knob in knobs_of(TrainSpec)}
+    return {name: value for name, value in found.items() if may_change(name)}
 
 
 def _check(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -67,7 +70,7 @@ def _check(folder: Path, settings: Mapping[str, Any]) -> None:
     spec = read_spec(folder / "spec.yaml")
     if not isinstance(spec, TrainSpec):
         raise WorkbenchError("Only a training run can be steered. Stop this one instead.")
-    TrainSpec.parse(spec.model_dump(mode="json") | {"changes": [{"at": 1, "set": dict(settings)}]})
+    spec.changed(Change(at=1, set=dict(settings)))
 
 
 @dataclass
