@@ -1,17 +1,20 @@
 """Training on a CPU: real tokens a second of LoRA, the workbench beside transformers' Trainer and beside a bare loop.
 
-    python benchmarks/train_cpu.py [--case 7M] [--rounds 5] [--steps 12] [--out FILE]
+    python benchmarks/train_cpu.py [--case 7M] [--rounds 5] [--steps 18] [--out FILE]
 
-Six contenders learn the same rows from the same weights (`train_cpu_case.py`): Trainer + peft with padded batches, which is 1.00;
-the same with batches grouped by length; the workbench with its default probes, packed and padded; the workbench without probes;
-and a loop of ten lines over the same model call, adapter, batches and optimizer, against which the workbench's own cost is read.
-All use the number format and the threads that the workbench chooses for this model on this machine, LoRA r 8 on all linear
-matrices, torch's fused AdamW, clipping at 1, and exactly one epoch: everyone sees each row once, and no padding is counted.
+Seven contenders learn the same rows from the same weights (`train_cpu_case.py`): Trainer + peft with padded batches, which is
+1.00; the same with batches grouped by length; the workbench packed and padded, with the probes that a spec has by default and
+without any; and a loop of ten lines over the same model call, adapter, batches and optimizer as the workbench without probes has
+them padded, against which the workbench's own cost is read. All use the number format and the threads that the workbench chooses
+for this model on this machine, LoRA r 8 on all linear matrices and torch's fused AdamW. All see every row once, those who pad
+without grouping in the same batches, and no padding is counted.
 
-Every measurement is a process of its own, because a contender leaves things behind: the number of threads, accelerate's state,
-memory that the allocator keeps. In it the contender first trains one step that does not count, on a model of its own. The clock
-runs from before the first batch is drawn until the last step is done; loading, evaluation, samples and saving are outside. The
-rounds go to and fro through the contenders, and ratios are taken within a round.
+The first five are measured in a process each, because a contender leaves things behind: the number of threads, accelerate's state,
+memory that the allocator keeps. There it first trains one step that does not count, on a model of its own; the clock then runs
+from before the first batch is drawn until the last step is done. The last two, which are to be told apart within 3 %, share a
+process and take turns step by step, without the first step; whatever slows the machine down meets both. Loading, evaluation,
+samples and saving are outside the clock. The rounds go to and fro through the contenders, and ratios are taken within a round.
+Of 18 steps the default probes read step safety in two, about one in ten as in a long run; another number of steps may not.
 
 A run counts only if Adam's second moments show a gradient, LoRA's B has left zero, and what was saved has a lower loss than the
 base on the first 32 rows (read from disk, by transformers' own loss). Not measured: memory, quality, other threads and models.
@@ -19,7 +22,6 @@ base on the first 32 rows (read from disk, by transformers' own loss). Not measu
 
 import argparse
 import json
-import math
 import os
 import platform
 import statistics
@@ -27,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -38,62 +40,70 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import safe_open
-from torch import Tensor
-from train_cpu_case import BETA2, RATE, ROWS, SHAPES, about, batches_of, make, prepared_from, rows_of, spec_of, whole
-from transformers import DataCollatorForSeq2Seq, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+import train_cpu_case as case
+from peft import LoraConfig, get_peft_model
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
 from workbench.core.events import Measured
 from workbench.core.method import discover
 from workbench.core.workspace import Workspace
+from workbench.jobs.batches import Batches
 from workbench.jobs.train import train
 from workbench.materials.models import label_table
-from workbench.materials.packing import pad
-from workbench.materials.templates import Encoded
 
 RESULTS = ROOT / "benchmarks" / "results"
-PADDED, GROUPED, PACKED, UNPROBED, BARE = "trainer", "trainer by length", "workbench packed", "workbench, no probes", "bare loop"
-GOALS = {"7M": (3.5, 1.4), "13M": (4.5, 2.0)}  # workbench packed over the trainer, and over the trainer by length; shared/goals.md
-OVERHEAD = 0.97  # the workbench without probes over the bare loop
+TRAINER, BY_LENGTH, PACKED, PADDED = "trainer", "trainer by length", "workbench packed", "workbench"
+PACKED_UNPROBED, UNPROBED, BARE, IN_TURNS = "workbench packed, no probes", "workbench, no probes", "bare loop", "in turns"
+GOALS = {  # (contender, held against): times as fast
+    "7M": {(PACKED, TRAINER): 3.5, (PACKED, BY_LENGTH): 1.4, (UNPROBED, BARE): 0.97},
+    "13M": {(PACKED, TRAINER): 4.5, (PACKED, BY_LENGTH): 2.0, (UNPROBED, BARE): 0.97},
+}
 
 Clock = tuple[float, float]  # wall seconds, CPU seconds
 
 
 @dataclass(frozen=True)
 class Lap:
-    """How long a contender took, and the second moments and the number of steps with which its optimizer ended."""
+    """What a contender did within the clock. Its `folder` holds what it made: adapter/ of peft, and the optimizer's state."""
 
-    began: Clock
-    ended: Clock
-    moments: list[Tensor]
-    steps: int
+    spent: Clock
+    tokens: int
+    folder: Path
+
+    def figures(self) -> dict[str, float]:
+        wall, cpu = self.spent
+        return {"tokens_per_s": self.tokens / wall, "tokens_per_cpu_s": self.tokens / cpu, "tokens": self.tokens}
 
 
 def clock() -> Clock:
     return time.perf_counter(), time.process_time()
 
 
-# The contenders: each trains the model of `home` for `steps` (0: one epoch) and leaves a peft folder `out / "adapter"`.
+def between(began: Clock, ended: Clock) -> Clock:
+    return ended[0] - began[0], ended[1] - began[1]
 
 
-def with_trainer(home: Path, out: Path, steps: int, sampling: str) -> Lap:
+# The contenders. `steps` is 1 to warm up and 0 for one epoch.
+
+
+def with_trainer(home: Path, out: Path, steps: int, by_length: bool) -> Lap:
     """transformers' Trainer and peft as their guides have it, with nothing logged or saved on the way."""
-    prepared = prepared_from(home)
+    prepared = case.prepared_from(home)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     torch.manual_seed(0)
     model = get_peft_model(prepared.model, LoraConfig(r=8, lora_alpha=16, target_modules=targets, task_type="CAUSAL_LM"))
+    batches = case.epoch_by_length(prepared.train) if by_length else case.epoch(home, prepared.train)
     arguments = TrainingArguments(
-        output_dir=str(out), use_cpu=True, max_steps=steps or whole(batches_of(home, prepared.train)), learning_rate=RATE,
-        per_device_train_batch_size=ROWS, train_sampling_strategy=sampling, optim="adamw_torch_fused", lr_scheduler_type="constant",
-        remove_unused_columns=False, logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True, seed=0,
+        output_dir=str(out), use_cpu=True, max_steps=steps or len(batches), per_device_train_batch_size=case.ROWS, learning_rate=case.RATE,
+        max_grad_norm=case.CLIP, optim="adamw_torch_fused", lr_scheduler_type="constant", train_sampling_strategy="sequential",
+        remove_unused_columns=False, logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True,
     )  # fmt: skip
     times = Times()
-    rows = [features(row) for row in prepared.train]
-    trainer = Trainer(model, arguments, DataCollatorForSeq2Seq(prepared.tokenizer), rows, callbacks=[times])
+    trainer = Trainer(model, arguments, DataCollatorForSeq2Seq(prepared.tokenizer), case.without_padding(batches), callbacks=[times])
     trainer.train()
     model.save_pretrained(out / "adapter")
-    return Lap(times.began, times.ended, *moments_of(trainer.optimizer))
+    case.keep_state(trainer.optimizer, out)
+    return Lap(between(times.began, times.ended), case.real_tokens(batches), out)
 
 
 class Times(TrainerCallback):
@@ -106,102 +116,95 @@ class Times(TrainerCallback):
         self.ended = clock()
 
 
-def with_workbench(home: Path, out: Path, steps: int, packing: bool = False, probed: bool = True) -> Lap:
+def with_workbench(home: Path, out: Path, steps: int, packing: bool, probed: bool = True) -> Lap:
     """The training job as everyone iterates it. Step 1 begins when the event before its own has been taken."""
-    steps = steps or whole(batches_of(home, rows_of(home), packing))
-    events = [(event, clock()) for event in train(spec_of(home, packing, probed, steps), out, Workspace(home))]
+    rows = case.rows_of(home)
+    steps = steps or len(case.epoch(home, rows, packing))
+    events = [(event, clock()) for event in train(case.spec_of(home, packing, probed, steps), out, Workspace(home))]
     measured = [place for place, (event, _) in enumerate(events) if isinstance(event, Measured) and event.step > 0]
-    last = next(place for place in measured if events[place][0].step == steps)  # the step's own; the evaluation's comes behind it
-    with safe_open(out / "checkpoint" / "state.safetensors", framework="pt") as file:
-        names = [name for name in file.keys() if name.endswith(".exp_avg_sq")]  # noqa: SIM118  (safe_open is no dict)
-        return Lap(events[measured[0] - 1][1], events[last][1], [file.get_tensor(name) for name in names], steps)
+    last = next(place for place in measured if events[place][0].step == steps)  # the step's own; an evaluation's comes behind it
+    return Lap(between(events[measured[0] - 1][1], events[last][1]), case.real_tokens(case.epoch(home, rows)), out)
 
 
-def with_bare_loop(home: Path, out: Path, steps: int) -> Lap:
-    """The least that makes the same numbers as the workbench: no events, no probes, no checks."""
-    prepared, spec = prepared_from(home), spec_of(home)
+def in_turns(home: Path, out: Path) -> dict[str, Lap]:
+    """The workbench without probes and the bare loop, a step of the one and a step of the other; the first steps do not count."""
+    batches = case.epoch(home, case.rows_of(home))
+    runs = {
+        UNPROBED: train(case.spec_of(home, probed=False, steps=len(batches)), out / "workbench", Workspace(home)),
+        BARE: bare_loop(home, out / "bare", len(batches)),
+    }
+    spent = dict.fromkeys(runs, (0.0, 0.0))
+    for step in range(1, len(batches) + 1):
+        for name in list(runs)[:: 1 if step % 2 else -1]:
+            began = clock()
+            next(event for event in runs[name] if isinstance(event, Measured) and event.step == step)
+            wall, cpu = between(began, clock())
+            if step > 1:
+                spent[name] = spent[name][0] + wall, spent[name][1] + cpu
+    for run in runs.values():  # both save what they have learnt
+        list(run)
+    tokens = case.real_tokens(batches[1:])
+    return {UNPROBED: Lap(spent[UNPROBED], tokens, out / "workbench"), BARE: Lap(spent[BARE], tokens, out / "bare")}
+
+
+def bare_loop(home: Path, out: Path, steps: int) -> Iterator[Measured]:
+    """The least that makes the same numbers as the workbench; of each step it says only that it is done."""
+    prepared, spec = case.prepared_from(home), case.spec_of(home)
     attachment = spec.adapter.attach(prepared.model, spec.seed)
     parameters = [parameter for _, parameter in attachment.trained()]
-    optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0, fused=True)
-    batches = batches_of(home, prepared.train)
+    optimizer = torch.optim.AdamW(parameters, lr=case.RATE, weight_decay=0.0, fused=True)
+    batches = Batches.of(prepared.train, spec, prepared.tokenizer.pad_token_id)
     attachment.model.train()
-    began = clock()
-    for step in range(1, (steps or whole(batches)) + 1):
+    for step in range(1, steps + 1):
         for batch in batches.window(step):
             labels = batch["labels"][:, 1:]
             labels = labels[labels != -100]
             loss = -label_table(attachment.model, batch).gather(1, labels[:, None]).mean()
             loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, case.CLIP)
         optimizer.step()
         optimizer.zero_grad()
-    ended = clock()
+        yield Measured(step, {})
+    (out / "adapter").mkdir(parents=True)
     attachment.save(out / "adapter")
-    return Lap(began, ended, *moments_of(optimizer))
+    case.keep_state(optimizer, out)
 
 
-CONTENDERS: dict[str, Callable[[Path, Path, int], Lap]] = {  # what is compared most closely stands side by side
-    PADDED: lambda home, out, steps: with_trainer(home, out, steps, "random"),
-    GROUPED: lambda home, out, steps: with_trainer(home, out, steps, "group_by_length"),
+CONTENDERS: dict[str, Callable[[Path, Path, int], Lap]] = {
+    TRAINER: lambda home, out, steps: with_trainer(home, out, steps, by_length=False),
+    BY_LENGTH: lambda home, out, steps: with_trainer(home, out, steps, by_length=True),
     PACKED: lambda home, out, steps: with_workbench(home, out, steps, packing=True),
-    "workbench": with_workbench,
-    UNPROBED: lambda home, out, steps: with_workbench(home, out, steps, probed=False),
-    BARE: with_bare_loop,
+    PACKED_UNPROBED: lambda home, out, steps: with_workbench(home, out, steps, packing=True, probed=False),
+    PADDED: lambda home, out, steps: with_workbench(home, out, steps, packing=False),
 }
-
-
-def features(row: Encoded) -> dict[str, list[int]]:
-    labels = [token if trained else -100 for token, trained in zip(row.ids, row.trained, strict=True)]
-    return {"input_ids": row.ids, "attention_mask": [1] * len(row.ids), "labels": labels}
-
-
-def moments_of(optimizer: torch.optim.Optimizer) -> tuple[list[Tensor], int]:
-    states = list(optimizer.state_dict()["state"].values())
-    return [state["exp_avg_sq"] for state in states], int(states[0]["step"])
+MEASUREMENTS = [*CONTENDERS, IN_TURNS]
 
 
 # One measurement, in a process of its own.
 
 
-def measure(name: str, home: Path) -> dict[str, Any]:
+def measure(name: str, home: Path) -> dict[str, dict[str, Any]]:
+    """What there is to say of each contender of the measurement."""
     with tempfile.TemporaryDirectory() as folder:
-        CONTENDERS[name](home, Path(folder) / "warm", 1)
-        lap = CONTENDERS[name](home, Path(folder) / "run", 0)
-        rows = rows_of(home)
-        wall, cpu = (end - start for start, end in zip(lap.began, lap.ended, strict=True))
-        squares = sum(moment.double().sum().item() for moment in lap.moments) / (1 - BETA2**lap.steps)
-        return {
-            "wall_s": wall,
-            "cpu_s": cpu,
-            "tokens": sum(len(row.ids) for row in rows),
-            "steps": lap.steps,
-            "threads": torch.get_num_threads(),
-            "grad_norm": math.sqrt(squares),  # root mean square over the run, after clipping
-            **what_was_learnt(home, Path(folder) / "run" / "adapter", rows[:32]),
-        }
+        if name == IN_TURNS:
+            laps = in_turns(home, Path(folder))
+        else:
+            CONTENDERS[name](home, Path(folder) / "warm", 1)
+            laps = {name: CONTENDERS[name](home, Path(folder) / "run", 0)}
+        return {contender: {**lap.figures(), **case.what_was_learnt(home, lap.folder)} for contender, lap in laps.items()}
 
 
-def what_was_learnt(home: Path, adapter: Path, rows: Sequence[Encoded]) -> dict[str, Any]:
-    model = prepared_from(home).model
-    before = loss_on(model, rows)
-    tuned = PeftModel.from_pretrained(model, adapter)
-    moved = [parameter.double().square().sum().item() for name, parameter in tuned.named_parameters() if "lora_B" in name]
-    return {"moved": math.sqrt(sum(moved)), "loss_before": before, "loss_after": loss_on(tuned, rows), "dtype": str(model.dtype)}
-
-
-@torch.no_grad()
-def loss_on(model: PreTrainedModel | PeftModel, rows: Sequence[Encoded]) -> float:
-    return model.eval()(**pad(rows, 0)).loss.item()
-
-
-def measured(name: str, home: Path) -> dict[str, Any]:
+def measured(name: str, home: Path) -> dict[str, dict[str, Any]]:
+    """The same from a fresh process, without a GPU and without the hub; refuses a run that did not train."""
     command = [sys.executable, str(Path(__file__).resolve()), "--measure", name, "--home", str(home)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    alone = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=alone)
     if done.returncode:
         raise SystemExit(f"{name}:\n{done.stderr}")
     found = json.loads(done.stdout.splitlines()[-1])
-    if not (found["grad_norm"] > 0 and found["moved"] > 0 and found["loss_after"] < found["loss_before"]):
-        raise SystemExit(f"{name} did not train, so its speed means nothing: {found}")
+    for contender, it in found.items():
+        if not (it["gradient"] > 0 and it["moved"] > 0 and it["loss_after"] < it["loss_before"]):
+            raise SystemExit(f"{contender} did not train, so its speed means nothing: {it}")
     return found
 
 
@@ -210,41 +213,37 @@ def measured(name: str, home: Path) -> dict[str, Any]:
 
 def ratio(rounds: list[dict[str, Any]], name: str, to: str) -> dict[str, list[float]]:
     """How many times as fast as `to`: median, least and most of the rounds, by the wall clock and by CPU seconds."""
-    each = {key: [found[to][key] / found[name][key] for found in rounds] for key in ("wall_s", "cpu_s")}
-    return {key.removesuffix("_s"): [statistics.median(values), min(values), max(values)] for key, values in each.items()}
+    found = {}
+    for clock_name, key in (("wall", "tokens_per_s"), ("cpu", "tokens_per_cpu_s")):
+        each = [contenders[name][key] / contenders[to][key] for contenders in rounds]
+        found[clock_name] = [statistics.median(each), min(each), max(each)]
+    return found
 
 
 def summary(rounds: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    one = rounds[0][name]
-    return {
-        "tokens_per_s": statistics.median(found[name]["tokens"] / found[name]["wall_s"] for found in rounds),
-        "tokens_per_cpu_s": statistics.median(found[name]["tokens"] / found[name]["cpu_s"] for found in rounds),
-        "over_trainer": ratio(rounds, name, PADDED),
-        "over_trainer_by_length": ratio(rounds, name, GROUPED),
-        **{key: one[key] for key in ("steps", "threads", "dtype", "grad_norm", "moved", "loss_before", "loss_after")},
-    }
+    speeds = {key: statistics.median(found[name][key] for found in rounds) for key in ("tokens_per_s", "tokens_per_cpu_s")}
+    return {**rounds[0][name], **speeds, "over_trainer": ratio(rounds, name, TRAINER)}
 
 
 def table(result: dict[str, Any]) -> str:
     lines = ["| | tokens/s | a CPU second | over the trainer | by CPU seconds | gradient | moved | loss |", "|---|" + "---:|" * 7]
     for name, found in result["contenders"].items():
         wall, cpu = (f"{median:.2f} ({least:.2f}–{most:.2f})" for median, least, most in found["over_trainer"].values())
-        speeds = f"{found['tokens_per_s']:.0f} | {found['tokens_per_cpu_s']:.0f} | {wall} | {cpu}"
-        loss = f"{found['loss_before']:.3f} → {found['loss_after']:.3f}"
-        lines.append(f"| {name} | {speeds} | {found['grad_norm']:.2f} | {found['moved']:.2f} | {loss} |")
-    for what in ("packed_over_trainer_by_length", "no_probes_over_bare_loop"):
-        (wall, *spread), (cpu, *_) = result[what]["wall"], result[what]["cpu"]
-        lines.append(f"{what.replace('_', ' ')}: {wall:.3f} ({spread[0]:.3f}–{spread[1]:.3f}), by CPU seconds {cpu:.3f}")
+        proof = f"{found['gradient']:.2f} | {found['moved']:.2f} | {found['loss_before']:.4f} → {found['loss_after']:.4f}"
+        lines.append(f"| {name} | {found['tokens_per_s']:.0f} | {found['tokens_per_cpu_s']:.0f} | {wall} | {cpu} | {proof} |")
+    for what, found in result["goals"].items():
+        wall, cpu = (f"{median:.3f} ({least:.3f}–{most:.3f})" for median, least, most in (found["wall"], found["cpu"]))
+        lines.append(f"{what}: {wall}, by CPU seconds {cpu}; the goal is {found['goal']}")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--case", choices=SHAPES, default="7M")
+    parser.add_argument("--case", choices=case.SHAPES, default="7M")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=12, help="steps of 16 rows in one measurement")
+    parser.add_argument("--steps", type=int, default=18, help="steps of 16 rows in one measurement")
     parser.add_argument("--out", type=Path, help="where the result goes, else benchmarks/results/train_cpu.json or train_cpu_13m.json")
-    parser.add_argument("--measure", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=MEASUREMENTS, help=argparse.SUPPRESS)
     parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     discover()
@@ -253,23 +252,21 @@ def main() -> None:
         return
     rounds, load = [], os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder), given.case, given.steps)
-        rows = about(Path(folder))
-        for number in range(given.rounds):
-            order = list(CONTENDERS)[:: 1 if number % 2 == 0 else -1]
-            found = {name: measured(name, Path(folder)) for name in order}
-            rounds.append({name: found[name] for name in CONTENDERS})
-            print(f"round {number + 1}: " + ", ".join(f"{name} {rounds[-1][name]['wall_s']:.1f} s" for name in CONTENDERS), flush=True)
+        case.make(Path(folder), given.case, given.steps)
+        rows = case.about(Path(folder))
+        for number in range(1, given.rounds + 1):
+            found: dict[str, Any] = {}
+            for name in MEASUREMENTS[:: 1 if number % 2 else -1]:
+                found |= measured(name, Path(folder))
+            rounds.append({name: found[name] for name in (*CONTENDERS, UNPROBED, BARE)})
+            print(f"round {number}: " + ", ".join(f"{name} {it['tokens_per_s']:.0f}" for name, it in rounds[-1].items()), flush=True)
     result = {
         "what": "real tokens a second of training LoRA r 8 on a CPU; ratios are [median, least, most] of the rounds",
-        "how": "one epoch over the same rows in a fresh process each, to and fro through the contenders; see the script's first lines",
+        "how": "every row once, in fresh processes, to and fro through the contenders; the script's first lines say it in full",
         "case": given.case,
         "rows": rows,
-        "contenders": {name: summary(rounds, name) for name in CONTENDERS},
-        "packed_over_trainer_by_length": ratio(rounds, PACKED, GROUPED),
-        "no_probes_over_bare_loop": ratio(rounds, UNPROBED, BARE),
-        "goals": dict(zip(("packed over trainer", "packed over trainer by length"), GOALS[given.case], strict=True))
-        | {"no probes over bare loop": OVERHEAD},
+        "contenders": {name: summary(rounds, name) for name in rounds[0]},
+        "goals": {f"{name} over {to}": {**ratio(rounds, name, to), "goal": goal} for (name, to), goal in GOALS[given.case].items()},
         "rounds": rounds,
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start",
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "accelerate")}

@@ -93,6 +93,22 @@ def test_three_roads_to_the_derivative_agree(pico_batch: dict) -> None:
     )
 
 
+def test_the_beginning_of_a_row_reads_as_it_does_in_the_whole_row(pico_batch: dict) -> None:
+    """So a long pack costs no more than the tokens one asks for; where they hold nothing learnt, all is read."""
+    attachment, displacement = stepped(LoRA(rank=4, dropout=0.0), pico_batch)
+    ids = pico_batch["input_ids"].reshape(1, -1)  # one row of 48 tokens
+    early, late = (torch.full_like(ids, -100) for _ in range(2))
+    early[:, :16], late[:, 40:] = ids[:, :16], ids[:, 40:]
+
+    def ratio(labels: Tensor, tokens: int) -> float:
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+        return StepSafety(rows=1, tokens=tokens).read(Moment(2, attachment, batch, displacement)).values["step_ratio"]
+
+    assert ratio(early, 16) == pytest.approx(ratio(early, 512), rel=1e-5)
+    assert ratio(late, 16) == pytest.approx(ratio(late, 512), rel=1e-5)
+    assert ratio(ids, 16) < ratio(ids, 512), "and a longer look finds a worse token here"
+
+
 def test_r_is_proportional_to_the_step(pico_batch: dict) -> None:
     attachment, displacement = stepped(LoRA(rank=4, dropout=0), pico_batch)
     one = StepSafety().read(Moment(2, attachment, pico_batch, displacement)).values

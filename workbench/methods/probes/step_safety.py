@@ -44,7 +44,7 @@ class StepSafety(Probe, Gauge, title="Step safety ρ_a", paper="arXiv:2603.13552
 
     every: int = knob(10, ge=1, le=1000, help="steps between two readings", unit="steps")
     rows: int = knob(2, ge=1, le=64, help="rows of the batch that are read; more is surer and slower", more=True)
-    tokens: int = knob(512, ge=16, le=65536, help="most trained tokens that are read", more=True, log=True)
+    tokens: int = knob(512, ge=16, le=65536, help="most tokens of them that are read", more=True, log=True)
 
     share: float = knob(0.05, gt=0, le=1, help="of the run's time, at most; a guarded step is always read", more=True, step=0.01)
 
@@ -56,8 +56,7 @@ class StepSafety(Probe, Gauge, title="Step safety ρ_a", paper="arXiv:2603.13552
 
     def read(self, moment: Moment) -> Reading:
         began = time.perf_counter()
-        batch = {name: tensor[: self.rows] for name, tensor in moment.batch.items()}
-        learnt = (batch["labels"][:, 1:] != -100).nonzero()[: self.tokens]
+        batch, learnt = self._part(moment.batch)
         if not len(learnt) or not moment.displacement:
             return Reading({})
         model = moment.attachment.model
@@ -71,6 +70,19 @@ class StepSafety(Probe, Gauge, title="Step safety ρ_a", paper="arXiv:2603.13552
         finding = Finding.of(spread, norm(moment.displacement))
         values = {**finding.values(), "probe_ms": 1000 * (time.perf_counter() - began)}
         return Reading(values, self._in_words(finding, spread, batch, learnt, moment), finding.level)
+
+    def _part(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """The beginning of the first rows, and the (row, position) pairs in it whose next token is learnt, (N, 2).
+
+        What comes later changes nothing before it. Where nothing is learnt so early, as behind a long question, all is read.
+        """
+        lines = min(self.rows, len(batch["labels"]))
+        for width in (max(2, self.tokens // lines), batch["labels"].shape[1]):
+            part = {name: tensor[:lines, :width] for name, tensor in batch.items()}
+            learnt = (part["labels"][:, 1:] != -100).nonzero()[: self.tokens]
+            if len(learnt):
+                break
+        return part, learnt
 
     def _in_words(self, finding: "Finding", spread: Spread, batch: dict[str, Tensor], learnt: Tensor, moment: Moment) -> str:
         if finding.ratio <= 1:
