@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -211,27 +212,27 @@ def tried(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, li
         WorkbenchError: as `trial`, and where the process was killed, which is what a machine without memory does.
     """
     yield Progress(0, STEPS + 2, "starting a process for the trial")
-    wanted = json.dumps({"spec": spec.model_dump(mode="json"), "home": str(workspace.home.resolve())})
-    with TemporaryDirectory() as folder, (Path(folder) / "errors").open("w+", encoding="utf-8") as errors:
+    with TemporaryDirectory() as folder:
+        wanted, errors = Path(folder) / "wanted.json", Path(folder) / "errors.txt"
+        wanted.write_text(json.dumps({"spec": spec.model_dump(mode="json"), "home": str(workspace.home.resolve())}), encoding="utf-8")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": folder}
-        command = [sys.executable, "-m", "workbench.jobs.trial"]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True)
-        assert child.stdin and child.stdout
+        command = [sys.executable, "-m", "workbench.jobs.trial", str(wanted)]
+        with errors.open("wb") as mistakes:
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=mistakes, env=environment, text=True)
+        assert child.stdout
         try:
-            with child.stdin, child.stdout:
-                child.stdin.write(wanted)
-                child.stdin.close()
-                for line in child.stdout:
-                    kind, said = json.loads(line)
-                    if kind == "failed":
-                        raise WorkbenchError(said)
-                    if kind == "found":
-                        return told(Trial(**said))
-                    yield Progress(**said)
-            raise WorkbenchError(_died(child.wait(), errors.seek(0) or errors.read()))
+            for line in child.stdout:
+                kind, said = json.loads(line)
+                if kind == "failed":
+                    raise WorkbenchError(said)
+                if kind == "found":
+                    return told(Trial(**said))
+                yield Progress(**said)
+            raise WorkbenchError(_died(child.wait(), errors.read_text(encoding="utf-8", errors="replace")))
         finally:
             child.kill()
             child.wait()
+            child.stdout.close()
 
 
 def _died(status: int, errors: str) -> str:
@@ -244,17 +245,23 @@ def _died(status: int, errors: str) -> str:
 
 
 def main() -> None:
-    """Read what is wanted from stdin, and write progress and the result to stdout, a JSON pair a line."""
+    """Try what the file says, and write progress and the result to stdout, a JSON pair a line; what else is printed is an error's."""
+    out = sys.stdout
+
+    def say(kind: str, what: object) -> None:
+        print(json.dumps([kind, what]), file=out, flush=True)
+
     discover()
-    wanted = json.load(sys.stdin)
-    work = trial(TrainSpec.parse(wanted["spec"]), Workspace(Path(wanted["home"])))
-    try:
-        while True:
-            print(json.dumps(["progress", asdict(next(work))]), flush=True)
-    except StopIteration as end:
-        print(json.dumps(["found", asdict(end.value)]), flush=True)
-    except WorkbenchError as error:
-        print(json.dumps(["failed", str(error)]), flush=True)
+    wanted = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    with redirect_stdout(sys.stderr):
+        work = trial(TrainSpec.parse(wanted["spec"]), Workspace(Path(wanted["home"])))
+        try:
+            while True:
+                say("progress", asdict(next(work)))
+        except StopIteration as end:
+            say("found", asdict(end.value))
+        except WorkbenchError as error:
+            say("failed", str(error))
 
 
 if __name__ == "__main__":
