@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Noted, Progress, Table, to_dict
-from workbench.core.spec import parse_spec, read_spec, setting
+from workbench.core.spec import TrainSpec, parse_spec, read_spec, setting
 from workbench.runs.failures import sentence
 from workbench.runs.live import Live
 from workbench.runs.text import ProgressLine, as_json, grid, method_as_values, run_as_values, run_in_full, runs_list, table
@@ -74,6 +74,25 @@ def train(
         raise WorkbenchError("A run is resumed as it is, so --set cannot be used with --resume. Start a new run from its spec instead.")
     registry()
     finish(read_spec(spec, set or []) if spec else resume, home, kind="train")
+
+
+@app.command()
+def plan(spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml")], set: Set = None, home: Home = None) -> None:
+    """Say what a training run would move and cost, after trying three of its steps; nothing is kept."""
+    registry()
+    from workbench.jobs.trial import planned
+
+    given = read_spec(spec, set or [])
+    if not isinstance(given, TrainSpec):
+        raise WorkbenchError("Only a training run can be planned. This spec is of another kind.")
+    line = ProgressLine()
+    for said in planned(given, workspace_of(home)):
+        if isinstance(said, Progress):
+            _report(said, line)
+        else:
+            line.end()
+            typer.echo(said)
+    line.end()
 
 
 @app.command()

@@ -117,6 +117,23 @@ def test_look_names_rows_with_nothing_to_learn_and_what_is_cut(
     assert [row.number for row in nothing.rows] == [31] and nothing.rows[0].trained == 0 and nothing.rows[0].cut > 0
 
 
+def test_look_tells_what_became_of_the_end_of_each_answer(
+    workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = [("user", "1?"), ("assistant", "It is 1."), ("user", "why " * 60), ("assistant", "So.")]
+    behind = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    inside, nothing = {"prompt": "why?", "completion": "So " * 60}, {"prompt": "why " * 60, "completion": "So."}
+    spec = DataSpec(path=str(bring(tmp_path, [*ROWS, inside, behind, nothing, {"text": "A tale."}])), max_length=32)
+    found = look(spec, pico_tokenizer, workspace)
+    assert (found.unfinished, found.shortened, found.nothing, found.endless) == ([31], [32], [33], [])
+    assert "1 row is cut in the middle of an answer, whose end is then never learnt." in [issue.text for issue in found.issues]
+    monkeypatch.setattr(pico_tokenizer, "chat_template", str(pico_tokenizer.chat_template).replace("'<|end|>'", "'. '"))
+    found = look(spec, pico_tokenizer, workspace)
+    assert found.endless == [*range(1, 31), 32] and found.unfinished == [31], "the text ends with the end token by itself"
+    issue = next(issue for issue in found.issues if "an end mark that is learnt" in issue.text)
+    assert (issue.level, issue.count) == ("watch", 31)
+
+
 def test_look_measures_only_the_first_rows_of_a_big_set_and_says_so(
     workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,18 +1,32 @@
-"""The estimate: counts are exact, memory grows with what makes it grow, and nothing is loaded."""
+"""The estimate: counts are exact, memory and disk are those of a real step and a real run, and nothing is loaded."""
 
+import json
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from pico import make_model
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
-from workbench.jobs.estimate import choices, estimate
+from workbench.jobs import estimate as module
+from workbench.jobs.estimate import Disk, Rows, choices, disk, estimate
+from workbench.jobs.prepare import prepare
+from workbench.jobs.train import Run, train
+from workbench.methods.contracts import drain
+
+LORA = {"method": "lora", "rank": 4, "dropout": 0.1}
+LONGEST = 40
 
 
 def test_counts_are_those_of_the_model(pico_folder: Path, workspace: Workspace) -> None:
     parameters = sum(parameter.numel() for parameter in make_model().parameters())
-    full = estimate(TrainSpec(model=str(pico_folder), adapter="full"), workspace)
+    full = estimate(TrainSpec(model=str(pico_folder), adapter="full", accumulate=2), workspace)
     assert (full.trained, full.total) == (parameters, parameters)
     memory = dict(full.memory)
     assert memory["weights"] == memory["gradients"] == memory["copy of the start"] == 4 * parameters
@@ -20,11 +34,168 @@ def test_counts_are_those_of_the_model(pico_folder: Path, workspace: Workspace) 
 
 
 @pytest.mark.parametrize(
-    "more", [{"batch_size": 64}, {"data": {"max_length": 4096}}, {"adapter": {"method": "lora", "rank": 128}}, {"adapter": "full"}]
-)
+    "more",
+    [
+        {"batch_size": 64}, {"data": {"max_length": 4096}}, {"adapter": {"method": "lora", "rank": 128}}, {"adapter": "full"},
+        {"adapter": {"method": "lora", "rank": 2, "dropout": 0.0}}, {"loss": {"method": "cross_entropy", "anchor": 0.1}},
+        {"accumulate": 2}, {"data": {"train_on": "everything"}},
+    ],
+)  # fmt: skip
 def test_more_costs_more(pico_folder: Path, workspace: Workspace, more: dict) -> None:
-    small = {"model": str(pico_folder), "adapter": {"method": "lora", "rank": 2}}
+    small = {"model": str(pico_folder), "adapter": {"method": "lora", "rank": 2, "targets": "attention", "dropout": 0.0}}
     assert estimate(TrainSpec(**{**small, **more}), workspace).bytes > estimate(TrainSpec(**small), workspace).bytes
+
+
+@pytest.mark.parametrize("less", [{"recompute": True}, {"adapter": {**LORA, "dropout": 0.0}}])
+def test_less_costs_less(pico_folder: Path, workspace: Workspace, less: dict) -> None:
+    usual = {"model": str(pico_folder), "adapter": LORA}
+    assert estimate(TrainSpec(**{**usual, **less}), workspace).bytes < estimate(TrainSpec(**usual), workspace).bytes
+
+
+def test_the_rows_there_are_make_it_smaller_than_the_longest_allowed(pico_folder: Path, workspace: Workspace) -> None:
+    spec = TrainSpec(model=str(pico_folder), adapter=LORA)
+    activations = [dict(estimate(spec, workspace, Rows(longest, 0.5)).memory)["activations"] for longest in (64, 128, 256)]
+    assert activations[2] == dict(estimate(spec, workspace).memory)["activations"]
+    assert activations[1] > 2 * activations[0], "the mask of rows that are filled up grows with the square"
+
+
+HALF = {"precision": "bfloat16"}
+HEADS, SPREAD, MLP, READ = 2 * 192 + 2 * 96, 4 * 192 + 1000, 3 * 512, 3 * 192 + 192 + 2 * 192 + 512
+
+
+@pytest.mark.parametrize(
+    ("setting", "in_four_bytes", "in_two"),
+    [
+        ({"adapter": "full"}, (2 + 4) * 192 + HEADS + MLP + 512, 0),
+        ({"adapter": "full", "batch_size": 2}, (2 + 4) * 192 + SPREAD + MLP + 512, 0),
+        ({"adapter": {**LORA, "rank": 8, "dropout": 0.0}}, (2 + 2) * 192 + HEADS + MLP + 512 + 7 * 8, 0),
+        ({"adapter": {**LORA, "rank": 8}}, 2 * 192 + HEADS + MLP + 2 * READ + 7 * 8, 0),
+        ({"adapter": {**LORA, "rank": 8, "targets": "mlp"}}, 2 * 192 + HEADS + MLP + 2 * (2 * 192 + 512) + 3 * 8, 0),
+        ({"adapter": "full", **HALF}, (2 + 2) * 192, 5 * 192 + HEADS + MLP + 512),
+        ({"adapter": {**LORA, "rank": 8, "dropout": 0.0}, **HALF}, 2 * 192, HEADS + MLP + READ + 7 * 8),
+        ({"adapter": {**LORA, "rank": 8}, **HALF}, 2 * 192 + READ, HEADS + MLP + READ + 7 * 8),
+    ],
+    ids=str,
+)
+def test_a_block_of_the_demo_model_counted_by_hand(setting: dict, in_four_bytes: int, in_two: int, workspace: Workspace) -> None:
+    """Width 192, 6 heads and 3 of keys of 32, MLP 512, 6 blocks. Residuals, what the norms give, queries, keys, values, the MLP.
+
+    The mask of rows that are filled up has as many numbers a token as the rows have tokens, and keys and values then have 6 heads.
+    """
+    spec = TrainSpec(**{"batch_size": 1, "probes": [], "data": {"validation_share": 0.0}, **setting})
+    activations = dict(estimate(spec, workspace, Rows(longest=1000, learnt=0.0)).memory)["activations"]
+    norm = 4 * (3 if spec.adapter.whole else 2) * 192
+    assert activations == 1000 * spec.batch_size * (6 * (4 * in_four_bytes + 2 * in_two) + norm)
+
+
+# Held against a real step.
+
+
+class Counted(TorchDispatchMode):
+    """The most bytes that tensors hold at once; a storage counts once and until it is let go."""
+
+    def __init__(self, lasting: list[Tensor]) -> None:
+        super().__init__()
+        self.live = self.most = 0
+        self.known: dict[int, int] = {}
+        for tensor in lasting:
+            self.add(tensor)
+
+    def add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.known:
+            self.known[storage._cdata] = storage.nbytes()
+            self.live += storage.nbytes()
+            self.most = max(self.most, self.live)
+            weakref.finalize(storage, self.drop, storage._cdata)
+
+    def drop(self, key: int) -> None:
+        self.live -= self.known.pop(key)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self.add(tensor)
+        return made
+
+
+@pytest.fixture
+def long_rows(tmp_path: Path) -> Path:
+    """Three of four rows are longer than `LONGEST`, so that every batch is filled up to it."""
+    path = tmp_path / "long.jsonl"
+    turns = [
+        {"role": role, "content": "the red fox said that " * 2 ** (1 + row % 4)} for row in range(32) for role in ("user", "assistant")
+    ]
+    path.write_text("".join(json.dumps({"messages": turns[start : start + 2]}) + "\n" for start in range(0, 64, 2)))
+    return path
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"adapter": LORA}, {"adapter": {**LORA, "dropout": 0.0}}, {"adapter": {**LORA, "targets": "attention"}}, {"adapter": "full"},
+        {"adapter": {**LORA, "rank": 64}}, {"adapter": "full", "recompute": True}, {"adapter": "full", "accumulate": 2},
+        {"adapter": LORA, "loss": {"method": "cross_entropy", "anchor": 0.1}}, {"adapter": LORA, "batch_size": 1},
+        {"adapter": "full", "packing": True}, {"adapter": "full", "batch_size": 1}, {"adapter": "full", "precision": "bfloat16"},
+        {"adapter": LORA, "precision": "bfloat16"}, {"adapter": {**LORA, "dropout": 0.0}, "precision": "bfloat16"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_estimate_is_what_the_tensors_of_a_step_take(setting: dict, pico_folder: Path, long_rows: Path, workspace: Workspace) -> None:
+    data = {"path": str(long_rows), "max_length": LONGEST, "validation_share": 0.0, "train_on": "everything"}
+    spec = TrainSpec(model=str(pico_folder), data=data, **{"batch_size": 8, "steps": 9, **setting})
+    run = Run(spec, workspace.home, drain(prepare(spec, workspace)))
+    run.advance()
+    held = [*run.attachment.model.parameters(), *run.attachment.model.buffers(), *run.stepper.state().values()]
+    counted = Counted([tensor.detach() for tensor in held])
+    with counted:
+        run.advance()
+    start = sum(tensor.nbytes for tensor in run.attachment.state().values()) if spec.adapter.whole else 0
+    assert estimate(spec, workspace).bytes == pytest.approx(counted.most + start, rel=0.12)
+
+
+def test_memory_is_fullest_at_the_step_where_the_batch_is_small(workspace: Workspace) -> None:
+    """Whole tuning holds gradients and a copy of what moved; a batch of one short row holds next to nothing."""
+    spec = TrainSpec(adapter="full", batch_size=1, data={"max_length": 8, "validation_share": 0.0}, update="adamw")
+    memory = dict(estimate(spec, workspace).memory)
+    assert memory["gradients"] == memory["copies to measure the step"] == memory["weights"] and "activations" not in memory
+    unwatched = TrainSpec(**{**spec.model_dump(), "probes": []})
+    assert "copies to measure the step" not in dict(estimate(unwatched, workspace).memory)
+
+
+def test_on_a_gpu_the_base_is_in_half_precision_and_the_start_lies_elsewhere(
+    pico_folder: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "place", lambda _: (torch.device("cuda"), torch.bfloat16))
+    parameters = sum(parameter.numel() for parameter in make_model().parameters())
+    lora, full = (dict(estimate(TrainSpec(model=str(pico_folder), adapter=adapter), workspace).memory) for adapter in (LORA, "full"))
+    assert lora["weights"] == 2 * parameters and "copy of the start" not in full
+    inside = parameters - 400 * 32 - 7 * 32  # without the embeddings and the seven norms
+    assert full["weights"] == 4 * parameters and full["weights in half precision"] == 2 * inside
+
+
+# Disk.
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_the_disk_is_what_a_run_writes(adapter: str, workspace: Workspace) -> None:
+    spec = TrainSpec(adapter=adapter, steps=1, batch_size=1, prompts=["the"], probes=[], evaluate_every=9)
+    said, folder = disk(spec, workspace), workspace.run("0001")
+    list(train(spec, folder, workspace))
+    written = {
+        name: sum(path.stat().st_size for path in (folder / name).iterdir())
+        for name in ("checkpoint", "adapter", "model")
+        if (folder / name).exists()
+    }
+    assert written.pop("checkpoint") == pytest.approx(said.checkpoint, rel=0.05)
+    assert sum(written.values()) == pytest.approx(said.artifact, rel=0.05), "one of the two"
+    assert said.free > 0
+
+
+def test_a_file_that_is_replaced_lies_beside_the_new_one() -> None:
+    assert Disk(checkpoint=30, artifact=10, free=0).most == 60 and Disk(checkpoint=3, artifact=10, free=0).most == 13
+    assert Disk(checkpoint=3, artifact=10, free=0).kept == 13
 
 
 def test_the_demo_model_can_always_be_chosen(workspace: Workspace) -> None:

@@ -24,15 +24,20 @@ Parts = Mapping[str, Mapping[str, Tensor]]
 """What makes up a run's state: `adapter`, `optimizer`, `random`, `ending`, each its tensors by name."""
 
 
-def save(folder: Path, step: int, parts: Parts) -> Path:
-    """Write the run's state after `step`; returns the checkpoint's folder."""
+def write(folder: Path, step: int, parts: Parts) -> Path:
+    """Write the run's state after `step` beside the last one; `show` puts it in its place. Returns the checkpoint's folder."""
     tensors = {f"{part}/{name}": tensor.detach().cpu().contiguous() for part, held in parts.items() for name, tensor in held.items()}
     target = folder / FILE
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"step": str(step)})
-    os.replace(partial, target)
+    save_file(tensors, partial, metadata={"step": str(step), "parts": " ".join(parts), "tensors": str(len(tensors))})
     return target.parent
+
+
+def show(folder: Path) -> None:
+    """From now on what was written last is the checkpoint."""
+    target = folder / FILE
+    os.replace(target.with_suffix(".partial"), target)
 
 
 def load(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]]]:
@@ -43,13 +48,15 @@ def load(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]]]:
     """
     if not (folder / FILE).exists():
         return 0, {}
-    parts: dict[str, dict[str, Tensor]] = {}
     try:
         with safe_open(folder / FILE, framework="pt") as file:
-            step = int(file.metadata()["step"])
+            about = file.metadata()
+            step, parts = int(about["step"]), {part: dict[str, Tensor]() for part in about["parts"].split()}
             for key in file.keys():  # noqa: SIM118  (safe_open is no dict)
                 part, _, name = key.partition("/")
-                parts.setdefault(part, {})[name] = file.get_tensor(key)
+                parts[part][name] = file.get_tensor(key)
+        if sum(map(len, parts.values())) != int(about["tensors"]):
+            raise ValueError("some of its tensors are missing")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WorkbenchError(
             f"The checkpoint {folder / FILE} is damaged ({error}), so the run cannot go on from it. "

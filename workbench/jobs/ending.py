@@ -13,7 +13,10 @@ from workbench.core.spec import StopSpec
 
 @dataclass
 class Ending:
-    """`since`: evaluations without a lower validation loss than `best`; `barren`: steps in a row without a finite gradient."""
+    """What has been counted and done.
+
+    since: evaluations without a lower validation loss than `best`. barren: steps in a row without a finite gradient.
+    """
 
     best: float = math.inf
     since: float = 0
@@ -22,6 +25,8 @@ class Ending:
     tokens: float = 0
     barren: float = 0
     last: float = math.inf  # validation loss
+    evaluated_at: float = -1  # the step of the last evaluation, and of the last round of answers
+    answered_at: float = -1
 
     def took(self, values: Mapping[str, float], seconds: float, tokens: int) -> None:
         """Hear of one step."""
@@ -29,8 +34,9 @@ class Ending:
         self.tokens += tokens
         self.unsafe += values.get("step_ratio", 0.0) >= 1
 
-    def evaluated(self, values: Mapping[str, float]) -> None:
+    def evaluated(self, values: Mapping[str, float], step: int) -> None:
         """Hear of one evaluation."""
+        self.evaluated_at = step
         if "validation_loss" in values:
             self.last = values["validation_loss"]
             self.since = 0 if self.last < self.best else self.since + 1

@@ -2,8 +2,8 @@
 
 Knows the model's shape only (meta device) and loads no weights. Weights, optimizer state and files follow from counts. What
 comes and goes within a step is counted tensor by tensor for a decoder of attention and MLP blocks, with the longest rows together
-in a batch; `benchmarks/memory.py` holds it against real steps on a CPU. On a GPU it is derived in the same way and was not measured
-on one. What it does not know: mixtures of experts (counted as dense), what a probe needs, and what an allocator keeps for itself.
+in a batch; `benchmarks/memory.py` holds it against real steps on a CPU in both precisions. It was not measured on a GPU. What it
+does not know: mixtures of experts (counted as dense), what a probe needs, and what an allocator keeps for itself.
 """
 
 import shutil
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.machine import memory_total
-from workbench.materials.models import available, layer_of, place, resolve, skeleton
+from workbench.materials.models import POCKET, available, layer_of, place, resolve, skeleton
 from workbench.methods.contracts import Cost
 
 FLOAT = torch.float32.itemsize
@@ -76,19 +76,31 @@ class Rows:
         return cls(spec.data.max_length, 1.0 if spec.data.train_on == "everything" else ANSWERS)
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """How wide things are: whether matrices multiply in half precision, and bytes of a mark of what dropout dropped."""
+
+    half: bool
+    noise: int
+
+    @property
+    def width(self) -> int:
+        return 2 if self.half else FLOAT
+
+
 def estimate(spec: TrainSpec, workspace: Workspace, rows: Rows | None = None) -> Estimate:
     """The cost of `spec` on this machine; wrong references and impossible adapters are `WorkbenchError`s."""
     model = skeleton(resolve(spec.model, workspace).path)
     cost = spec.adapter.cost(model)
-    device, dtype = place()
-    on_cpu = device.type == "cpu"
+    device, dtype = place(spec.precision)
+    numbers = Numbers(half=dtype != torch.float32, noise=FLOAT if device.type == "cpu" else 1)
     whole = spec.adapter.whole
     memory = [
         ("weights", (FLOAT if whole else dtype.itemsize) * cost.total),
-        ("copy of the start", FLOAT * cost.trained if whole and on_cpu else 0),  # it lies in main memory
+        ("copy of the start", FLOAT * cost.trained if whole and device.type == "cpu" else 0),  # it lies in main memory
         ("adapter", 0 if whole else FLOAT * cost.trained),
         ("optimizer", spec.update.bytes_per_parameter() * cost.trained),
-        *max(_moments(model, spec, cost, rows or Rows.of(spec), on_cpu), key=lambda moment: sum(size for _, size in moment)),
+        *max(_moments(model, spec, cost, rows or Rows.of(spec), numbers), key=lambda moment: sum(size for _, size in moment)),
     ]
     return Estimate(cost.trained, cost.total, cost.by_module, [(item, size) for item, size in memory if size], memory_total())
 
@@ -109,31 +121,31 @@ def choices(workspace: Workspace) -> list[tuple[str, str]]:
 # What comes and goes within a step.
 
 
-def _moments(model: PreTrainedModel, spec: TrainSpec, cost: Cost, rows: Rows, on_cpu: bool) -> Iterator[list[tuple[str, int]]]:
+def _moments(model: PreTrainedModel, spec: TrainSpec, cost: Cost, rows: Rows, numbers: Numbers) -> Iterator[list[tuple[str, int]]]:
     """The moments at which memory may be fullest, each with what is held then beside what always is."""
     gradients, config = FLOAT * cost.trained, model.config
     length = spec.data.max_length if spec.packing else rows.longest
     tokens, table = spec.batch_size * length, FLOAT * config.vocab_size * rows.learnt  # a token's share of the table
     tables = TABLES * (2 if spec.loss.needs_base() else 1)
     before = gradients if spec.accumulate > 1 else 0  # of the batches before
-    copies = 2 * sum(module.weight.numel() for _, module in _matrices(model)) if spec.adapter.whole and not on_cpu else 0
-    block, after = _block(model, spec, cost, length, on_cpu)
+    copied = sum(module.weight.numel() for _, module in _matrices(model)) if spec.adapter.whole else cost.trained
+    block, after = _block(model, spec, cost, length, numbers)
     blocks, inputs = config.num_hidden_layers, config.hidden_size * FLOAT
     if spec.recompute:  # only each block's input is kept; the block at work is there whole, with the gradients of its MLP
-        at_work = block + 2 * (config.hidden_size + _inner(model)) * (FLOAT if on_cpu else 2)
+        at_work = block + 2 * (config.hidden_size + _inner(model)) * numbers.width
         held = blocks * inputs + max(tables * table, table + at_work)
     else:
         held = blocks * block + after + tables * table
-    yield [("activations", int(tokens * held)), ("gradients", before), ("weights in half precision", copies)]
+    yield [("activations", int(tokens * held)), ("gradients", before), ("weights in half precision", 2 * copied if numbers.half else 0)]
     watched = any(probe.when == "step" for probe in spec.probes)  # the parameters before the step, then how far they went
     yield [("gradients", gradients), ("copies to measure the step", gradients if watched else 0)]
-    if spec.data.validation_share or spec.known:
-        width = FLOAT if on_cpu or spec.adapter.whole else 2
-        passing = (4 * config.hidden_size + 3 * _inner(model)) * width
-        yield [("evaluation", int(EVALUATED * rows.longest * (TABLES * table + passing)))]
+    if spec.data.validation_share or spec.known or spec.model == POCKET:
+        passing = (4 * config.hidden_size + 3 * _inner(model)) * numbers.width
+        longest = spec.data.max_length if spec.known or spec.model == POCKET else rows.longest  # what must not be forgotten was not read
+        yield [("evaluation", int(EVALUATED * longest * (TABLES * table + passing)))]
 
 
-def _block(model: PreTrainedModel, spec: TrainSpec, cost: Cost, length: int, on_cpu: bool) -> tuple[float, float]:
+def _block(model: PreTrainedModel, spec: TrainSpec, cost: Cost, length: int, numbers: Numbers) -> tuple[float, float]:
     """Bytes a token that one block keeps for the backward pass, and that the final norm and the head keep.
 
     The residual stream as both norms read it, the heads' queries, keys, values and what attention makes of them, and the MLP's
@@ -142,7 +154,7 @@ def _block(model: PreTrainedModel, spec: TrainSpec, cost: Cost, length: int, on_
     """
     config = model.config
     given = config.to_dict()
-    heads, width = config.num_attention_heads, FLOAT if on_cpu else 2
+    heads, width = config.num_attention_heads, numbers.width
     head = given.get("head_dim") or config.hidden_size // heads
     hidden, inner, queries = config.hidden_size, _inner(model), heads * head
     masked = spec.packing or spec.batch_size > 1
@@ -151,25 +163,25 @@ def _block(model: PreTrainedModel, spec: TrainSpec, cost: Cost, length: int, on_
     gated = 3 if _gated(model) else 1
     always = 2 * hidden * FLOAT + (2 * queries + 2 * keys + mask + gated * inner) * width
     if not spec.adapter.whole:
-        return always + _adapted(model, spec, cost, on_cpu) / config.num_hidden_layers, 2 * hidden * FLOAT
-    normed = 4 * hidden * FLOAT if on_cpu else 2 * hidden * FLOAT + 5 * hidden * width  # autocast copies it for each matrix
+        return always + _adapted(model, spec, cost, numbers) / config.num_hidden_layers, 2 * hidden * FLOAT
+    normed = 2 * hidden * FLOAT + (5 if numbers.half else 2) * hidden * width  # autocast copies it for each matrix
     return always + normed + inner * width, 3 * hidden * FLOAT
 
 
-def _adapted(model: PreTrainedModel, spec: TrainSpec, cost: Cost, on_cpu: bool) -> float:
+def _adapted(model: PreTrainedModel, spec: TrainSpec, cost: Cost, numbers: Numbers) -> float:
     """Bytes a token that all adapted matrices keep: their inputs, and what stands between their two factors.
 
-    With dropout each keeps what was left of its input, and what was dropped (as numbers on a CPU, as bytes on a GPU).
-    Without it the input is shared by those that read the same, but on a GPU each has a copy in half precision.
+    With dropout each keeps what was left of its input, and what was dropped. Without it the input is shared by those that
+    read the same, but in half precision each has a copy.
     """
     moved = {(module, layer): trained for module, layer, trained, _ in cost.by_module if trained}
     found = [(name, module, moved.get((name.rpartition(".")[2], layer_of(name + ".")), 0)) for name, module in _matrices(model)]
     adapted = [(name, _reads(module), trained / sum(module.weight.shape)) for name, module, trained in found if trained]
+    shared = {(name.rpartition(".")[0], reads) for name, reads, _ in adapted}
     inputs, ranks = sum(reads for _, reads, _ in adapted), sum(rank for *_, rank in adapted)
     if spec.adapter.model_dump().get("dropout"):
-        return inputs * (2 * FLOAT if on_cpu else 3) + ranks * (FLOAT if on_cpu else 2)
-    shared = sum(reads for _, reads in {(name.rpartition(".")[0], reads) for name, reads, _ in adapted})
-    return FLOAT * (shared + ranks) if on_cpu else 2 * (inputs + ranks)
+        return inputs * (numbers.width + numbers.noise) + ranks * numbers.width
+    return numbers.width * (ranks + (inputs if numbers.half else sum(reads for _, reads in shared)))
 
 
 def _matrices(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:

@@ -101,8 +101,8 @@ class Steering:
         waiting = self.folder / WISHES
         for path in sorted(waiting.glob("*.json")) if waiting.is_dir() else ():
             said = json.loads(path.read_text(encoding="utf-8"))
-            path.unlink()
             yield Wish(said["do"], said["set"])
+            path.unlink()  # now that it is granted; a crash before leaves it for the next start
 
     def take(self, wanted: Wish, step: int) -> str:
         """Take a turn from `step` on and keep it; why it cannot be taken, as a sentence, or nothing."""

@@ -42,8 +42,8 @@ def train(spec: TrainSpec, folder: Path, workspace: Workspace) -> Iterator[Event
     except GeneratorExit:  # stopped between two events: keep what was learnt
         run.keep()
         raise
+    yield from run.keep_checkpoint()
     run.keep()
-    yield Made("checkpoint", str(folder / "checkpoint"), run.step)
     yield Made(run.made, str(folder / run.made), run.step)
     yield Finished("finished", run.ended or f"{run.step} steps.")
 
@@ -107,31 +107,30 @@ class Run:
     def steps(self) -> Iterator[Event]:
         """Every step from where the run stands; between two events nothing is half done."""
         checkpoint.set_random_state(self.random)
-        if self.step == 0:
+        while True:
             yield from self.look()
-        while self.step < self.spec.steps:
+            if self.over:
+                return
+            if self.step and self.step % self.spec.checkpoint_every == 0 and self.step != self.kept:
+                yield from self.keep_checkpoint()
             for wanted in self.steering.wishes():
                 yield from self.grant(wanted)
             yield from self.turn(self.step + 1)
             yield from self.advance()
-            self.ended = self.ending.reason(self.spec.stop)
             yield Progress(self.step, self.spec.steps)
-            last = self.step == self.spec.steps or bool(self.ended)
-            if self.step % self.spec.evaluate_every == 0 or last:
-                yield Measured(self.step, self.evaluate())
-                self.ended = self.ended or self.ending.reason(self.spec.stop)
-                last = last or bool(self.ended)
-            if self.step % self.spec.sample_every == 0 or last:
-                yield from self.samples()
-            if last:
-                return
-            if self.step % self.spec.checkpoint_every == 0:
-                yield self.keep_checkpoint()
+
+    @property
+    def over(self) -> bool:
+        """Whether this was the last step; `ended` then says why, if it came early."""
+        self.ended = self.ended or (self.ending.reason(self.spec.stop) if self.step else "")
+        return self.step >= self.spec.steps or bool(self.ended)
 
     def look(self) -> Iterator[Event]:
-        """What the base says and scores, before anything moved."""
-        yield Measured(0, self.evaluate())
-        yield from self.samples()
+        """The evaluation and the answers that are due where the run stands (the first ones are the base's), if they are not done."""
+        if (self.step % self.spec.evaluate_every == 0 or self.over) and self.ending.evaluated_at < self.step:
+            yield Measured(self.step, self.evaluate())
+        if (self.step % self.spec.sample_every == 0 or self.over) and self.ending.answered_at < self.step:
+            yield from self.samples()
 
     def grant(self, wanted: Wish) -> Iterator[Event]:
         """Do what a person asked for, or take the settings on from the next step."""
@@ -140,7 +139,7 @@ class Run:
             if refused:
                 yield Noted(f"Nothing was changed. {refused}", "watch")
         if wanted.do == "save":
-            yield self.keep_checkpoint()
+            yield from self.keep_checkpoint()
         if wanted.do == "evaluate":
             yield Measured(self.step, self.evaluate())
         if wanted.do == "sample":
@@ -183,7 +182,7 @@ class Run:
         values |= {f"validation_loss/{task}": self.objective.mean_loss(batches) for task, batches in prepared.by_task.items()}
         moment = Moment(self.step, self.attachment, {}, validation=prepared.validation, known=prepared.known, decode=prepared.decode)
         self.probing.read("evaluation", moment, values)
-        self.ending.evaluated(values)
+        self.ending.evaluated(values, self.step)
         return values
 
     def samples(self) -> Iterator[Event]:
@@ -192,23 +191,24 @@ class Run:
         model.eval()
         for prompt in self.prepared.prompts:
             yield Said(self.step, "model", prompt, greedy(model, self.prepared.tokenizer, prompt))
+        self.ending.answered_at = self.step
 
     def keep(self) -> None:
         """Save what was learnt, and the checkpoint, if anything moved since the last time."""
         if self.step > 0:
             if self.step != self.kept:
-                self.keep_checkpoint()
+                list(self.keep_checkpoint())
             checkpoint.whole(self.folder / self.made, self._save)
 
-    def keep_checkpoint(self) -> Made:
-        parts = {
-            "adapter": self.attachment.state(),
-            "optimizer": self.stepper.state(),
-            "random": self.random,
-            "ending": self.ending.state(),
-        }
+    def keep_checkpoint(self) -> Iterator[Made]:
+        """Written first, then told, then shown: what a checkpoint holds is on record before anybody can go on from it."""
+        state = {"adapter": self.attachment.state(), "optimizer": self.stepper.state(), "random": self.random}
         self.kept = self.step
-        return Made("checkpoint", str(checkpoint.save(self.folder, self.step, parts)), self.step)
+        path = checkpoint.write(self.folder, self.step, state | {"ending": self.ending.state()})
+        try:
+            yield Made("checkpoint", str(path), self.step)
+        finally:
+            checkpoint.show(self.folder)
 
     def _save(self, folder: Path) -> None:
         self.attachment.save(folder)

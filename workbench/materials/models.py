@@ -24,6 +24,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.workspace import ASSETS, Workspace, named
 
 POCKET = "pocket"
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 LAYER = re.compile(r"^(?:.*\.)?(?:layers|h)\.(\d+)\.")
 
 
@@ -65,10 +66,10 @@ def available(workspace: Workspace) -> list[ModelChoice]:
     """The models that can be chosen without typing: the demo model, what runs made, what was merged."""
     choices = [ModelChoice(POCKET, "pocket (demo)", "demo")]
     for folder in sorted(workspace.run_folders(), reverse=True):
-        if (folder / "adapter" / "adapter_config.json").exists() or (folder / "model" / "config.json").exists():
+        if all((folder / "adapter" / name).exists() for name in ADAPTER) or (folder / "model" / "config.json").exists():
             choices.append(ModelChoice(f"run:{folder.name}", _run_label(folder), "run"))
     for folder in sorted(workspace.model().iterdir()):
-        if (folder / "config.json").exists():
+        if (folder / "config.json").exists() and folder.suffix not in (".partial", ".old"):  # a merge that was killed
             choices.append(ModelChoice(f"model:{folder.name}", folder.name, "merged"))
     return choices
 
@@ -83,7 +84,13 @@ def load(ref: ModelRef, device: torch.device, dtype: torch.dtype) -> PreTrainedM
     except (OSError, ValueError, SafetensorError) as error:
         raise _cannot_load(ref, error) from error
     if ref.adapter is not None:
-        model = _with_adapter(model, ref.adapter)
+        try:
+            model = _with_adapter(model, ref.adapter)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise WorkbenchError(
+                f"The adapter of {ref.label} in {ref.adapter} cannot be put on its base: {' '.join(str(error).split())[:300]}. "
+                "Resume that run, which writes it anew, or choose another model."
+            ) from error
     return model.to(device).eval()
 
 
@@ -162,7 +169,7 @@ def _of_run(reference: str, run_id: str, workspace: Workspace) -> ModelRef:
     if (folder / "model" / "config.json").exists():
         return ModelRef(reference, _run_label(folder), str(_checked(folder / "model", f"What run {run_id} made")))
     adapter = folder / "adapter"
-    if not (adapter / "adapter_config.json").exists():
+    if not all((adapter / name).exists() for name in ADAPTER):
         raise WorkbenchError(
             f"Run {run_id} has made no adapter or model yet. Let it finish, or stop it: a stopped run keeps what it has learnt."
         )
@@ -178,8 +185,13 @@ def _run_label(folder: Path) -> str:
 
 
 def _spec_of(folder: Path) -> dict[str, Any]:
+    """The spec that a run was started with; nothing where it is missing or damaged."""
     spec = folder / "spec.yaml"
-    return yaml.safe_load(spec.read_text(encoding="utf-8")) if spec.exists() else {}
+    try:
+        found = yaml.safe_load(spec.read_text(encoding="utf-8")) if spec.exists() else {}
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _checked(folder: Path, what: str) -> Path:

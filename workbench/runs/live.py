@@ -68,7 +68,7 @@ class Entry:
     work: Generator[Event, None, None] | None = None
     ending: Finished | None = None
     standing: Standing = field(default_factory=Standing)
-    made: set[Path] = field(default_factory=set)
+    made: dict[Path, int] = field(default_factory=dict)  # path → the step it was announced for
     early: list[Event] | None = field(default_factory=list)  # what nobody has heard yet; None when it is not kept any more
     watches: "weakref.WeakSet[Watch]" = field(default_factory=weakref.WeakSet)
     paces: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
@@ -77,7 +77,7 @@ class Entry:
         before = self.standing.step, self.standing.unit
         self.standing.hear(event)
         if isinstance(event, Made):
-            self.made.add(Path(event.path).resolve())
+            self.made[Path(event.path).resolve()] = event.step
         if isinstance(event, Progress | Measured) and before != (self.standing.step, self.standing.unit):
             if before[1] != self.standing.unit or before[0] > self.standing.step:
                 self.paces.clear()

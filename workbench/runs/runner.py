@@ -223,7 +223,9 @@ class Runner:
 
     def _begin(self, entry: Entry) -> Work:
         folder = self._workspace.run(entry.id)
-        (folder / "spec.yaml").write_text(entry.spec.to_yaml(), encoding="utf-8")
+        partial = folder / "spec.yaml.partial"
+        partial.write_text(entry.spec.to_yaml(), encoding="utf-8")
+        partial.replace(folder / "spec.yaml")
         self._store.mark(entry.id, "running")
         with self._changed:
             entry.set_status("running")
@@ -234,6 +236,7 @@ class Runner:
         """Close the generator (its `finally` saves; what it raises makes a failure of it), then say how the run ended."""
         work, entry.work = entry.work, None
         if work:
+            self._written()  # the job may keep a checkpoint now, and what that holds must be on record
             work.close()
         ending = entry.ending or Finished("finished")
         try:
@@ -251,10 +254,14 @@ class Runner:
         folder, step = self._workspace.run(entry.id), entry.standing.step
         here = [(what, folder / what) for what in ARTIFACTS]
         return [
-            Made(what, str(path), step) for what, path in here if path.resolve() not in entry.made and path.is_dir() and any(path.iterdir())
+            Made(what, str(path), step)
+            for what, path in here
+            if entry.made.get(path.resolve()) != step and path.is_dir() and any(file.suffix != ".partial" for file in path.iterdir())
         ]
 
     def _tell(self, entry: Entry, event: Event) -> None:
         self._store.append(entry.id, event)
+        if isinstance(event, Made):
+            self._written()  # before the job goes on and shows what it made
         with self._changed:
             entry.hear(event)

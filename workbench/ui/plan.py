@@ -4,12 +4,15 @@ Every sentence is either good to know (green), worth a look (amber) or stops the
 is counted here. Reads, never starts anything.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 from workbench.core.errors import WorkbenchError
+from workbench.core.events import Progress
 from workbench.core.spec import TrainSpec
 from workbench.jobs.audit import audit
+from workbench.jobs.trial import tried
 from workbench.runs.records import Run
 from workbench.ui.cards import error_card, escaped
 from workbench.ui.context import Context
@@ -25,6 +28,28 @@ def plan(ctx: Context, spec: Mapping[str, Any]) -> str:
         return error_card(error)
     items = "".join(f'<li class="{finding.level}">{escaped(finding.text)}</li>' for finding in findings)
     return f'<p class="takes">{escaped(takes(parsed, ctx.store.runs("train")))}</p><ul class="audit">{items}</ul>'
+
+
+def tried_steps(ctx: Context, spec: Mapping[str, Any]) -> Iterator[str]:
+    """Three steps tried, as HTML that changes while they are; a mistake is a card."""
+    try:
+        work = tried(TrainSpec.parse(spec), ctx.workspace)
+        sentences = yield from _watched(work)
+    except WorkbenchError as error:
+        yield error_card(error)
+    else:
+        yield f'<ul class="audit">{"".join(f"<li class=safe>{escaped(sentence)}</li>" for sentence in sentences)}</ul>'
+
+
+def _watched(work: Generator[Progress, None, list[str]]) -> Generator[str, None, list[str]]:
+    """The trial's progress as HTML; closing this closes the trial too."""
+    with closing(work):
+        while True:
+            try:
+                at = next(work)
+            except StopIteration as end:
+                return end.value
+            yield f'<p class="takes">{escaped(at.what)}, {at.done} of {at.total}</p>'
 
 
 def takes(spec: TrainSpec, runs: list[Run]) -> str:

@@ -1,7 +1,7 @@
 """The Train tab: start, what is known beforehand, the run's settings; the live chart; answers, notes and steering.
 
 Nothing of a run lives here: the page can be closed and opened again, or opened twice, and shows the same run.
-Elements for tests: `start plan train-name train-run pause resume stop sooner train-chart (data-run, data-step, data-n)
+Elements for tests: `start plan try tried train-name train-run pause resume stop sooner train-chart (data-run, data-step, data-n)
 samples notes ask again`; settings `train-steps …`; `train-loss train-update train-probes` choose methods.
 """
 
@@ -12,13 +12,14 @@ import gradio as gr
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.spec import TrainSpec
+from workbench.jobs.audit import refuse
 from workbench.runs.records import Run
 from workbench.ui.bench import Bench
 from workbench.ui.cards import error_card, escaped
 from workbench.ui.context import Context
 from workbench.ui.forms import READER, WRITER, touched
 from workbench.ui.livechart import live_chart
-from workbench.ui.plan import plan
+from workbench.ui.plan import plan, tried_steps
 from workbench.ui.polled import polled
 from workbench.ui.report import notes, samples
 from workbench.ui.settings import settings
@@ -35,6 +36,7 @@ def build(ctx: Context, bench: Bench) -> None:
         with gr.Column(scale=3, min_width=280, elem_classes=["side"]):
             start = gr.Button("Start", variant="primary", elem_id="start")
             planned = gr.HTML(elem_id="plan", apply_default_css=False)
+            _trial(ctx, bench)
             _naming(bench)
             settings(bench)
         with gr.Column(scale=7, min_width=340, elem_classes=["middle"]):
@@ -58,6 +60,19 @@ def build(ctx: Context, bench: Bench) -> None:
     _wire_start(ctx, bench, start, planned)
     _wire_steering(ctx, shown, steering)
     _wire_after(ctx, bench, shown, ask, again)
+
+
+def _trial(ctx: Context, bench: Bench) -> None:
+    """Three steps in a process of their own, which a person can end."""
+    with gr.Row(elem_classes=["after"]):
+        attempt = gr.Button("Try three steps", size="sm", elem_id="try", min_width=120)
+        leave = gr.Button("Leave it", size="sm", elem_id="try-leave", visible=False, min_width=80)
+    shown = gr.HTML(elem_id="tried", apply_default_css=False)
+    drawn = attempt.click(lambda: gr.Button(visible=True), None, leave, **READER).then(
+        lambda spec: (yield from tried_steps(ctx, spec)), bench.spec, shown, **{**WRITER, "concurrency_limit": 1}
+    )
+    drawn.then(lambda: gr.Button(visible=False), None, leave, **READER)
+    leave.click(lambda: ("", gr.Button(visible=False)), None, [shown, leave], cancels=[drawn], **READER)
 
 
 def _naming(bench: Bench) -> None:
@@ -173,7 +188,9 @@ def _wire_start(ctx: Context, bench: Bench, start: gr.Button, planned: gr.HTML) 
 
     def begin(spec: dict[str, Any]) -> Any:
         try:
-            ctx.runner.submit(TrainSpec.parse(spec))
+            parsed = TrainSpec.parse(spec)
+            refuse(parsed, ctx.workspace)
+            ctx.runner.submit(parsed)
         except WorkbenchError as error:
             return error_card(error)
         return gr.skip()

@@ -1,0 +1,129 @@
+"""The audit: what is lost, whether the model learns to stop, whether it fits; what stops the start and what can be passed."""
+
+import json
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.core.errors import SpecError
+from workbench.core.spec import TrainSpec
+from workbench.core.workspace import Workspace
+from workbench.jobs import audit as module
+from workbench.jobs import estimate, recipe
+from workbench.jobs.audit import audit, count, duration, number, refuse, size
+from workbench.methods.adapters.lora import LoRA
+from workbench.methods.updates.adamw import AdamW
+
+Usage = namedtuple("Usage", "total used free")
+SHORT, LONG = "It is.", "It is so because it is so, and nothing else. " * 4
+
+
+def spec_for(model: Path, folder: Path, turns: list[tuple[str, ...]], **more: Any) -> TrainSpec:
+    path = folder / "rows.jsonl"
+    rows = [[{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(row)] for row in turns]
+    path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    data = {"path": str(path), "max_length": 48, **more.pop("data", {})}
+    return TrainSpec(model=str(model), data=data, **more)
+
+
+def said(spec: TrainSpec, workspace: Workspace, level: str = "") -> list[str]:
+    return [finding.text for finding in audit(spec, workspace) if not level or finding.level == level]
+
+
+def test_a_sound_run_has_nothing_but_ticks(pico_folder: Path, tmp_path: Path, workspace: Workspace) -> None:
+    spec = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30)
+    assert said(spec, workspace, "watch") == said(spec, workspace, "act") == []
+    assert "The end of the answer is learnt in every row, so the model learns to stop." in said(spec, workspace, "safe")
+    refuse(spec, workspace)
+
+
+def test_rows_cut_in_an_answer_are_told_apart_from_rows_cut_behind_one(pico_folder: Path, tmp_path: Path, workspace: Workspace) -> None:
+    rows = [("Why?", SHORT)] * 5 + [("Why?", LONG)] * 3 + [("Why?", SHORT, "But why? " * 20, LONG)] * 2 + [("Why? " * 30, SHORT)]
+    found = said(spec_for(pico_folder, tmp_path, rows), workspace, "watch")
+    assert [text.split(" is ")[0].split(" are ")[0].split(" lose ")[0] for text in found] == [
+        "1 row with nothing to learn", "3 rows", "2 rows",
+    ]  # fmt: skip
+    assert "cut in the middle of the answer, so its end is never learnt. Raise the longest row (the longest here has" in found[1]
+    assert "lose text behind an answer" in found[2]
+    assert not any("learns to stop" in text for text in said(spec_for(pico_folder, tmp_path, rows), workspace, "safe"))
+
+
+def test_a_template_that_closes_no_answer_is_told_with_what_to_do(pico_folder: Path, tmp_path: Path, workspace: Workspace) -> None:
+    (pico_folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}")
+    spec = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 40)
+    (text,) = said(spec, workspace, "watch")
+    assert text.startswith("In 40 rows the answer's end is not learnt") and "may not learn to stop. Use a model whose chat template" in text
+    assert not any("learns to stop" in other for other in said(spec, workspace, "safe"))
+
+
+def test_only_the_first_rows_of_a_big_set_are_spoken_of(
+    pico_folder: Path, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "MEASURED", 10)
+    found = said(spec_for(pico_folder, tmp_path, [("Why?", LONG)] * 30), workspace)
+    assert any(text.startswith("10 rows of the first are cut in the middle") for text in found)
+    found = said(spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30), workspace)
+    assert any("with rows of 48 tokens in a batch" in text for text in found), "an unread row may be as long as allowed"
+
+
+def test_memory_goes_by_the_rows_there_are(pico_folder: Path, tmp_path: Path, workspace: Workspace) -> None:
+    longer = said(spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30, data={"max_length": 99}), workspace)
+    assert longer[1] == said(spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30), workspace)[1]
+
+
+def test_memory_that_may_not_fit_can_be_passed(
+    pico_folder: Path, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30)
+    need = estimate.estimate(spec, workspace, module.Rows(13, 0.5)).bytes
+    monkeypatch.setattr(estimate, "memory_total", lambda: need)
+    (text,) = said(spec, workspace, "watch")
+    assert text.startswith("Memory about ") and "it may not fit" in text
+    refuse(spec, workspace)
+
+
+@pytest.mark.parametrize(("times", "level"), [(2.0, "safe"), (1.1, "watch"), (0.9, "act")])
+def test_the_disk_is_green_amber_or_in_the_way(
+    times: float, level: str, pico_folder: Path, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30)
+    most = estimate.disk(spec, workspace).most
+    monkeypatch.setattr(estimate.shutil, "disk_usage", lambda _: Usage(0, 0, int(times * most)))
+    text = next(finding for finding in audit(spec, workspace) if " disk" in finding.text)
+    assert text.level == level and f"{size(int(times * most))} are free" in text.text
+    if level == "act":
+        with pytest.raises(SpecError, match="Not enough room on the disk") as caught:
+            refuse(spec, workspace)
+        assert len(caught.value.mistakes) == 1
+    else:
+        refuse(spec, workspace)
+
+
+def test_nothing_to_learn_stops_the_start(pico_folder: Path, tmp_path: Path, workspace: Workspace) -> None:
+    empty = spec_for(pico_folder, tmp_path, [("Why? " * 40, SHORT)] * 3)
+    with pytest.raises(SpecError, match="every answer is empty or cut off"):
+        refuse(empty, workspace)
+    dropped = spec_for(pico_folder, tmp_path, [("Why?", "So.")] * 3, data={"selectors": [{"method": "length", "fewest_answer": 9}]})
+    with pytest.raises(SpecError, match="its steps drop every row"):
+        refuse(dropped, workspace)
+
+
+def test_what_methods_cost_extra_is_told_for_each_that_says_so(
+    pico_folder: Path, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AdamW, "costs", lambda self: "Takes its time.")
+    monkeypatch.setattr(LoRA, "costs", lambda self: "Takes its room.")
+    spec = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30, loss={"method": "cross_entropy", "anchor": 0.1}, noises=["neftune"])
+    monkeypatch.setattr(type(spec.noises[0]), "costs", lambda self: "Takes a while.")
+    costs = said(spec, workspace, "watch")
+    assert costs[0] == "LoRA: Takes its room." and costs[2:] == ["AdamW: Takes its time.", f"{spec.noises[0].title()}: Takes a while."]
+    assert costs[1].startswith("Cross-entropy: ") and "forward pass" in costs[1]
+
+
+def test_numbers_are_in_words() -> None:
+    assert [count(1, "row"), count(1200, "row")] == ["1 row", "1,200 rows"]
+    assert [number(0.0123456), number(331_776)] == ["0.0123", "332,000"]
+    assert [size(900), size(3.14159e6), size(2e9), size(1.5e12)] == ["900 bytes", "3.14 MB", "2 GB", "1.5 TB"]
+    assert [duration(0.214), duration(42), duration(185), duration(7800)] == ["0.21 s", "42 s", "3 min 5 s", "2 h 10 min"]
