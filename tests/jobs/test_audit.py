@@ -9,10 +9,11 @@ import pytest
 
 from workbench.core.errors import SpecError
 from workbench.core.spec import TrainSpec
+from workbench.core.words import size
 from workbench.core.workspace import Workspace
 from workbench.jobs import audit as module
 from workbench.jobs import estimate, recipe
-from workbench.jobs.audit import audit, count, duration, number, refuse, size
+from workbench.jobs.audit import audit, refuse
 from workbench.methods.adapters.lora import LoRA
 from workbench.methods.updates.adamw import AdamW
 
@@ -120,10 +121,3 @@ def test_what_methods_cost_extra_is_told_for_each_that_says_so(
     costs = said(spec, workspace, "watch")
     assert costs[0] == "LoRA: Takes its room." and costs[2:] == ["AdamW: Takes its time.", f"{spec.noises[0].title()}: Takes a while."]
     assert costs[1].startswith("Cross-entropy: ") and "forward pass" in costs[1]
-
-
-def test_numbers_are_in_words() -> None:
-    assert [count(1, "row"), count(1200, "row")] == ["1 row", "1,200 rows"]
-    assert [number(0.0123456), number(331_776)] == ["0.0123", "332,000"]
-    assert [size(900), size(3.14159e6), size(2e9), size(1.5e12)] == ["900 bytes", "3.14 MB", "2 GB", "1.5 TB"]
-    assert [duration(0.214), duration(42), duration(185), duration(7800)] == ["0.21 s", "42 s", "3 min 5 s", "2 h 10 min"]

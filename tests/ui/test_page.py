@@ -16,6 +16,7 @@ import yaml
 from workbench.core.events import Made, Noted, Said
 from workbench.core.method import SHELVES
 from workbench.core.spec import TrainSpec
+from workbench.core.words import duration, number, size
 from workbench.core.workspace import Workspace
 from workbench.runs.live import Live
 from workbench.runs.records import Run
@@ -30,7 +31,6 @@ from workbench.ui.plan import plan, takes
 from workbench.ui.runtable import run_table, spark, when
 from workbench.ui.tabs.papers import cards_of, use
 from workbench.ui.tabs.train import buttons, choose, known_runs
-from workbench.ui.words import duration, number, size
 
 EVIL = "<script>alert(1)</script>${alert(2)}"
 

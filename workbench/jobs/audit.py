@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.core.errors import SpecError
 from workbench.core.spec import TrainSpec
+from workbench.core.words import count, number, size
 from workbench.core.workspace import Workspace
 from workbench.jobs.curate import Look, look, tokenizer_of
 from workbench.jobs.estimate import Rows, disk, estimate
@@ -125,32 +126,3 @@ def _costs(spec: TrainSpec) -> Iterator[Finding]:
 def _tokenizer(model: str, workspace: Workspace) -> PreTrainedTokenizerBase:
     """Loaded once, so that what was counted with it stays known."""
     return tokenizer_of(model, workspace)
-
-
-# Numbers in words.
-
-
-def count(value: int, one: str) -> str:
-    """`1 row`, `812 rows`."""
-    return f"{value:,} {one if value == 1 else one + 's'}"
-
-
-def number(value: float) -> str:
-    """Three significant digits: `1.42`, `18,300`."""
-    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def size(value: float) -> str:
-    """`512 kB`, `3.1 GB`, in powers of 1,000."""
-    power, unit = next((pair for pair in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if value >= pair[0]), (1, "bytes"))
-    return f"{value / power:.3g} {unit}"
-
-
-def duration(seconds: float) -> str:
-    """`0.21 s`, `42 s`, `3 min 5 s`, `2 h 10 min`."""
-    whole = round(seconds)
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -26,9 +26,10 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.method import discover
 from workbench.core.spec import StopSpec, TrainSpec
+from workbench.core.words import duration, size
 from workbench.core.workspace import Workspace
 from workbench.jobs import checkpoint
-from workbench.jobs.audit import audit, duration, size
+from workbench.jobs.audit import audit
 from workbench.jobs.prepare import prepare
 from workbench.jobs.probing import Probing
 from workbench.jobs.train import Run
@@ -76,12 +77,13 @@ def planned(spec: TrainSpec, workspace: Workspace) -> Iterator[Progress | str]:
 def told(found: Trial) -> list[str]:
     """A trial in sentences."""
     held = f"Memory grew by {size(found.bytes)} at the most" if found.device == "cpu" else f"The GPU held {size(found.bytes)} at the most"
+    step = f"{found.step:.2g} s" if found.step < 10 else duration(found.step)
     seen = f"{held}, with {found.tokens:,} tokens in the largest batch"
     more = (
         f" The longest rows together would make {found.longest:,} tokens and need more than was seen: the figure is that of the rows drawn."
     )
     return [
-        f"A step takes {duration(found.step)}: three were tried, and the probes are counted at their average share.",
+        f"A step takes {step}: three were tried, and the probes are counted at their average share.",
         f"The whole run takes about {duration(found.run)}, with loading, evaluations and sample answers, without writing checkpoints.",
         f"{seen}.{more if found.longest > SAME * found.tokens else ''}",
     ]

@@ -15,11 +15,11 @@ import gradio as gr
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Made, Progress, Table
+from workbench.core.words import count
 from workbench.jobs.columns import ROLES, columns_of
 from workbench.jobs.curate import ingest
 from workbench.ui import cards, forms
 from workbench.ui.context import Context
-from workbench.ui.words import count
 
 KINDS = [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md", ".gz"]
 REFRESH = 0.2  # seconds between two updates of the bar

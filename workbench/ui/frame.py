@@ -12,12 +12,13 @@ import yaml
 from workbench.core.errors import SpecError
 from workbench.core.method import SHELVES, knobs_of
 from workbench.core.spec import TrainSpec
+from workbench.core.words import count, duration, number, size
 from workbench.jobs.machine import readout
 from workbench.runs.runner import Live
 from workbench.ui.cards import escaped
 from workbench.ui.context import Context
 from workbench.ui.polled import polled, pressed
-from workbench.ui.words import attributes, count, dot, duration, number, run_label, size, status_words
+from workbench.ui.words import attributes, dot, run_label, status_words
 
 TITLE = """<header class="titlebar"><h1><i aria-hidden="true"></i>Finetune Workbench</h1><span class="space"></span>{}
 <button type="button" data-page="theme" id="theme-toggle" title="Light or dark" aria-label="Light or dark">◐</button>

@@ -11,10 +11,11 @@ from typing import Any
 import gradio as gr
 
 from workbench.core.errors import WorkbenchError
+from workbench.core.words import duration, number
 from workbench.runs.records import Run
 from workbench.ui.cards import escaped
 from workbench.ui.context import Context
-from workbench.ui.words import dot, duration, number, status_words
+from workbench.ui.words import dot, status_words
 
 DRAWN = ("loss", "validation_loss", "base_loss", "grad_norm", "step_ratio", "rho_a", "step_ratio_taken")
 READ_OUT = (

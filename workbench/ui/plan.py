@@ -11,12 +11,13 @@ from typing import Any
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.spec import TrainSpec
+from workbench.core.words import count, duration
 from workbench.jobs.audit import audit
 from workbench.jobs.trial import tried
 from workbench.runs.records import Run
 from workbench.ui.cards import error_card, escaped
 from workbench.ui.context import Context
-from workbench.ui.words import count, duration, run_label
+from workbench.ui.words import run_label
 
 
 def plan(ctx: Context, spec: Mapping[str, Any]) -> str:

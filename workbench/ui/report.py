@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import yaml
 
 from workbench.core.events import Made, Noted, Said
+from workbench.core.words import duration, number
 from workbench.runs.records import Run
 from workbench.ui.cards import escaped
-from workbench.ui.words import dot, duration, metric, number, run_label, status_words
+from workbench.ui.words import dot, metric, run_label, status_words
 
 SHOWN = 5  # newest answers to a prompt that are shown beside the first; the rest is folded
 LEVELS = {"info": "", "watch": "watch", "act": "act"}

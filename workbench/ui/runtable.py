@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from workbench.core.words import duration, number
 from workbench.runs.records import Line, Run
 from workbench.ui.cards import escaped
 from workbench.ui.plots import run_colour
-from workbench.ui.words import attributes, dot, duration, number, run_label, status_words
+from workbench.ui.words import attributes, dot, run_label, status_words
 
 WIDE, HIGH = 96, 24
 KEY = (("loss", "loss"), ("validation_loss", "validation"), ("base_loss", "known skills"), ("step_ratio", "r"))

@@ -16,13 +16,13 @@ from gradio.components import Component
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import find, knobs_of
 from workbench.core.spec import DataSpec
+from workbench.core.words import count
 from workbench.core.workspace import Workspace
 from workbench.jobs.curate import DataChoice, Look, data_sets, look, page, tokenizer_of
 from workbench.ui import cards, forms, plots, rows
 from workbench.ui.bench import Bench, first_spec
 from workbench.ui.bringing import bring
 from workbench.ui.context import Context
-from workbench.ui.words import count
 
 LIMIT = 20  # rows on a page
 KNOBS = [knob for knob in knobs_of(DataSpec) if knob.name != "path"]

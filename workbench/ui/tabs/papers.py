@@ -10,12 +10,13 @@ from typing import Any
 import gradio as gr
 
 from workbench.core.method import SHELVES, Method, knobs_of
+from workbench.core.words import count
 from workbench.ui.bench import Bench
 from workbench.ui.cards import escaped
 from workbench.ui.context import Context
 from workbench.ui.forms import WRITER
 from workbench.ui.formula import mathml
-from workbench.ui.words import attributes, count
+from workbench.ui.words import attributes
 
 CHANGES = {
     "selectors": "data: which rows are learnt from",
