@@ -53,6 +53,12 @@ def test_another_rate_holds_from_the_next_step_and_is_marked_on_the_curve(spec: 
     assert [(note.step, note.text) for note in noted] == [(4, "From step 4: update.lr = 0.001, evaluate_every = 1.")]
 
 
+def test_a_turn_keeps_what_the_optimizer_remembers(spec: TrainSpec, workspace: Workspace) -> None:
+    """A setting that moves nothing changes no loss, though the optimizer is made anew with it."""
+    turned = steered(spec, workspace.run("0001"), workspace, {3: Wish(set={"evaluate_every": 2, "update.kl_bound": 0.1})})
+    assert series(turned, "loss") == series(run(spec, workspace.run("0002"), workspace), "loss")
+
+
 def test_a_change_that_was_asked_for_is_the_change_that_a_spec_would_have_made(spec: TrainSpec, workspace: Workspace) -> None:
     asked = steered(spec, workspace.run("0001"), workspace, {2: Wish(set={"update.lr": 0.05, "update.clip": 0.1})})
     written = TrainSpec(**{**spec.model_dump(), "changes": [{"at": 3, "set": {"update.lr": 0.05, "update.clip": 0.1}}]})
