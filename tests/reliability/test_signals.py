@@ -28,7 +28,13 @@ def begun(home: Path, spec: dict[str, Any]) -> subprocess.Popen[str]:
     (home / "spec.yaml").write_text(yaml.safe_dump({**spec, "steps": 1_000_000, "checkpoint_every": 5}))
     environment = os.environ | {"PYTHONPATH": str(ROOT / "kernels"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "workbench", "train", str(home / "spec.yaml"), "--home", str(home)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=hears_interrupts, **pipes)
+
+
+def hears_interrupts() -> None:
+    """Tests that run in a shell's background inherit that Ctrl-C is ignored; a person's command does not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")
