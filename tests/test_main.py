@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -240,7 +241,9 @@ main.app(["train", sys.argv[1]])
 def test_ctrl_c_stops_and_keeps_a_checkpoint(home: Path, spec: Path, number: int) -> None:
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
     command = [sys.executable, "-c", INTERRUPTED, str(spec)]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    hears = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}  # a shell's background ignores Ctrl-C
+    with subprocess.Popen(command, cwd=ROOT, env=environment, **hears, **pipes) as child:
         while "/1,000" not in (line := child.stderr.readline()):
             assert line, "it ended before it began"
         child.send_signal(number)

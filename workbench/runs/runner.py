@@ -256,7 +256,7 @@ class Runner:
         return [
             Made(what, str(path), step)
             for what, path in here
-            if entry.made.get(path.resolve()) != step and path.is_dir() and any(file.suffix != ".partial" for file in path.iterdir())
+            if entry.made.get(path.resolve(), -1) < step and path.is_dir() and any(file.suffix != ".partial" for file in path.iterdir())
         ]
 
     def _tell(self, entry: Entry, event: Event) -> None:
