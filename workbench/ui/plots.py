@@ -14,8 +14,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from workbench.core import words
 from workbench.core.workspace import ASSETS
-from workbench.ui import words
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C")  # Okabe–Ito, safe for colour-blind eyes
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = PALETTE

@@ -11,11 +11,12 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.core import words
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import Method, find, knobs_of, shelf
 from workbench.core.spec import parse_spec
 from workbench.jobs.estimate import Estimate, choices, estimate
-from workbench.ui import cards, forms, plots, words
+from workbench.ui import cards, forms, plots
 from workbench.ui.bench import Bench
 from workbench.ui.context import Context
 
