@@ -212,7 +212,8 @@ from typing import Literal
 import workbench.__main__ as main
 from workbench.core.events import Measured, Progress, Started
 from workbench.core.job import Job
-from workbench.core.spec import SPECS, Spec
+from workbench.core.parts import Spec
+from workbench.core.spec import SPECS
 
 class Toy(Spec):
     kind: Literal["train"] = "train"

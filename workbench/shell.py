@@ -13,7 +13,7 @@ import typer
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Noted
 from workbench.core.method import SHELVES, Method, discover
-from workbench.core.spec import Spec
+from workbench.core.parts import Spec
 from workbench.core.workspace import Workspace, default_home
 from workbench.runs.runner import Runner
 from workbench.runs.store import InUse, Store

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Made, Progress, Started, Table
-from workbench.core.spec import DataSpec
+from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import recipe
 from workbench.jobs.curate import ingest, look, page

@@ -1,14 +1,19 @@
 """A run that ends before its last step: each reason, by hand, and that what was counted survives a stop."""
 
 import math
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.jobs.story import run, series
 from workbench.core.errors import WorkbenchError
-from workbench.core.events import Finished, Measured
-from workbench.core.spec import StopSpec, TrainSpec
+from workbench.core.events import Finished, Measured, Noted
+from workbench.core.parts import StopSpec
+from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
+from workbench.jobs import checkpoint
 from workbench.jobs.ending import Ending
 from workbench.jobs.train import train
 
@@ -77,3 +82,44 @@ def test_a_resumed_run_goes_on_counting(spec: TrainSpec, workspace: Workspace) -
     ended = TrainSpec(**{**spec.model_dump(), "stop": {"tokens": 1}})
     events = run(ended, workspace.run("0001"), workspace)
     assert series(events, "loss") == {} and events[-1].message.endswith("tokens were read."), "two steps had been counted"
+
+
+def worsening(spec: TrainSpec, **stop: object) -> TrainSpec:
+    """A run that gets worse towards its end."""
+    worse = {"update": {"method": "adamw", "lr": 3e-2}, "steps": 8, "evaluate_every": 2, "checkpoint_every": 3, "warmup": 0.0}
+    return TrainSpec(**{**spec.model_dump(), **worse, "changes": [{"at": 5, "set": {"update.lr": 2.0}}], "stop": stop})
+
+
+def test_what_is_kept_is_from_where_the_validation_loss_was_lowest(spec: TrainSpec, workspace: Workspace) -> None:
+    folder = workspace.run("0001")
+    events = run(worsening(spec, keep_best=True), folder, workspace)
+    losses = series(events, "validation_loss")
+    lowest = min(losses, key=losses.__getitem__)
+    assert 0 < lowest < 8, "the case is worth testing"
+    assert any(f"from step {lowest}" in event.text for event in events if isinstance(event, Noted))
+    parts, kept = checkpoint.load(folder)[1], weights(folder)
+    assert all(torch.equal(kept[name], tensor) for name, tensor in parts["best"].items()) and len(kept) == len(parts["best"])
+    assert not all(torch.equal(kept[name], tensor) for name, tensor in parts["adapter"].items())
+
+
+@pytest.mark.parametrize("stopped_at", [4, 5, 7])
+def test_the_lowest_survives_a_stop(spec: TrainSpec, workspace: Workspace, stopped_at: int) -> None:
+    worse = worsening(spec, keep_best=True)
+    run(worse, workspace.run("0001"), workspace)
+    job = train(worse, workspace.run("0002"), workspace)
+    while not (isinstance(event := next(job), Measured) and event.step == stopped_at and "loss" in event.values):
+        pass
+    job.close()
+    run(worse, workspace.run("0002"), workspace)
+    one, other = weights(workspace.run("0001")), weights(workspace.run("0002"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_otherwise_the_last_is_kept(spec: TrainSpec, workspace: Workspace) -> None:
+    run(worsening(spec), workspace.run("0001"), workspace)
+    parts, kept = checkpoint.load(workspace.run("0001"))[1], weights(workspace.run("0001"))
+    assert "best" not in parts and all(torch.equal(kept[name], tensor) for name, tensor in parts["adapter"].items())
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter" / "adapter_model.safetensors")

@@ -13,8 +13,12 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Measured, Noted, Said, Started
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
+from workbench.jobs import checkpoint, objective
 from workbench.jobs.prepare import prepare
-from workbench.jobs.train import Run, rate, train
+from workbench.jobs.scaling import Scaling
+from workbench.jobs.schedule import rate
+from workbench.jobs.train import Run, train
+from workbench.materials.lora import read_lora
 from workbench.methods.adapters.lora import LoRA
 from workbench.methods.contracts import Moment, drain
 from workbench.methods.probes.step_safety import StepSafety
@@ -210,7 +214,9 @@ def test_an_anchored_run_stays_nearer_to_its_base(spec: TrainSpec, workspace: Wo
     assert series(held, "base_kl")[8] < 0.8 * series(free, "base_kl")[8]
 
 
-@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"recompute": True}, {"group_by_length": True}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"precision": "bfloat16"}, {"precision": "float16"}, {"recompute": True}, {"group_by_length": True}], ids=str
+)
 @pytest.mark.parametrize("adapter", [{"method": "lora", "rank": 4, "dropout": 0.0}, {"method": "full"}], ids=lambda given: given["method"])
 def test_it_learns_about_the_same_in_other_numbers_with_less_memory_and_in_another_order(
     spec: TrainSpec, workspace: Workspace, adapter: dict, change: dict
@@ -219,3 +225,53 @@ def test_it_learns_about_the_same_in_other_numbers_with_less_memory_and_in_anoth
     usual = series(run(TrainSpec(**plain), workspace.run("0001"), workspace), "validation_loss")
     other = series(run(TrainSpec(**{**plain, **change}), workspace.run("0002"), workspace), "validation_loss")
     assert other[4] < other[0] and other[4] == pytest.approx(usual[4], rel=1e-5 if "recompute" in change else 0.1)
+
+
+def test_in_float16_an_overflow_costs_a_step_and_the_factor_is_kept_with_the_checkpoint(
+    spec: TrainSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective, "Scaling", lambda on: Scaling(on, factor=2.0**130))
+    half = TrainSpec(**{**spec.model_dump(), "precision": "float16", "steps": 4, "checkpoint_every": 2})
+    events = run(half, workspace.run("0001"), workspace)
+    factors = series(events, "loss_scale")
+    assert factors[1] == 2.0**129 and factors[4] < factors[1], "the first steps overflow"
+    assert 1 not in series(events, "lr") and not [event for event in events if isinstance(event, Noted) and "finite" in event.text]
+    assert checkpoint.load(workspace.run("0001"))[1]["scaling"]["factor"].item() == factors[4]
+
+
+def test_a_loss_with_further_readings_learns_and_says_what_was_made_smaller(spec: TrainSpec, workspace: Workspace) -> None:
+    def learnt(run_id: str, **knobs: float) -> list[Event]:
+        noisy = TrainSpec(**{**spec.model_dump(), "loss": {"method": "noisefit", **knobs}, "steps": 4, "evaluate_every": 4})
+        return run(noisy, workspace.run(run_id), workspace)
+
+    events = learnt("0001", strength=2.0)
+    plain, smaller, validation = (series(events, name) for name in ("loss", "objective", "validation_loss"))
+    assert validation[4] < validation[0] and all(smaller[step] > 0.5 * plain[step] for step in plain)
+    assert series(learnt("0002", strength=2.0), "objective") == smaller, "the noise follows from seed and step"
+    silent = learnt("0003", strength=0.0)
+    assert series(silent, "objective") == pytest.approx({step: 0.5 * loss for step, loss in series(silent, "loss").items()}, rel=1e-3)
+
+
+def test_an_adapter_that_goes_by_an_earlier_run_is_told_of_it(spec: TrainSpec, workspace: Workspace) -> None:
+    """The earlier run's strongest direction is not read by the later run's update, also when that one is stopped and resumed."""
+    plain = {**spec.model_dump(), "adapter": {"method": "lora", "rank": 2, "dropout": 0.0}}
+    (workspace.run("0001") / "spec.yaml").write_text(TrainSpec(**plain).to_yaml())
+    run(TrainSpec(**plain), workspace.run("0001"), workspace)
+    bound = TrainSpec(**{**plain, "adapter": {"method": "grasp", "rank": 2, "dropout": 0.0, "earlier_run": "run:0001"}})
+    job = train(bound, workspace.run("0002"), workspace)
+    while not (isinstance(event := next(job), Measured) and event.step == 3 and "loss" in event.values):
+        pass
+    job.close()
+    run(bound, workspace.run("0002"), workspace)
+    careless, careful = (read_lora(workspace.run(name) / "adapter", name).factors for name in ("0001", "0002"))
+    for name in (name for name in careless if name.endswith(("q_proj.weight", "up_proj.weight"))):
+        direction = torch.linalg.svd(careless[name].left @ careless[name].right).Vh[0]
+        reads = careful[name].left @ (careful[name].right @ direction)
+        assert careful[name].left.abs().max() > 1e-4 and reads.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(("named", "why"), [("run:0007", "no run 0007"), ("pocket", "is no adapter")])
+def test_an_earlier_run_that_will_not_do_is_refused_in_a_sentence(spec: TrainSpec, workspace: Workspace, named: str, why: str) -> None:
+    wrong = TrainSpec(**{**spec.model_dump(), "adapter": {"method": "grasp", "earlier_run": named}})
+    with pytest.raises(WorkbenchError, match=why):
+        run(wrong, workspace.run("0002"), workspace)

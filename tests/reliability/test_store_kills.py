@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pytest
 from reliability.kills import KILLS, Start, Victim
 from reliability.victims import PIECES, value, write
 
@@ -107,7 +106,6 @@ def test_whenever_the_writer_is_killed_nothing_acknowledged_is_lost(start: Start
             assert database.execute(f"SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1").fetchall() == []
 
 
-@pytest.mark.xfail(strict=True, reason="two tries that are written in one batch both stay")
 def test_a_try_takes_the_place_of_one_that_was_not_yet_written(tmp_path: Path) -> None:
     with Store(tmp_path / "workbench.duckdb") as store:
         run = store.create("train", "", {})

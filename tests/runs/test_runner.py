@@ -11,7 +11,8 @@ import pytest
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Measured, Noted, Progress, Started
 from workbench.core.job import Job
-from workbench.core.spec import SPECS, Spec
+from workbench.core.parts import Spec
+from workbench.core.spec import SPECS
 from workbench.core.workspace import Workspace
 from workbench.runs.failures import sentence
 from workbench.runs.live import Entry

@@ -8,7 +8,8 @@ import pytest
 
 from workbench.core.errors import SpecError
 from workbench.core.method import knob, knobs_of
-from workbench.core.spec import DataSpec, Spec, TrainSpec
+from workbench.core.parts import DataSpec, Spec
+from workbench.core.spec import TrainSpec
 from workbench.ui import forms
 
 

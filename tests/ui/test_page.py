@@ -180,6 +180,7 @@ def test_everything_of_a_run_is_escaped() -> None:
     drawn = "".join(
         [
             report.samples([Said(0, "model", EVIL, EVIL)]),
+            report.grid([Said(0, "model", EVIL, EVIL)]),
             report.notes([Noted(EVIL, "act")]),
             report.artifacts([Made("adapter", EVIL, 3)]),
             report.headline(run(name=EVIL)),
@@ -189,6 +190,14 @@ def test_everything_of_a_run_is_escaped() -> None:
         ]
     )
     assert "<script" not in drawn and "${" not in drawn
+
+
+def test_answers_stand_in_a_grid_of_prompts_and_steps() -> None:
+    said = [Said(0, "model", "who?", "nobody"), Said(0, "model", "why?", ""), Said(30, "model", "who?", "Lomi")]
+    drawn = report.grid(said)
+    assert [cell.split("<")[0] for cell in drawn.split("<th")[3:5]] == [">who?", ">why?"]
+    rows = drawn.split("<tr>")[2:]
+    assert "nobody" in rows[0] and "(nothing)" in rows[0] and rows[1].endswith("<td>Lomi</td><td></td></tr></tbody></table></div>")
 
 
 def test_samples_keep_the_first_and_the_newest_open() -> None:

@@ -1,99 +1,33 @@
 """A spec is the whole job as a value: shown as YAML, stored with the run, diffed, and enough to do it again.
 
-Methods stand in a spec by name with their knobs (`adapter: {method: lora, rank: 16}`); this module finds them in the
-registry and knows none of them. Reading a spec gathers every mistake before it complains (`SpecError`).
+One class for each kind of job, and reading them from plain values, YAML and the command line. Its parts: `core/parts.py`.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.guard import Gauge
-from workbench.core.method import SHELVES, Method, find, knob
-from workbench.core.mistakes import sentences
+from workbench.core.method import knob
 from workbench.core.pace import Paced
-
-
-def _chosen(shelf_name: str) -> Any:
-    """The type of a spec's field that holds a method of that shelf, written as its name or as a mapping with its knobs."""
-
-    def read(value: Any) -> Any:
-        if isinstance(value, Method):
-            return value
-        given = {"method": value} if isinstance(value, str) else value
-        if not isinstance(given, Mapping) or not isinstance(given.get("method"), str):
-            raise ValueError("write the method's name, or a mapping with 'method' and its knobs")
-        try:
-            method = find(shelf_name, given["method"])
-        except WorkbenchError as error:
-            raise ValueError(str(error)) from error
-        return method(**{name: knob_value for name, knob_value in given.items() if name != "method"})
-
-    return Annotated[
-        Method,
-        BeforeValidator(read),
-        PlainSerializer(lambda method: method.chosen(), return_type=dict),
-        WithJsonSchema({"type": "object", "description": f"a method of the shelf {shelf_name!r} with its knobs"}),
-    ]
-
-
-ChosenSelector, ChosenAdapter, ChosenLoss = _chosen("selectors"), _chosen("adapters"), _chosen("losses")
-ChosenUpdate, ChosenProbe, ChosenNoise = _chosen("updates"), _chosen("probes"), _chosen("noises")
-ChosenMerge, ChosenDecoder = _chosen("merges"), _chosen("decoders")
-
-
-class Spec(BaseModel):
-    """What all specs share: they are frozen, refuse unknown fields, and go to YAML and back unchanged."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
-
-    @classmethod
-    def parse(cls, given: Mapping[str, Any]) -> "Spec":
-        """The spec, or a `SpecError` with one sentence for each mistake."""
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            raise SpecError(sentences(error, _names())) from error
-
-
-class DataSpec(Spec):
-    """Which rows are learnt from, and which of their tokens."""
-
-    path: str = knob("quickstart", help="a data set of the workspace, a demo data set, or a file")
-    train_on: Literal["answers", "last_answer", "everything"] = knob(
-        "answers", help="which tokens are learnt: every answer, only the last one, or questions too"
-    )
-    task: str = Field("", description="column that says which task a row belongs to: the loss of each is then plotted apart")
-    columns: dict[str, str] = Field(default_factory=dict, description="columns by role where detection is wrong: {prompt: q, answer: a}")
-    selectors: list[ChosenSelector] = Field(default_factory=list, description="steps that drop rows, in order")
-    validation_share: float = knob(0.1, ge=0, le=0.5, help="share of the rows that is never trained on and gives the validation loss")
-    max_length: int = knob(256, ge=8, le=131_072, help="longest row in tokens; what is beyond is cut off", unit="tokens", log=True)
-
-
-class StopSpec(Spec):
-    """When a run ends before its last step; 0 never does."""
-
-    patience: int = knob(0, ge=0, help="evaluations in a row without a lower validation loss", unit="evaluations")
-    target: float = knob(0.0, ge=0, help="validation loss that is good enough", unit="nats per token")
-    unsafe: int = knob(0, ge=0, help="readings of step safety with r of 1 or more, in all", unit="readings")
-    minutes: float = knob(0.0, ge=0, help="time spent in steps", unit="minutes")
-    tokens: int = knob(0, ge=0, help="tokens read in training", unit="tokens", log=True)
-    not_finite: int = knob(10, ge=1, help="steps in a row whose loss or gradient is no finite number; the run then fails", more=True)
-
-
-class Change(Spec):
-    """Settings that a run takes on while it works."""
-
-    at: int = Field(ge=1, description="the first step that goes by them")
-    set: dict[str, Any] = Field(min_length=1, description="settings by dotted name, as on the command line: {update.lr: 1e-4}")
-
+from workbench.core.parts import (
+    Change,
+    ChosenAdapter,
+    ChosenDecoder,
+    ChosenLoss,
+    ChosenMerge,
+    ChosenNoise,
+    ChosenProbe,
+    ChosenUpdate,
+    DataSpec,
+    MergeInput,
+    Spec,
+    StopSpec,
+)
 
 CHANGEABLE = ("evaluate_every", "sample_every", "checkpoint_every")
 """What may change while a run works, besides `stop.…` and the update's knobs (the method itself and the groups' paces stay)."""
@@ -124,9 +58,10 @@ class TrainSpec(Spec):
     recompute: bool = knob(
         False, help="compute activations anew in the backward pass: less memory, more time", more=True, label="gradient checkpointing"
     )
-    precision: Literal["auto", "bfloat16", "float32"] = knob(
+    precision: Literal["auto", "bfloat16", "float16", "float32"] = knob(
         "auto",
-        help="numbers of the frozen weights and of the arithmetic: bfloat16 on a GPU, float32 without; what moves is float32",
+        help="numbers of the frozen weights and of the arithmetic: auto is bfloat16 on a GPU that has it, float16 on an older one, "
+        "float32 without; what moves is float32",
         more=True,
     )
     evaluate_every: int = knob(10, ge=1, help="steps between two validation losses", unit="steps", more=True)
@@ -168,10 +103,11 @@ class TrainSpec(Spec):
     def _unfed(self) -> Iterator[str]:
         if self.loss.by_task and not self.data.task:
             yield f"loss {self.loss.name} weighs tasks; say in data.task which column names the task of a row"
-        try:
-            self.loss.judges()
-        except WorkbenchError as error:
-            yield str(error)
+        for asked in (self.loss.judges, self.adapter.earlier):
+            try:
+                asked()
+            except WorkbenchError as error:
+                yield str(error)
 
     def _wrong_changes(self) -> Iterator[str]:
         for change in self.changes:
@@ -188,13 +124,6 @@ def may_change(name: str) -> bool:
     """Whether a setting may change while a run works."""
     part, _, knob_name = name.partition(".")
     return name in CHANGEABLE or part == "stop" or (part == "update" and knob_name not in ("", "method", *Paced.model_fields))
-
-
-class MergeInput(Spec):
-    """One tuned model and its weight."""
-
-    model: str = Field(description="a run, a model of the workspace, a folder, or a hub id")
-    weight: float = Field(1.0, ge=-10, le=10, description="its share in the merge")
 
 
 class MergeSpec(Spec):
@@ -282,16 +211,3 @@ def put(given: dict[str, Any], name: str, value: Any) -> None:
         if not isinstance(given, dict):
             raise SpecError([f"{name}: {part!r} holds a single value, so nothing can be set inside it"])
     given[last] = value
-
-
-def _names() -> set[str]:
-    """Every name that may stand in a spec, for the guess at what was meant."""
-    models = [
-        *SPECS.values(),
-        DataSpec,
-        StopSpec,
-        Change,
-        MergeInput,
-        *(method for methods in SHELVES.values() for method in methods.values()),
-    ]
-    return {name for model in models for name in model.model_fields}

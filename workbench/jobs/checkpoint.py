@@ -80,13 +80,16 @@ def set_random_state(state: dict[str, Tensor]) -> None:
 
 
 def whole(folder: Path, write: Callable[[Path], None]) -> Path:
-    """Let `write` fill a folder, and show it under its name only when it is whole; an older one is replaced."""
+    """Let `write` fill a folder, and show it under its name only when it is whole; an older one is replaced.
+
+    Between two renames the older one stands under `.old`, where readers look for it too (`materials.models`).
+    """
     partial, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
-    for rest in (partial, old):
-        shutil.rmtree(rest, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     write(partial)
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)

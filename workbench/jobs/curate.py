@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Made, Progress, Started, Table
-from workbench.core.spec import DataSpec
+from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace, named
 from workbench.jobs.recipe import Curated, Issue, Step, curated, issues_of, measured
 from workbench.materials import kept, models

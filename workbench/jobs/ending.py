@@ -8,17 +8,19 @@ import torch
 from torch import Tensor
 
 from workbench.core.errors import WorkbenchError
-from workbench.core.spec import StopSpec
+from workbench.core.parts import StopSpec
 
 
 @dataclass
 class Ending:
     """What has been counted and done.
 
-    since: evaluations without a lower validation loss than `best`. barren: steps in a row without a finite gradient.
+    since: evaluations without a lower validation loss than `best`, which is that of `best_at`.
+    barren: steps in a row without a finite gradient.
     """
 
     best: float = math.inf
+    best_at: float = -1
     since: float = 0
     unsafe: float = 0
     seconds: float = 0
@@ -39,8 +41,9 @@ class Ending:
         self.evaluated_at = step
         if "validation_loss" in values:
             self.last = values["validation_loss"]
-            self.since = 0 if self.last < self.best else self.since + 1
-            self.best = min(self.best, self.last)
+            self.since += 1
+            if self.last < self.best:
+                self.best, self.best_at, self.since = self.last, step, 0
 
     def finite(self, yes: bool, step: int, stop: StopSpec) -> None:
         """Hear whether a step had a finite loss and gradient; a run that has none for too long has failed."""

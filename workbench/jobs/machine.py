@@ -1,6 +1,9 @@
 """What this machine has and what is in use, in bytes; the GPU's memory where there is one, else the process's."""
 
+import importlib
 import os
+from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import torch
@@ -33,3 +36,46 @@ def readout() -> dict[str, float | int | str]:
     memory = psutil.virtual_memory()
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
     return {"device": device, "cores": os.cpu_count() or 1, "used": memory.total - memory.available, "total": memory.total}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The GPU's own figures from NVIDIA's management library (package nvidia-ml-py), where both are there."""
+
+    library: Any = None
+    handle: Any = None
+
+    @classmethod
+    def here(cls) -> "Gpu":
+        """The GPU that torch computes on; without one, or without the library, one that has nothing to tell."""
+        if not torch.cuda.is_available():
+            return cls()
+        try:
+            library = importlib.import_module("pynvml")
+        except ImportError:
+            return cls()
+        try:
+            library.nvmlInit()
+            return cls(library, library.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}"))
+        except library.NVMLError:  # a container without the driver's library
+            return cls()
+
+    def figures(self) -> dict[str, float]:
+        """Share of the time that it was busy in percent, watts, and degrees Celsius; what this GPU does not tell is left out."""
+        found: dict[str, float] = {}
+        for name, figure in (("gpu_busy", self._busy), ("gpu_watts", self._watts), ("gpu_celsius", self._celsius)):
+            if self.library is not None:
+                try:
+                    found[name] = float(figure())
+                except self.library.NVMLError:
+                    continue
+        return found
+
+    def _busy(self) -> float:
+        return self.library.nvmlDeviceGetUtilizationRates(self.handle).gpu
+
+    def _watts(self) -> float:
+        return self.library.nvmlDeviceGetPowerUsage(self.handle) / 1000
+
+    def _celsius(self) -> float:
+        return self.library.nvmlDeviceGetTemperature(self.handle, self.library.NVML_TEMPERATURE_GPU)

@@ -6,14 +6,15 @@ plus what the loss adds of the base. Knows no optimizer, no schedule and no prob
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from workbench.jobs.judging import Known
+from workbench.jobs.scaling import Scaling
 from workbench.materials.models import label_table
 from workbench.materials.packing import IGNORED
 from workbench.materials.token_stats import Learnt, TokenStats, kl
@@ -34,6 +35,10 @@ class Objective:
     known: Known
     special: Sequence[int]
     seed: int
+    scaling: Scaling = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scaling = Scaling(self.dtype == torch.float16)
 
     def gradients(self, window: Sequence[Batch], step: int, share: float) -> dict[str, float]:
         """Forward and backward over the window; the gradients are those of the mean over all its trained tokens.
@@ -45,19 +50,22 @@ class Objective:
         all_learnt = self.learnt(window)
         total = weighted = distance = 0.0
         count = max(1, len(all_learnt.row))
-        for batch, shown, (start, end) in zip(window, self._shown(window, step, share), spans(window), strict=True):
+        generator = self._generator(step)
+        for batch, shown, (start, end) in zip(window, self._shown(window, generator, share), spans(window), strict=True):
             labels = labels_of(batch)
             base = self._base_table(batch) if self.loss.needs_base() else None
-            with self._numbers():
-                table = label_table(model, shown)
+            table, again = self._tables(shown, generator)
             stats = self._stats(table, labels, all_learnt, slice(start, end), share)
             loss = -(self.loss.weights(stats) * stats.logp).sum() / count
+            if again:
+                loss = loss + self.loss.difference(table, again).sum() / count
             if base is not None:
                 loss = loss + self.loss.penalty(table, base, labels).sum() / count
                 distance += kl(base, table.detach()).sum().item() / count
-            self.accelerator.backward(loss)
+            self.accelerator.backward(self.scaling.up(loss))
             total -= stats.logp.sum().item()
             weighted += loss.item()
+        self.scaling.down(parameter for _, parameter in self.attachment.trained())
         values = {"loss": total / count} | ({"anchor_kl": distance} if self.loss.needs_base() else {})
         return values if self.loss.neutral == {} and not self.loss.needs_base() else {**values, "objective": weighted}
 
@@ -87,9 +95,24 @@ class Objective:
             window.score[part], window, share, table.shape[-1],
         )  # fmt: skip
 
-    def _shown(self, window: Sequence[Batch], step: int, share: float) -> Iterator[Batch]:
-        """The batches as the model sees them: the noises in order, drawn from the seed and the step alone."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+    def _tables(self, shown: Batch, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
+        """(N, V) log-probabilities of the plain reading, and of the further ones that the loss asks for."""
+        model = self.attachment.model
+        further = self.loss.further(model, shown)
+        with further.watching() if further else nullcontext(), self._numbers():
+            table = label_table(model, shown)
+        again = []
+        for reading in further.readings(generator) if further else ():
+            with reading, self._numbers():
+                again.append(label_table(model, shown))
+        return table, again
+
+    def _generator(self, step: int) -> torch.Generator:
+        """Chance for the noises and the further readings: from the seed and the step alone, so that a resumed run has the same."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+
+    def _shown(self, window: Sequence[Batch], generator: torch.Generator, share: float) -> Iterator[Batch]:
+        """The batches as the model sees them: the noises in order."""
         showing = Showing(share, self.attachment.model.get_input_embeddings(), self.special, generator)
         for batch in window:
             for noise in self.noises:
@@ -98,7 +121,7 @@ class Objective:
 
     def _numbers(self) -> AbstractContextManager[None]:
         """Matrix products in `dtype`; what needs more stays in float32."""
-        return torch.autocast(self.attachment.model.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+        return torch.autocast(self.attachment.model.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     @torch.no_grad()
     def _base_table(self, batch: Batch) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,13 +10,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
-from workbench.core.spec import DataSpec, TrainSpec
+from workbench.core.parts import DataSpec
+from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.batches import in_batches
 from workbench.jobs.judging import Known, judged, known_of
 from workbench.jobs.machine import share_cores
 from workbench.materials.corpus import Example, load, split
-from workbench.materials.models import POCKET, place, resolve
+from workbench.materials.lora import Lora, read_lora
+from workbench.materials.models import POCKET, ModelRef, place, resolve
 from workbench.materials.models import load as load_model
 from workbench.materials.models import tokenizer as load_tokenizer
 from workbench.materials.templates import Encoded, encode_all
@@ -36,6 +39,7 @@ class Prepared:
     known: list[dict[str, Tensor]]
     prompts: list[str]
     about: Known
+    earlier: Lora | None  # what the adapter goes by
 
     def decode(self, token: int) -> str:
         return self.tokenizer.decode([token])
@@ -73,6 +77,7 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
         known=_on(device, in_batches(known, 16, pad)),
         prompts=spec.prompts or questions(validation or train)[:SAMPLE_PROMPTS],
         about=known_of(rows, tasks(of, column), scores),
+        earlier=_earlier(spec, ref, workspace),
     )
 
 
@@ -111,6 +116,19 @@ def questions(examples: list[Example]) -> list[str]:
     """The first user turns of conversations, to sample answers to."""
     turns = (next((m["content"] for m in example.messages if m["role"] == "user"), "") for example in examples)
     return list(dict.fromkeys(turn for turn in turns if turn))
+
+
+def _earlier(spec: TrainSpec, base: ModelRef, workspace: Workspace) -> Lora | None:
+    """The LoRA of the run that the adapter goes by, if it goes by one."""
+    if not spec.adapter.earlier():
+        return None
+    ref = resolve(spec.adapter.earlier(), workspace)
+    if ref.adapter is None or ref.path != base.path:
+        why = "is no adapter" if ref.adapter is None else f"was tuned from {Path(ref.path).name}, and this run starts from {base.label}"
+        raise WorkbenchError(
+            f"{spec.adapter.title()} goes by the LoRA of an earlier run, but {ref.label} {why}. Name a LoRA run of {base.label}."
+        )
+    return read_lora(ref.adapter, ref.label)
 
 
 def _known(spec: TrainSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspace) -> Generator[Progress, None, list[Encoded]]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerBase
 
 from workbench.core.events import Progress
-from workbench.core.spec import DataSpec
+from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
 from workbench.materials.corpus import Corpus, load, normalised, path_of
 from workbench.materials.rows import Example, Reject

@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args
 
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.method import knobs_of
-from workbench.core.spec import Change, TrainSpec, may_change, read_spec
+from workbench.core.parts import Change
+from workbench.core.spec import TrainSpec, may_change, read_spec
 
 WISHES = "wishes"
 TAKEN = "changes.json"

@@ -21,14 +21,15 @@ from workbench.core.workspace import Workspace
 from workbench.jobs import checkpoint
 from workbench.jobs.batches import Batches
 from workbench.jobs.ending import Ending
-from workbench.jobs.machine import memory_used
+from workbench.jobs.machine import Gpu, memory_used
 from workbench.jobs.objective import Objective
 from workbench.jobs.prepare import Prepared, prepare
 from workbench.jobs.probing import Probing
+from workbench.jobs.schedule import paced, rate
 from workbench.jobs.steering import Steering, Wish, in_words
-from workbench.materials.models import layer_of, place
+from workbench.materials.models import place
 from workbench.materials.speaking import greedy
-from workbench.methods.contracts import Attachment, Moment, Stepper, Update
+from workbench.methods.contracts import Attachment, Moment, Stepper
 
 
 def train(spec: TrainSpec, folder: Path, workspace: Workspace) -> Iterator[Event]:
@@ -43,6 +44,7 @@ def train(spec: TrainSpec, folder: Path, workspace: Workspace) -> Iterator[Event
         run.keep()
         raise
     yield from run.keep_checkpoint()
+    yield from run.choose()
     run.keep()
     yield Made(run.made, str(folder / run.made), run.step)
     yield Finished("finished", run.ended or f"{run.step} steps.")
@@ -58,6 +60,7 @@ class Run:
     step: int = 0
     kept: int = -1  # step of the newest checkpoint
     ended: str = ""  # why it was over before its last step
+    best: dict[str, Tensor] = field(default_factory=dict)  # what was learnt where the validation loss was lowest, on the CPU
     accelerator: Accelerator = field(init=False)
     attachment: Attachment = field(init=False)
     stepper: Stepper = field(init=False)
@@ -68,11 +71,14 @@ class Run:
         self.steering = Steering.of(self.folder, spec)
         self.accelerator = Accelerator(cpu=model.device.type == "cpu")  # its precision is the process's, ours a run's
         self.attachment = spec.adapter.attach(model, spec.seed)
+        if prepared.earlier:
+            self.attachment.heed(prepared.earlier)
         if spec.recompute:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
         self.batches = Batches.of(prepared.train, spec, prepared.tokenizer.pad_token_id)
         self.probing = Probing(spec.probes)
+        self.gpu = Gpu.here()
         numbers = place(spec.precision)[1]
         special = prepared.tokenizer.all_special_ids
         self.objective = Objective(spec.loss, spec.noises, self.attachment, self.accelerator, numbers, prepared.about, special, spec.seed)
@@ -89,6 +95,8 @@ class Run:
         if parts:
             self.attachment.load_state(parts["adapter"])
             self.stepper.load_state(parts["optimizer"])
+        self.best = parts.get("best", {})
+        self.objective.scaling.load_state(parts.get("scaling", {}))
 
     @property
     def made(self) -> str:
@@ -163,13 +171,16 @@ class Run:
         values = self.objective.gradients(window, step, self.step / self.spec.steps)
         moment = Moment(step, self.attachment, window[-1], decode=self.prepared.decode)
         events = self.probing.read("gradient", moment, values)
-        finite = all(math.isfinite(value) for value in values.values())
+        scaling = self.objective.scaling
+        finite = not scaling.overflowed and all(math.isfinite(value) for value in values.values())
         events += self._move(moment, values, window, before) if finite else self._skipped(step)
         tokens = sum(int((batch["rows"] >= 0).sum()) for batch in window)
         seconds = time.perf_counter() - began
-        values |= {"tokens_per_s": tokens / seconds, "memory_gb": memory_used() / 1e9}
+        values |= {"tokens_per_s": tokens / seconds, "memory_gb": memory_used() / 1e9, **self.gpu.figures()}
+        if scaling.on:
+            values["loss_scale"] = scaling.factor
         self.probing.worked += seconds
-        self.ending.finite(finite, step, self.spec.stop)
+        self.ending.finite(finite or scaling.spared, step, self.spec.stop)
         self.ending.took(values, seconds, tokens)
         self.step, self.random = step, checkpoint.random_state()
         return [Measured(step, values), *events]
@@ -183,7 +194,17 @@ class Run:
         moment = Moment(self.step, self.attachment, {}, validation=prepared.validation, known=prepared.known, decode=prepared.decode)
         self.probing.read("evaluation", moment, values)
         self.ending.evaluated(values, self.step)
+        if self.spec.stop.keep_best and self.ending.best_at == self.step:
+            self.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.attachment.state().items()}
         return values
+
+    def choose(self) -> Iterator[Noted]:
+        """Go back to where the validation loss was lowest, if the spec says so and it was not in the end."""
+        ending = self.ending
+        if self.spec.stop.keep_best and self.best and ending.best_at < self.step:
+            self.attachment.load_state(self.best)
+            place = f"step {int(ending.best_at)}, where the validation loss was {ending.best:.4g}; in the end it was {ending.last:.4g}"
+            yield Noted(f"What is kept is from {place}.", "info", int(ending.best_at))
 
     def samples(self) -> Iterator[Event]:
         """Greedy answers to the sample prompts as the model is now."""
@@ -204,7 +225,9 @@ class Run:
         """Written first, then told, then shown: what a checkpoint holds is on record before anybody can go on from it."""
         state = {"adapter": self.attachment.state(), "optimizer": self.stepper.state(), "random": self.random}
         self.kept = self.step
-        path = checkpoint.write(self.folder, self.step, state | {"ending": self.ending.state()})
+        state |= {"ending": self.ending.state(), "scaling": self.objective.scaling.state()}
+        state |= {"best": self.best} if self.spec.stop.keep_best else {}
+        path = checkpoint.write(self.folder, self.step, state)
         try:
             yield Made("checkpoint", str(path), self.step)
         finally:
@@ -253,27 +276,9 @@ class Run:
     def _skipped(self, step: int) -> list[Event]:
         for _, parameter in self.attachment.trained():
             parameter.grad = None
+        if self.objective.scaling.spared:
+            return []  # a factor that was tried and found too high
         return [Noted(f"Step {step}: the loss or its gradient is not a finite number, so nothing was moved.", "act", step)]
 
     def _placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.prepared.model.device) for name, tensor in batch.items()}
-
-
-def rate(step: int, spec: TrainSpec) -> float:
-    """The learning rate at `step` (from 1) as a share of its peak: a linear warm-up, then the schedule down to 0."""
-    warm = round(spec.warmup * spec.steps)
-    if step <= warm:
-        return step / warm
-    done = (step - 1 - warm) / max(1, spec.steps - warm)
-    return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[spec.schedule]
-
-
-def paced(attachment: Attachment, update: Update) -> list[dict[str, object]]:
-    """The attachment's groups, split by how fast the update lets their parameters move."""
-    layers = attachment.model.config.num_hidden_layers
-    paces = {id(parameter): update.pace(name, layer_of(name), layers) for name, parameter in attachment.model.named_parameters()}
-    groups = []
-    for group in attachment.groups():
-        for pace in dict.fromkeys(paces[id(parameter)] for parameter in group["params"]):
-            groups.append({**group, "params": [p for p in group["params"] if paces[id(p)] == pace], "pace": pace})
-    return groups

@@ -25,7 +25,8 @@ import torch
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.method import discover
-from workbench.core.spec import StopSpec, TrainSpec
+from workbench.core.parts import StopSpec
+from workbench.core.spec import TrainSpec
 from workbench.core.words import duration, size
 from workbench.core.workspace import Workspace
 from workbench.jobs import checkpoint

@@ -5,11 +5,23 @@ What it is not: the choice of what may move, which is an adapter's (`methods/ada
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from workbench.materials.lora import Lora
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an adapter moves on one model, in counts of parameters."""
+
+    trained: int
+    total: int
+    by_module: list[tuple[str, int, int, int]]  # (module, layer or -1 outside the blocks, parameters that move, parameters there)
 
 
 class Attachment(ABC):
@@ -35,6 +47,9 @@ class Attachment(ABC):
 
     @abstractmethod
     def load_state(self, state: dict[str, Tensor]) -> None: ...
+
+    def heed(self, earlier: Lora) -> None:
+        """Called once, before anything is trained or taken up, with the LoRA that the adapter goes by (`Adapter.earlier`)."""
 
     def before_step(self, step: int) -> None:
         """Called when the gradients of a step are complete."""

@@ -24,8 +24,10 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.workspace import ASSETS, Workspace, named
 
 POCKET = "pocket"
+PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 LAYER = re.compile(r"^(?:.*\.)?(?:layers|h)\.(\d+)\.")
+BLOCK = re.compile(r"(?:.*\.)?(?:layers|h)\.\d+")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def available(workspace: Workspace) -> list[ModelChoice]:
     """The models that can be chosen without typing: the demo model, what runs made, what was merged."""
     choices = [ModelChoice(POCKET, "pocket (demo)", "demo")]
     for folder in sorted(workspace.run_folders(), reverse=True):
-        if all((folder / "adapter" / name).exists() for name in ADAPTER) or (folder / "model" / "config.json").exists():
+        adapter, model = _standing(folder / "adapter"), _standing(folder / "model")
+        if all((adapter / name).exists() for name in ADAPTER) or (model / "config.json").exists():
             choices.append(ModelChoice(f"run:{folder.name}", _run_label(folder), "run"))
     for folder in sorted(workspace.model().iterdir()):
         if (folder / "config.json").exists() and folder.suffix not in (".partial", ".old"):  # a merge that was killed
@@ -117,10 +120,11 @@ def skeleton(path: str) -> PreTrainedModel:
 
 
 def place(precision: str = "auto") -> tuple[torch.device, torch.dtype]:
-    """Where models run here and in which numbers: the GPU in bfloat16, else the CPU in float32, unless a precision is named."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    usual = torch.bfloat16 if device.type == "cuda" else torch.float32
-    return device, {"bfloat16": torch.bfloat16, "float32": torch.float32}.get(precision, usual)
+    """Where models run here and in which numbers: the GPU in half of them, else the CPU in float32, unless a precision is named."""
+    if torch.cuda.is_available():
+        half = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return torch.device("cuda"), PRECISIONS.get(precision, half)
+    return torch.device("cpu"), PRECISIONS.get(precision, torch.float32)
 
 
 def layer_of(name: str) -> int | None:
@@ -135,6 +139,11 @@ def weights_by_module(model: nn.Module) -> Iterator[tuple[str, str, int, nn.Para
         module = name.split(".")[-2] if "." in name else name
         layer = layer_of(name)
         yield name, module, -1 if layer is None else layer, parameter
+
+
+def blocks(model: PreTrainedModel) -> list[nn.Module]:
+    """The decoder's blocks in their order."""
+    return [module for name, module in model.named_modules() if BLOCK.fullmatch(name)]
 
 
 def hidden_states(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
@@ -166,9 +175,10 @@ def _of_run(reference: str, run_id: str, workspace: Workspace) -> ModelRef:
     folder = workspace.home.resolve() / "runs" / run_id
     if not folder.is_dir():
         raise WorkbenchError(f"There is no run {run_id} in this workspace. `python -m workbench runs` lists the runs.")
-    if (folder / "model" / "config.json").exists():
-        return ModelRef(reference, _run_label(folder), str(_checked(folder / "model", f"What run {run_id} made")))
-    adapter = folder / "adapter"
+    model = _standing(folder / "model")
+    if (model / "config.json").exists():
+        return ModelRef(reference, _run_label(folder), str(_checked(model, f"What run {run_id} made")))
+    adapter = _standing(folder / "adapter")
     if not all((adapter / name).exists() for name in ADAPTER):
         raise WorkbenchError(
             f"Run {run_id} has made no adapter or model yet. Let it finish, or stop it: a stopped run keeps what it has learnt."
@@ -177,6 +187,12 @@ def _of_run(reference: str, run_id: str, workspace: Workspace) -> ModelRef:
     if base.adapter is not None:
         raise WorkbenchError(f"Run {run_id} was tuned on top of another adapter. Merge that one into a model first, and tune the model.")
     return ModelRef(reference, _run_label(folder), base.path, adapter)
+
+
+def _standing(folder: Path) -> Path:
+    """The folder; where a kill came between the two renames that put a newer one in its place, the older one."""
+    older = folder.with_name(folder.name + ".old")
+    return older if older.exists() and not folder.exists() else folder
 
 
 def _run_label(folder: Path) -> str:

@@ -6,7 +6,8 @@ B batch, T tokens, V vocabulary, N examples, L layers. `tests/test_every_method.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -19,8 +20,9 @@ from workbench.core.events import Progress
 from workbench.core.guard import Guarded
 from workbench.core.method import Method
 from workbench.core.pace import Paced
-from workbench.materials.attachment import Attachment
+from workbench.materials.attachment import Attachment, Cost
 from workbench.materials.corpus import Example
+from workbench.materials.slot import Slot
 from workbench.materials.token_stats import TokenStats, kl
 
 # Selectors: which examples are worth learning from.
@@ -44,15 +46,6 @@ class Selector(Method, ABC, shelf="selectors"):
 # Adapters: which numbers may move.
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What an adapter moves on one model, in counts of parameters."""
-
-    trained: int
-    total: int
-    by_module: list[tuple[str, int, int, int]]  # (module, layer or -1 outside the blocks, parameters that move, parameters there)
-
-
 class Adapter(Method, ABC, shelf="adapters"):
     """Laws: output unchanged at step 0; only the declared parameters get gradients; base + delta = tuned; saves and loads."""
 
@@ -66,6 +59,10 @@ class Adapter(Method, ABC, shelf="adapters"):
     @abstractmethod
     def cost(self, model: PreTrainedModel) -> Cost:
         """What would move, without moving it; `model` may lie on the meta device."""
+
+    def earlier(self) -> str:
+        """Reference of a run on the same base whose LoRA it goes by (`Attachment.heed`); empty where it goes by none."""
+        return ""
 
 
 # Losses: what a token's surprise is worth.
@@ -101,6 +98,14 @@ class Loss(Anchored, Method, ABC, shelf="losses"):
         """(N,) what is added to each learnt token's term, from the (N, V) log-probabilities of the model and of the base."""
         return self.anchor * kl(base, table)
 
+    def further(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> "Further | None":
+        """More readings of a batch, each with gradients, whose tables `difference` is given; None where one reading is enough."""
+        return None
+
+    def difference(self, table: Tensor, again: Sequence[Tensor]) -> Tensor:
+        """(N,) what is added to each learnt token's term, from its (N, V) log-probabilities in the plain and the further readings."""
+        return torch.zeros_like(table[:, 0])
+
     def judges(self) -> list[str]:
         """References of models that read all training rows once before the first step; "" is the run's own base."""
         return []
@@ -108,6 +113,18 @@ class Loss(Anchored, Method, ABC, shelf="losses"):
     def scores(self, judged: Tensor) -> Tensor:
         """(n,) `stats.score` of the n learnt tokens of the training rows, from the J judges' log-probabilities of them, (n, J)."""
         return judged.mean(-1)
+
+
+class Further(ABC):
+    """Readings of one batch with something else inside the model. What a context changes, it puts back."""
+
+    @abstractmethod
+    def watching(self) -> AbstractContextManager[None]:
+        """Around the plain reading, for what has to be measured there."""
+
+    @abstractmethod
+    def readings(self, generator: torch.Generator) -> Iterator[AbstractContextManager[None]]:
+        """One context for each further reading; `generator` (CPU) is a function of seed and step alone."""
 
 
 # Noises: what the model is shown instead of its inputs while it learns.
@@ -217,21 +234,6 @@ class Probe(Method, ABC, shelf="probes"):
 
 
 # Merges: many models into one.
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One tensor of the models being merged and where it sits: depth 0 is the first block, 1 the last, None outside the blocks.
-
-    `gram` is the (1 + M, 1 + M) float64 `materials.tensors.task_gram` of the whole tensor; the job gives it because the verbs may see
-    only some rows of a large tensor. Without it the tensors at hand are the whole.
-    """
-
-    name: str
-    depth: float | None
-    layer: int | None
-    layers: int
-    gram: Tensor | None = None
 
 
 class Merge(Method, ABC, shelf="merges"):

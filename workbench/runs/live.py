@@ -13,7 +13,7 @@ from pathlib import Path
 
 from workbench.core.events import Event, Finished, Made, Measured, Progress, Status
 from workbench.core.job import Job
-from workbench.core.spec import Spec
+from workbench.core.parts import Spec
 from workbench.runs.records import Standing
 
 RECENT = 30  # paces of which the speed is taken

@@ -121,6 +121,7 @@ class Batch:
         self.pasts = pasts
         self.rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in FRAMES}
         self.again: set[int] = set()
+        self.retried = False  # a try began in this batch
 
     def add(self, heard: Heard) -> None:
         past, number, wall = self.pasts[heard.number], heard.number, heard.wall
@@ -149,14 +150,16 @@ class Batch:
     def frame(self, table: str) -> pa.Table:
         """The rows of one table as one Arrow frame; where rows name the same thing twice, the last one stands."""
         rows = self.rows[table]
-        if table in ("tables", "made"):
-            rows = list({row[: len(KEYS[table])]: row for row in rows}.values())
+        if table in ("tables", "made") or (self.retried and table in KEYS):
+            places = [FRAMES[table].names.index(name) for name in KEYS[table]]
+            rows = list({tuple(row[place] for place in places): row for row in rows}.values())
         columns = list(zip(*rows, strict=True))
         return pa.table([pa.array(column, kind.type) for column, kind in zip(columns, FRAMES[table], strict=True)], FRAMES[table])
 
     def _marked(self, past: Past, status: Status, wall: datetime) -> None:
         past.changes |= {"status": status, "message": "", "traceback": "", "ended": None}
         if status == "queued":
+            self.retried = True
             past.before, past.top, past.begun = past.seq, past.high, False
         elif status == "running" and not past.begun:
             past.changes["started"], past.begun = wall, True

@@ -14,7 +14,8 @@ from typing import Literal
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Status
 from workbench.core.job import Job
-from workbench.core.spec import Spec, parse_spec
+from workbench.core.parts import Spec
+from workbench.core.spec import parse_spec
 from workbench.core.workspace import Workspace
 from workbench.runs.failures import sentence
 from workbench.runs.live import Entry, Live, Watch

@@ -14,6 +14,7 @@ from workbench.ui.cards import escaped
 from workbench.ui.words import dot, metric, run_label, status_words
 
 SHOWN = 5  # newest answers to a prompt that are shown beside the first; the rest is folded
+NOTHING = '<span class="quiet">(nothing)</span>'
 LEVELS = {"info": "", "watch": "watch", "act": "act"}
 
 
@@ -23,6 +24,21 @@ def samples(said: Sequence[Said]) -> str:
         return '<p class="quiet">No answers yet: the first are given before step 1.</p>'
     prompts = dict.fromkeys(answer.prompt for answer in said)
     return "".join(_prompt(place, prompt, [answer for answer in said if answer.prompt == prompt]) for place, prompt in enumerate(prompts))
+
+
+def grid(said: Sequence[Said]) -> str:
+    """The same as a table, a column for each prompt and a row for each step: read down to see the model learn."""
+    answers = {(answer.step, answer.prompt): answer.answer for answer in said}
+    prompts, steps = list(dict.fromkeys(answer.prompt for answer in said)), sorted({answer.step for answer in said})
+    head = "".join(f"<th>{escaped(prompt)}</th>" for prompt in prompts)
+    rows = (_line(step, [answers.get((step, prompt)) for prompt in prompts]) for step in steps)
+    table = f'<table class="plain answers"><thead><tr><th class="number">step</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<div class="table-box" tabindex="0">{table}</div>'
+
+
+def _line(step: int, answers: Sequence[str | None]) -> str:
+    cells = "".join(f"<td>{'' if answer is None else escaped(answer) or NOTHING}</td>" for answer in answers)
+    return f'<tr><th class="number">{step:,}</th>{cells}</tr>'
 
 
 def _prompt(place: int, prompt: str, answers: list[Said]) -> str:
@@ -35,7 +51,7 @@ def _prompt(place: int, prompt: str, answers: list[Said]) -> str:
 
 
 def _answer(answer: Said, newest: bool) -> str:
-    said = escaped(answer.answer) or '<span class="quiet">(nothing)</span>'
+    said = escaped(answer.answer) or NOTHING
     return f'<div class="sampled{" newest" if newest else ""}"><span class="step">{answer.step:,}</span><p>{said}</p></div>'
 
 

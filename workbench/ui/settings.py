@@ -10,7 +10,8 @@ import gradio as gr
 
 from workbench.core.errors import SpecError
 from workbench.core.method import find, knobs_of
-from workbench.core.spec import StopSpec, TrainSpec
+from workbench.core.parts import StopSpec
+from workbench.core.spec import TrainSpec
 from workbench.ui.bench import Bench
 from workbench.ui.forms import READER, WRITER, collect, fields, method_block, method_choices, method_from, on_input
 

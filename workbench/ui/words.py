@@ -29,6 +29,10 @@ METRICS = {
     "step_scale": "share of the step that was kept",
     "tokens_per_s": "tokens per second",
     "memory_gb": "memory (GB)",
+    "gpu_busy": "GPU busy (%)",
+    "gpu_watts": "GPU power (W)",
+    "gpu_celsius": "GPU temperature (°C)",
+    "loss_scale": "loss scale of float16",
 }
 """What is measured, in words; a probe's own name is shown with spaces."""
 RUNNING = {"train": "training", "merge": "merging", "compare": "answering"}

@@ -145,3 +145,46 @@ def test_ninety_nine_of_a_hundred_tokens_lie_below_the_quantile() -> None:
     width, zeros = torch.arange(1.0, 202.0) * math.pi, torch.zeros(201)
     found = Finding.of(Spread(width, zeros, zeros.long(), zeros.long(), zeros, zeros, zeros), 1.0)
     assert found.ratio == pytest.approx(201) and found.most == pytest.approx(199)
+
+
+class Opaque(torch.autograd.Function):
+    """SiLU as a fused kernel would bring it: with a backward pass and no forward derivative."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.nn.functional.silu(x)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * (x.sigmoid() * (1 + x * (1 - x.sigmoid())))
+
+
+class OpaqueSiLU(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return Opaque.apply(x)
+
+
+@pytest.mark.parametrize("lr", [1e-4, 1e-2, 0.3])
+def test_where_there_is_no_forward_derivative_a_short_secant_finds_the_same(lr: float, pico_batch: dict) -> None:
+    """Also where the step is so long that a secant over the whole of it would see half of what it is."""
+    attachment, displacement = stepped(LoRA(rank=4, dropout=0.0), pico_batch, lr=lr)
+    moment = Moment(2, attachment, pico_batch, displacement)
+    exact = StepSafety().read(moment).values
+    for layer in attachment.model.model.layers:
+        layer.mlp.act_fn = OpaqueSiLU()
+    found = StepSafety().read(moment).values
+    assert "secant_share" not in exact and 0 < found["secant_share"] <= 1
+    assert found["step_ratio"] == pytest.approx(exact["step_ratio"], rel=0.01)
+
+
+def test_another_error_is_not_taken_for_a_missing_derivative(pico_batch: dict) -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("out of memory")
+
+    attachment, displacement = stepped(LoRA(rank=4), pico_batch)
+    attachment.model.model.layers[0].mlp.act_fn = Broken()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        StepSafety().read(Moment(2, attachment, pico_batch, displacement))

@@ -7,6 +7,7 @@ something else.
 """
 
 import math
+import re
 import time
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from workbench.materials.models import softcap
 from workbench.methods.contracts import Moment, Probe, Reading
 
 QUANTILE = 0.99
+SAME = 0.02  # up to which two secants are taken for the derivative
+SHORTER = 8  # secants that are tried at most
 
 
 class StepSafety(Probe, Gauge, title="Step safety ρ_a", paper="arXiv:2603.13552"):
@@ -63,12 +66,11 @@ class StepSafety(Probe, Gauge, title="Step safety ρ_a", paper="arXiv:2603.13552
         training = model.training
         model.eval()
         try:
-            hidden, hidden_dot = hidden_and_derivative(model, batch, moment.displacement, learnt)
-            spread = _spread(model, hidden, hidden_dot, moment.displacement)
+            spread, share = measured(model, batch, moment.displacement, learnt)
         finally:
             model.train(training)
         finding = Finding.of(spread, norm(moment.displacement))
-        values = {**finding.values(), "probe_ms": 1000 * (time.perf_counter() - began)}
+        values = {**finding.values(), "probe_ms": 1000 * (time.perf_counter() - began)} | ({"secant_share": share} if share else {})
         return Reading(values, self._in_words(finding, spread, batch, learnt, moment), finding.level)
 
     def _part(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
@@ -126,6 +128,52 @@ class Finding:
         return "info" if self.ratio <= 1 else "watch" if self.ratio <= 4 else "act"
 
 
+def measured(model: PreTrainedModel, batch: dict[str, Tensor], displacement: dict[str, Tensor], learnt: Tensor) -> tuple[Spread, float]:
+    """The spread of the logits' derivative along the step, and 0; or by a secant, and the share of the step that it took.
+
+    Layers with code of their own (4-bit weights, fused attention) may have no forward derivative. A secant over the whole step
+    is blind when it matters, because a step that is too long saturates [M]: it is shortened until a shorter one sees the same.
+    """
+    try:
+        return _spread(model, *hidden_and_derivative(model, batch, displacement, learnt), displacement), 0.0
+    except (NotImplementedError, RuntimeError) as error:
+        if not re.search(r"forward[- ](mode )?AD|jvp", str(error)):
+            raise
+    share, seen = 1.0, 0.0
+    for _ in range(SHORTER):
+        spread = _spread(model, *secant(model, batch, displacement, learnt, share), displacement)
+        width = spread.width.max().item()
+        if abs(width - seen) <= SAME * seen:
+            break
+        share, seen = share / 4, width
+    return spread, share
+
+
+def secant(
+    model: PreTrainedModel, batch: dict[str, Tensor], displacement: dict[str, Tensor], learnt: Tensor, share: float
+) -> tuple[Tensor, Tensor]:
+    """As `hidden_and_derivative`, from the states before the step, and this share of it ahead and behind."""
+    before, ahead, behind = (_states(model, batch, displacement, learnt, done) for done in (0.0, share, -share))
+    return before, (ahead - behind) / (2 * share)
+
+
+@torch.no_grad()
+def _states(model: PreTrainedModel, batch: dict[str, Tensor], displacement: dict[str, Tensor], learnt: Tensor, done: float) -> Tensor:
+    prefix = model.base_model_prefix + "."
+    parameters = dict(model.named_parameters())
+    moved = {
+        name.removeprefix(prefix): parameters[name] - (1 - done) * step.to(parameters[name].dtype)
+        for name, step in displacement.items()
+        if name.startswith(prefix)
+    }
+    rows, positions = learnt.unbind(1)
+    return functional_call(model.base_model, moved, (), _inputs(batch)).last_hidden_state[rows, positions].float()
+
+
+def _inputs(batch: dict[str, Tensor]) -> dict[str, object]:
+    return {**{name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}, "use_cache": False}
+
+
 def hidden_and_derivative(
     model: PreTrainedModel, batch: dict[str, Tensor], displacement: dict[str, Tensor], learnt: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -136,7 +184,6 @@ def hidden_and_derivative(
     """
     prefix = model.base_model_prefix + "."
     parameters = dict(model.named_parameters())
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
     with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
         duals = {
             name.removeprefix(prefix): forward_ad.make_dual(
@@ -145,7 +192,7 @@ def hidden_and_derivative(
             for name, step in displacement.items()
             if name.startswith(prefix)
         }
-        states = functional_call(model.base_model, duals, (), {**inputs, "use_cache": False}).last_hidden_state
+        states = functional_call(model.base_model, duals, (), _inputs(batch)).last_hidden_state
         value, tangent = forward_ad.unpack_dual(states)
         rows, positions = learnt.unbind(1)
         value = value[rows, positions].float()

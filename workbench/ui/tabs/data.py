@@ -15,7 +15,7 @@ from gradio.components import Component
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import find, knobs_of
-from workbench.core.spec import DataSpec
+from workbench.core.parts import DataSpec
 from workbench.core.words import count
 from workbench.core.workspace import Workspace
 from workbench.jobs.curate import DataChoice, Look, data_sets, look, page, tokenizer_of

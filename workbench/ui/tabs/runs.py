@@ -105,7 +105,8 @@ def _body(ctx: Context, run_id: str | None) -> str:
         return ""
     said = ctx.store.said(run.id)
     parts = [("First and last", report.scores(run))] if run.metrics else []
-    parts += [("Answers", report.samples(said))] if said else []
+    told = report.grid if run.kind == "train" else report.samples
+    parts += [("Answers", told(said))] if said else []
     parts += [(table.name.capitalize(), plain_table(table.columns, table.rows)) for table in ctx.store.tables(run.id)]
     parts += [("On disk", report.artifacts(ctx.store.made(run.id))), ("Notes", report.notes(ctx.store.notes(run.id)))]
     return "".join(f"<h3>{escaped(title)}</h3>{part}" for title, part in parts) + report.spec_sheet(run)
