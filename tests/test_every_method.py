@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from pico import make_model
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForCausalLM
 
 from workbench.core.method import SHELVES, Method, discover, knobs_of
@@ -147,6 +148,10 @@ def test_an_adapter_goes_on_from_its_state(method: type[Method], pico_batch: dic
 # Probes.
 
 
+def refuse(tensor: Tensor) -> Tensor:
+    raise AssertionError("a probe keeps activations for a backward pass that never comes")
+
+
 @pytest.mark.parametrize("adapter", on("adapters"), ids=named)
 @pytest.mark.parametrize("method", on("probes"), ids=named)
 def test_a_probe_changes_nothing(method: type[Method], adapter: type[Method], pico_batch: dict) -> None:
@@ -158,7 +163,8 @@ def test_a_probe_changes_nothing(method: type[Method], adapter: type[Method], pi
     attachment.model(**pico_batch).loss.backward()
     held = {name: (p.detach().clone(), None if p.grad is None else p.grad.clone()) for name, p in attachment.model.named_parameters()}
     random = torch.get_rng_state()
-    reading = method().read(Moment(10, attachment, pico_batch, displacement, known=[pico_batch], decode=str))
+    with saved_tensors_hooks(refuse, refuse):
+        reading = method().read(Moment(10, attachment, pico_batch, displacement, known=[pico_batch], decode=str))
     assert reading.values and all(isinstance(value, float) for value in reading.values.values())
     assert torch.equal(torch.get_rng_state(), random) and attachment.model.training
     for name, parameter in attachment.model.named_parameters():

@@ -4,6 +4,8 @@ The law that the forward KL to the base predicts forgetting is RL's Razor [P] ar
 for language models: the exact per-token, teacher-forced one here is ours [D].
 """
 
+import torch
+
 from workbench.materials.models import label_table
 from workbench.methods.contracts import Moment, Probe, Reading
 
@@ -20,6 +22,7 @@ class Forgetting(Probe, title="Forgetting", paper="arXiv:2509.04259"):
 
     when = "evaluation"
 
+    @torch.no_grad()
     def read(self, moment: Moment) -> Reading:
         batches = moment.known or moment.validation
         model = moment.attachment.model
