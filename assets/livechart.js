@@ -228,7 +228,8 @@ Workbench.livechart = (() => {
       if (part !== before) await draw();
     }
 
-    const wanted = () => props.value?.run || "";
+    let usual = ""; // what the server shows as long as nobody has chosen: a page that opens need not wait for the list of runs
+    const wanted = () => props.value?.run || usual;
 
     function ask() {
       if (wanted() !== shown) { points = empty(); cursor = 0; part = null; }
@@ -237,6 +238,7 @@ Workbench.livechart = (() => {
 
     async function told(news, { run }) {
       if (wanted() !== run) return;
+      if (!run) run = usual = news.run || "";
       if (news.reset) { points = empty(); marks = []; }
       if (news.marks) marks = news.marks;
       const longest = add(points, news.points);
@@ -248,6 +250,7 @@ Workbench.livechart = (() => {
       if (redraw) await draw();
     }
 
+    if (element.offsetParent) Workbench.script("plotly.min.js"); // its megabytes are read while the first news is on its way
     watch("value", Workbench.whileSeen(element, name, EVERY, ask, told));
     const themed = new MutationObserver(() => { stale = true; if (shown !== null && window.Plotly && element.offsetParent) draw(); });
     themed.observe(document.body, { attributes: true, attributeFilter: ["class"] });

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from workbench.core.events import Finished, Measured, Progress
@@ -12,7 +13,7 @@ from workbench.core.workspace import Workspace
 from workbench.runs.runner import Runner
 from workbench.runs.store import Store
 from workbench.ui.context import Context
-from workbench.ui.livechart import news, part, reasons, split
+from workbench.ui.livechart import live_chart, news, part, reasons, split
 
 
 @pytest.fixture
@@ -39,6 +40,18 @@ def test_the_first_answer_is_the_whole_picture_and_the_next_only_what_is_new(ctx
     then = news(ctx, run, first["cursor"])
     assert not then["reset"] and then["points"] == {"loss": [[4], [0.5], []]}
     assert news(ctx, run, then["cursor"])["points"] == {}
+
+
+def test_who_has_chosen_no_run_is_shown_the_usual_one(ctx: Context, run: str) -> None:
+    """A page that opens draws with its first question, before it knows the list of runs."""
+    other = ctx.store.create("train", "second", {})
+    with gr.Blocks():
+        live_chart(ctx, "chart", lambda: run)
+        live_chart(ctx, "bare")
+    told = ctx.pulse.news({"chart": {"run": "", "cursor": 0}, "bare": {"run": "", "cursor": 0}})["pieces"]
+    assert told["chart"]["run"] == run and told["chart"]["points"]["loss"]
+    assert not told["bare"]["points"]
+    assert ctx.pulse.news({"chart": {"run": other, "cursor": 0}})["pieces"]["chart"]["run"] == other
 
 
 def test_what_is_no_number_travels_as_steps(ctx: Context, run: str) -> None:

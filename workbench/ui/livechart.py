@@ -5,7 +5,7 @@ The page asks for what is new since its cursor and gets only that, so ten browse
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -29,15 +29,18 @@ TEMPLATE = """<div class="livechart" data-piece="{}"><div class="status" aria-li
 <div class="plot"></div><div class="legend"></div></div>"""
 
 
-def live_chart(ctx: Context, elem_id: str, run: str = "") -> gr.HTML:
-    """The component. Its value is `{"run": id}`; an event that puts out another id makes it show that run."""
+def live_chart(ctx: Context, elem_id: str, usual: Callable[[], str] = lambda: "") -> gr.HTML:
+    """The component. Its value is `{"run": id}`; an event that puts out another id makes it show that run.
+
+    `usual` names the run that is shown as long as nobody has chosen one.
+    """
 
     def closely(asked: dict[str, Any]) -> dict[str, Any]:
         return part(ctx, str(asked.get("run") or ""), int(asked.get("first") or 0), int(asked.get("last") or 0))
 
-    ctx.pulse.piece(elem_id, lambda asked: news(ctx, str(asked.get("run") or ""), int(asked.get("cursor") or 0)))
+    ctx.pulse.piece(elem_id, lambda asked: news(ctx, str(asked.get("run") or usual()), int(asked.get("cursor") or 0)))
     return gr.HTML(
-        value={"run": run},
+        value={"run": ""},
         html_template=TEMPLATE.replace("{}", elem_id),
         js_on_load="Workbench.livechart(element, props, watch, server)",
         server_functions=[closely],
@@ -63,6 +66,7 @@ def news(ctx: Context, run_id: str, cursor: int) -> dict[str, Any]:
         return {"cursor": 0, "reset": True, "points": {}, "status": escaped(error), "reasons": {}}
     points = {name: split(*delta.points[name]) for name in DRAWN if name in delta.points and len(delta.points[name][0])}
     return {
+        "run": run_id,
         "cursor": delta.cursor,
         "reset": delta.reset or cursor == 0,
         "points": points,

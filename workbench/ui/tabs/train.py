@@ -46,7 +46,7 @@ def build(ctx: Context, bench: Bench) -> None:
                     [], label="Run", show_label=False, container=False, elem_id="train-run", scale=4, min_width=160, allow_custom_value=True
                 )
                 steering = _steering_buttons()
-            chart = live_chart(ctx, "train-chart")
+            chart = live_chart(ctx, "train-chart", lambda: usual(ctx))
             wheel = steering_wheel(ctx, shown)
         with gr.Column(scale=3, min_width=260, elem_classes=["side"]):
             ask, again = _after_buttons()
@@ -156,6 +156,12 @@ def followed(runs: list[Run], chosen: Run | None) -> tuple[Any, ...]:
     """What chart, answers, log and buttons become when a run is chosen."""
     run = chosen.id if chosen else ""
     return ({"run": run}, run, run, run, *buttons(chosen, busy=any(known.status in LIVE for known in runs)))
+
+
+def usual(ctx: Context) -> str:
+    """The run that the tab opens with."""
+    chosen = choose(known_runs(ctx), None)
+    return chosen.id if chosen else ""
 
 
 def choose(runs: list[Run], shown: str | None) -> Run | None:
