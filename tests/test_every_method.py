@@ -1,7 +1,9 @@
 """The laws of each shelf, held against every method of the registry (`methods/contracts.py` states them)."""
 
+import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -187,7 +189,7 @@ SLOTS = [
 def test_a_merge_of_copies_of_the_base_is_the_base(method: type[Method], slot: Slot) -> None:
     torch.manual_seed(0)
     base = torch.randn(6) if "norm" in slot.name else torch.randn(6, 4)
-    for count in range(method.least, 4):
+    for count in range(method.least, min(4, method.most + 1)):
         merged = method().tensor(slot, base, [base.clone() for _ in range(count)], [1.0] * count)
         assert merged.shape == base.shape and merged.dtype == torch.float32
         assert torch.allclose(merged, base, rtol=0, atol=1e-6)
@@ -196,12 +198,37 @@ def test_a_merge_of_copies_of_the_base_is_the_base(method: type[Method], slot: S
 @pytest.mark.parametrize("method", on("merges"), ids=named)
 def test_a_merge_changes_none_of_its_inputs_and_explains_itself_in_numbers(method: type[Method]) -> None:
     torch.manual_seed(0)
-    base, tuned = torch.randn(6, 4), [torch.randn(6, 4) for _ in range(3)]
+    base, tuned = torch.randn(6, 4), [torch.randn(6, 4) for _ in range(min(3, method.most))]
+    weights = [1.0, 2.0, 0.5][: len(tuned)]
     held = [tensor.clone() for tensor in (base, *tuned)]
-    merged = method().tensor(SLOTS[0], base, tuned, [1.0, 2.0, 0.5])
-    numbers = method().explain(SLOTS[0], base, tuned, [1.0, 2.0, 0.5])
+    merged = method().tensor(SLOTS[0], base, tuned, weights)
+    numbers = method().explain(SLOTS[0], base, tuned, weights)
     assert torch.isfinite(merged).all() and all(torch.equal(a, b) for a, b in zip((base, *tuned), held, strict=True))
     assert numbers and all(isinstance(value, float) for value in numbers.values())
+
+
+@pytest.mark.parametrize("method", on("merges"), ids=named)
+def test_a_merge_in_blocks_is_the_merge_of_the_whole(method: type[Method]) -> None:
+    torch.manual_seed(0)
+    base, merge = torch.randn(6, 4), method()
+    tuned = [base + torch.randn(6, 4) for _ in range(min(3, method.most))]
+    weights = [1.0] * len(tuned)
+    known = merge.known(SLOTS[0], base, tuned, weights)
+    whole = merge.tensor(known, base, tuned, weights)
+    for cuts in ([0, 2, 3, 6], [0, 1, 6]):
+        parts = [
+            merge.tensor(replace(known, first=start), base[start:stop], [model[start:stop] for model in tuned], weights)
+            for start, stop in itertools.pairwise(cuts)
+        ]
+        assert torch.equal(torch.cat(parts), whole)
+
+
+@pytest.mark.parametrize("method", on("merges"), ids=named)
+def test_a_merge_that_was_seeded_comes_out_the_same_again(method: type[Method]) -> None:
+    torch.manual_seed(0)
+    base, *tuned = torch.randn(1 + min(3, method.most), 6, 4)
+    given = SLOTS[0], base, tuned, [1.0] * len(tuned)
+    assert torch.equal(method().tensor(*given), method().tensor(*given))
 
 
 # Decoders.

@@ -22,7 +22,12 @@ from workbench.core.workspace import Workspace
 from workbench.jobs.merge import merge, preview
 from workbench.materials import tensors
 
-METHODS: list[dict] = [*({"method": name} for name in shelf("merges")), {"method": "model_stock", "filter_wise": True}]
+METHODS: list[dict] = [
+    *({"method": name} for name in shelf("merges")),
+    {"method": "model_stock", "filter_wise": True},
+    {"method": "ties", "trim": "model"},
+    {"method": "ties", "density": [0.2, 0.8]},
+]
 
 
 def named(method: dict) -> str:

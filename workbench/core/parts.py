@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema, field_validator
 
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.method import SHELVES, Method, find, knob
 from workbench.core.mistakes import sentences
+from workbench.core.varied import Varied, mistakes, numbers
 
 
 def _chosen(shelf_name: str) -> Any:
@@ -99,7 +100,18 @@ class MergeInput(Spec):
     """One tuned model and its weight."""
 
     model: str = Field(description="a run, a model of the workspace, a folder, or a hub id")
-    weight: float = Field(1.0, ge=-10, le=10, description="its share in the merge")
+    weight: Varied = Field(1.0, description="its share in the merge: a number, a list from the first block to the last, or filters by name")
+
+    @field_validator("weight")
+    @classmethod
+    def _is_a_weight(cls, given: Varied) -> Varied:
+        wrong = list(mistakes("weight", given))
+        if not wrong:
+            strange = (number for number in numbers(given) if not isinstance(number, int | float) or not -10 <= number <= 10)
+            wrong = [f"{number!r} is no weight; write a number from -10 to 10" for number in strange]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return given
 
 
 def _names() -> set[str]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.guard import Gauge
-from workbench.core.method import knob
+from workbench.core.method import Method, knob
+from workbench.core.mistakes import sentences
 from workbench.core.pace import Paced
 from workbench.core.parts import (
     Change,
@@ -28,6 +29,8 @@ from workbench.core.parts import (
     Spec,
     StopSpec,
 )
+from workbench.core.varied import at as value_at
+from workbench.core.varied import mistakes, numbers
 
 CHANGEABLE = ("evaluate_every", "sample_every", "checkpoint_every")
 """What may change while a run works, besides `stop.…` and the update's knobs (the method itself and the groups' paces stay)."""
@@ -134,9 +137,48 @@ class MergeSpec(Spec):
     base: str = Field("pocket", description="the model that all of them were tuned from")
     models: list[MergeInput] = Field(min_length=1, description="the tuned models, each with its weight")
     merge: ChosenMerge = Field(default_factory=lambda: {"method": "linear"}, validate_default=True)
+    vary: dict[str, list[Any]] = Field(
+        default_factory=dict, description="knobs of the merge that differ from tensor to tensor; a list may stand in the merge itself too"
+    )
     dtype: Literal["as base", "float32", "bfloat16", "float16"] = knob(
         "as base", help="number format of the written weights; the arithmetic is always float32"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_stand_apart(cls, given: Any) -> Any:
+        """`merge: {method: ties, density: [0.2, 0.8]}` → the list under `vary`, and the knob at its usual value."""
+        merge = given.get("merge") if isinstance(given, Mapping) else None
+        if not isinstance(merge, Mapping):
+            return given
+        lists = {name: value for name, value in merge.items() if isinstance(value, list)}
+        plain = {name: value for name, value in merge.items() if name not in lists}
+        return {**given, "merge": plain, "vary": {**given.get("vary", {}), **lists}} if lists else given
+
+    @model_validator(mode="after")
+    def _varies_what_is_there(self) -> "MergeSpec":
+        wrong = [mistake for name, value in self.vary.items() for mistake in self._wrong(name, value)]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    def _wrong(self, name: str, value: list[Any]) -> Iterator[str]:
+        """What is wrong with one varied knob: how it is written, or that the method does not take one of its numbers."""
+        written = list(mistakes(f"merge.{name}", value))
+        yield from written
+        for number in () if written else numbers(value):
+            try:
+                self._with({name: number})
+            except ValidationError as error:
+                yield from (f"merge.{sentence}" for sentence in sentences(error, set(type(self.merge).model_fields)))
+
+    def at(self, name: str, depth: float | None) -> tuple[Method, list[float]]:
+        """The merge and the models' weights for the tensor `name` at this depth."""
+        weights = [float(value_at(given.weight, name, depth)) for given in self.models]
+        return self._with({knob_name: value_at(value, name, depth) for knob_name, value in self.vary.items()}), weights
+
+    def _with(self, changes: dict[str, Any]) -> Method:
+        return type(self.merge)(**{**self.merge.model_dump(), **changes}) if changes else self.merge
 
 
 class CompareSpec(Spec):

@@ -1,75 +1,28 @@
 """Several tuned models of one base into one model: reads, asks the method, rounds once and writes, a block of rows at a time.
 
 Memory depends on the number of models and not on their size. The model appears in the workspace whole or not at all: it is
-written to `NAME.partial` and renamed. Each tensor is read once for its inner products and, if it is larger than a block, once
-more for the merge. What a merge is, stands in `methods/merges`; this module knows none of them by name.
+written to `NAME.partial` and renamed. A tensor of one block is read once; a larger one once for its inner products, as often as the
+method wants to know something of the whole, and once for the merge. What a merge is, stands in `methods/merges`; this module knows
+none of them by name.
 """
 
-import json
 import math
-import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from workbench.core.errors import SpecError, WorkbenchError
+from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Made, Noted, Progress, Started, Table
 from workbench.core.spec import MergeSpec
 from workbench.core.workspace import Workspace
-from workbench.materials.family import Member, differences, open_member, same_head
-from workbench.materials.models import layer_of, resolve
-from workbench.materials.tensors import FLOATS, NAMES, WIDTHS, ModelWriter, Planned, read_bytes, spans, task_gram, to_bytes
-from workbench.methods.contracts import Merge, Slot
-
-SIDE_FILES = (
-    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
-
-Block = tuple[Tensor, list[Tensor]]
-"""The same rows of the base and of every tuned model, float32."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A spec whose models are open and belong together."""
-
-    spec: MergeSpec
-    folder: Path  # the base's, where config and tokenizer come from
-    base: Member
-    tuned: list[Member]
-
-    @property
-    def method(self) -> Merge:
-        return cast(Merge, self.spec.merge)
-
-    @property
-    def weights(self) -> list[float]:
-        return [model.weight for model in self.spec.models]
-
-    def slots(self) -> list[Slot]:
-        """The tensors that are merged, in the order of the base's file. A model of one block has depth 1."""
-        names = self.base.merged_names()
-        layers = 1 + max((layer for name in names if (layer := layer_of(name)) is not None), default=-1)
-        return [_slot(name, layers) for name in names]
-
-    def plan(self) -> list[Planned]:
-        """All tensors that are written, the merged ones and those copied from the base."""
-        return [self._planned(name) for name in self.base.entries]
-
-    def read(self, name: str, start: int, stop: int) -> Block:
-        return self.base.rows(name, start, stop), [member.rows(name, start, stop) for member in self.tuned]
-
-    def _planned(self, name: str) -> Planned:
-        entry, shape = self.base.entries[name], self.base.shape(name)
-        if self.base.is_buffer(name):
-            return Planned(name, entry.format, shape, entry.size)
-        format = entry.format if self.spec.dtype == "as base" else NAMES[self.spec.dtype]
-        return Planned(name, format, shape, math.prod(shape) * WIDTHS[format])
+from workbench.jobs.ingredients import Block, Recipe, open_recipe
+from workbench.jobs.mergecard import write_side_files
+from workbench.materials.slot import cuts_of
+from workbench.materials.tensors import FLOATS, ModelWriter, Planned, read_bytes, spans, task_gram, to_bytes
+from workbench.methods.contracts import Slot
 
 
 def merge(spec: MergeSpec, folder: Path, workspace: Workspace) -> Iterator[Event]:
@@ -86,13 +39,14 @@ def merge(spec: MergeSpec, folder: Path, workspace: Workspace) -> Iterator[Event
     yield Started(total, _about(recipe, plan))
     layers = _Layers(recipe)
     slots = {slot.name: slot for slot in recipe.slots()}
+    layers.prepare()
     with ModelWriter(target, plan) as writer:
         for tensor in plan:
             for data in _written(recipe, tensor, slots.get(tensor.name), layers):
                 writer.write(data)
                 done += len(data)
                 yield Progress(done, total, "bytes")
-        _write_side_files(recipe, writer.partial)
+        write_side_files(recipe, writer.partial)
         yield from layers.unmoved()
         yield layers.table()
         writer.commit()
@@ -103,61 +57,67 @@ def preview(spec: MergeSpec, workspace: Workspace) -> Table:
     """The table that `merge` would yield, with nothing written; it reads every weight once (twice where blocks are needed)."""
     recipe = open_recipe(spec, workspace)
     layers = _Layers(recipe)
+    layers.prepare()
     for slot in recipe.slots():
         for _ in layers.measured(slot):
             pass
     return layers.table()
 
 
-def open_recipe(spec: MergeSpec, workspace: Workspace, mistakes: Sequence[str] = ()) -> Recipe:
-    """The spec with its models opened, or a `SpecError` with these and all other mistakes."""
-    method = cast(Merge, spec.merge)
-    found = [*mistakes, *method.mistakes([model.weight for model in spec.models])]
-    members: list[Member | None] = []
-    folder = ""
-    for place, reference in [("base", spec.base), *((f"models.{number}", given.model) for number, given in enumerate(spec.models))]:
-        try:
-            ref = resolve(reference, workspace)
-            folder = folder or ref.path
-            members.append(open_member(ref))
-        except WorkbenchError as error:
-            found.append(f"{place}: {error}")
-            members.append(None)
-    opened = same_head([member for member in members if member is not None])
-    if members[0] is not None:
-        found += [sentence for other in opened[1:] for sentence in differences(opened[0], other)]
-    if found:
-        raise SpecError(list(dict.fromkeys(found)))
-    return Recipe(spec, Path(folder), opened[0], opened[1:])
-
-
 class _Layers:
-    """What explains the merge, tensor by tensor, as it goes."""
+    """What is known of each tensor as a whole, and what explains the merge, tensor by tensor, as it goes."""
 
     def __init__(self, recipe: Recipe):
         self._recipe = recipe
         self._rows: list[list[object]] = []
         self._columns: list[str] = []
         self._moved = [0.0] * len(recipe.tuned)
+        self._across: tuple[tuple[float, ...], ...] | None = None
+
+    def prepare(self) -> None:
+        """Look through the whole model first, where the method wants to know something of all tensors together."""
+        if self._recipe.method.across():
+            slots = self._recipe.slots()
+            self._across = cuts_of(
+                self._recipe.method, lambda: (self._sizes(*part) for slot in slots for part in self._recipe.blocks(slot))
+            )
 
     def measured(self, slot: Slot) -> Iterator[tuple[Slot, Block] | None]:
-        """The tensor's blocks, each with the slot that holds the gram of the whole; None is a breath while that is taken."""
-        ranges = spans(self._recipe.base.shape(slot.name))
+        """The tensor's blocks, each with the slot that knows the whole; None is a breath while that is found out."""
+        few = list(self._recipe.blocks(slot)) if len(spans(self._recipe.base.shape(slot.name))) <= 1 else None
+        known = slot
+        for step in self._whole(slot, lambda: self._recipe.blocks(slot) if few is None else iter(few)):
+            known = step or known
+            yield None
+        method, weights = self._recipe.at(slot)
+        told: list[tuple[int, dict[str, float]]] = []
+        for at, block in self._recipe.blocks(slot) if few is None else few:
+            here = replace(known, first=at.first)
+            told.append((block[0].shape[0] if block[0].dim() else 1, method.explain(here, *block, weights)))
+            yield here, block
+        self._add(slot, known, told)
+
+    def _whole(self, slot: Slot, blocks: Callable[[], Iterator[tuple[Slot, Block]]]) -> Iterator[Slot | None]:
+        """What is wanted of the whole tensor, found in at most four readings of its blocks; what is yielded last is the slot with it."""
+        method, weights = self._recipe.at(slot)
         gram = torch.zeros(len(self._moved) + 1, len(self._moved) + 1, dtype=torch.float64)
-        block: Block | None = None
-        for start, stop in ranges:
-            block = self._recipe.read(slot.name, start, stop)
+        for _, block in blocks():
             gram += task_gram(*block)
             yield None
         _check_finite(self._recipe, slot.name, gram)
-        known = replace(slot, gram=gram)
-        told: list[tuple[int, dict[str, float]]] = []
-        for start, stop in ranges:
-            if block is None or len(ranges) > 1:
-                block = self._recipe.read(slot.name, start, stop)
-            told.append((stop - start, self._recipe.method.explain(known, *block, self._recipe.weights)))
-            yield known, block
-        self._add(slot, gram.diagonal().tolist(), told)
+        cuts = self._across if self._across is not None else cuts_of(method, lambda: (self._sizes(*part) for part in blocks()))
+        known, totals = replace(slot, gram=gram, cuts=cuts), None
+        for at, block in blocks():
+            added = method.totals(replace(known, first=at.first), *block, weights)
+            if added is None:
+                break
+            totals = added if totals is None else totals + added
+            yield None
+        yield replace(known, totals=totals)
+
+    def _sizes(self, slot: Slot, block: Block) -> list[Tensor]:
+        method, weights = self._recipe.at(slot)
+        return method.sizes(slot, *block, weights)
 
     def unmoved(self) -> Iterator[Noted]:
         """A word about each model that is the base itself."""
@@ -169,14 +129,14 @@ class _Layers:
     def table(self) -> Table:
         return Table("layers", ["tensor", "layer", "depth", "module", *self._columns], self._rows)
 
-    def _add(self, slot: Slot, squares: list[float], told: list[tuple[int, dict[str, float]]]) -> None:
-        if not told:
+    def _add(self, slot: Slot, known: Slot, told: list[tuple[int, dict[str, float]]]) -> None:
+        if not told or known.gram is None:
             return
         self._columns = list(told[0][1])
         rows = sum(count for count, _ in told)
         means = [math.fsum(count * numbers[name] for count, numbers in told) / rows for name in self._columns]
         self._rows.append([slot.name, slot.layer, slot.depth, _module(slot), *means])
-        self._moved = [total + square for total, square in zip(self._moved, squares[1:], strict=True)]
+        self._moved = [total + square for total, square in zip(self._moved, known.gram.diagonal().tolist()[1:], strict=True)]
 
 
 def _written(recipe: Recipe, tensor: Planned, slot: Slot | None, layers: _Layers) -> Iterator[memoryview | bytearray]:
@@ -189,7 +149,8 @@ def _written(recipe: Recipe, tensor: Planned, slot: Slot | None, layers: _Layers
             yield bytearray()
             continue
         known, (base, tuned) = step
-        yield _rounded(recipe.method.tensor(known, base, tuned, recipe.weights), tensor)
+        method, weights = recipe.at(slot)
+        yield _rounded(method.tensor(known, base, tuned, weights), tensor)
 
 
 def _rounded(merged: Tensor, tensor: Planned) -> memoryview:
@@ -201,13 +162,6 @@ def _rounded(merged: Tensor, tensor: Planned) -> memoryview:
             "Use smaller weights, or write the model as float32."
         )
     return to_bytes(merged.to(FLOATS[tensor.format]))
-
-
-def _slot(name: str, layers: int) -> Slot:
-    layer = layer_of(name)
-    if layer is None:
-        return Slot(name, None, None, layers)
-    return Slot(name, layer / (layers - 1) if layers > 1 else 1.0, layer, layers)
 
 
 def _module(slot: Slot) -> str:
@@ -241,34 +195,3 @@ def _about(recipe: Recipe, plan: Sequence[Planned]) -> dict[str, object]:
         "parameters": sum(math.prod(tensor.shape) for tensor in plan),
         "bytes": sum(tensor.size for tensor in plan),
     }
-
-
-def _write_side_files(recipe: Recipe, folder: Path) -> None:
-    """What makes a folder of weights a model: tokenizer, generation settings, the recipe, a card; config.json comes last."""
-    for name in SIDE_FILES:
-        if (recipe.folder / name).exists():
-            shutil.copyfile(recipe.folder / name, folder / name)
-    (folder / "merge.yaml").write_text(recipe.spec.to_yaml(), encoding="utf-8")
-    (folder / "README.md").write_text(_card(recipe), encoding="utf-8")
-    (folder / "config.json").write_text(json.dumps(_config(recipe), indent=2) + "\n", encoding="utf-8")
-
-
-def _config(recipe: Recipe) -> dict[str, object]:
-    config = dict(recipe.base.config)
-    if recipe.spec.dtype != "as base":
-        config.pop("torch_dtype", None)  # the name of older versions of transformers
-        config["dtype"] = recipe.spec.dtype
-    if recipe.base.has_head:
-        config["tie_word_embeddings"] = False  # the head has its own tensor now, whatever the base's config said
-    return config
-
-
-def _card(recipe: Recipe) -> str:
-    rows = "\n".join(f"| {member.label} | {weight:g} |" for member, weight in zip(recipe.tuned, recipe.weights, strict=True))
-    knobs = ", ".join(f"{name} = {value}" for name, value in recipe.method.model_dump().items())
-    return (
-        f"---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [merge]\n---\n\n# {recipe.spec.name}\n\n"
-        f"Merged with Finetune Workbench by [{recipe.method.title()}]({recipe.method.link()}) ({knobs or 'no knobs'}) on the base "
-        f"{recipe.base.label}.\n\n| model | weight |\n|---|---|\n{rows}\n\n"
-        "`merge.yaml` beside this file is the whole recipe, enough to do it again.\n"
-    )

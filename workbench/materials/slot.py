@@ -1,23 +1,62 @@
-"""One tensor among those that are merged, and what is known of it before a block of its rows is.
+"""One tensor among those that are merged, and what is known of the whole of it before a block of its rows is merged.
 
 What it is not: the tensor (`materials/tensors.py`), or what becomes of it (`methods/merges/`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
+
+from workbench.materials.order import Ranking
+from workbench.materials.tensors import task_gram
 
 
 @dataclass(frozen=True)
 class Slot:
     """One tensor of the models being merged and where it sits: depth 0 is the first block, 1 the last, None outside the blocks.
 
-    `gram` is the (1 + M, 1 + M) float64 `materials.tensors.task_gram` of the whole tensor; the job gives it because the verbs may see
-    only some rows of a large tensor. Without it the tensors at hand are the whole.
+    `first` is the row that the block at hand begins with. The rest is known of the whole tensor, because the verbs may see only some
+    rows of a large one: `gram`, the (1 + M, 1 + M) float64 `materials.tensors.task_gram`; `cuts`, the order statistics that the method
+    asked for; `totals`, the sum of what it added up. Without them the tensors at hand are the whole (`Merge.known`).
     """
 
     name: str
     depth: float | None
     layer: int | None
     layers: int
+    first: int = 0
     gram: Tensor | None = None
+    cuts: tuple[tuple[float, ...], ...] | None = None
+    totals: Tensor | None = None
+
+
+def completed(method: Any, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Slot:
+    """`slot` with what the merge `method` wants to know, taken from whole tensors; what it holds already stays."""
+    if slot.gram is None:
+        slot = replace(slot, gram=task_gram(base, tuned))
+    if slot.cuts is None:
+        slot = replace(slot, cuts=cuts_of(method, lambda: iter([method.sizes(slot, base, tuned, weights)])))
+    if slot.totals is None:
+        slot = replace(slot, totals=method.totals(slot, base, tuned, weights))
+    return slot
+
+
+def cuts_of(method: Any, sizes: Callable[[], Iterator[Sequence[Tensor]]]) -> tuple[tuple[float, ...], ...]:
+    """The order statistics that `method` wants of what `sizes` goes through, block by block, twice."""
+    rankings: list[Ranking] = []
+    for block in sizes():
+        rankings = rankings or [Ranking() for _ in block]
+        for ranking, numbers in zip(rankings, block, strict=True):
+            ranking.see(numbers)
+    if not rankings:
+        return ()
+    for ranking, ranks in zip(
+        rankings, method.ranks([(ranking.count, ranking.count - ranking.zeros) for ranking in rankings]), strict=True
+    ):
+        ranking.want(ranks)
+    for block in sizes():
+        for ranking, numbers in zip(rankings, block, strict=True):
+            ranking.look(numbers)
+    return tuple(ranking.found() for ranking in rankings)

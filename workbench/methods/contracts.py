@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from workbench.core.anchor import Anchored
@@ -22,7 +22,8 @@ from workbench.core.method import Method
 from workbench.core.pace import Paced
 from workbench.materials.attachment import Attachment, Cost
 from workbench.materials.corpus import Example
-from workbench.materials.slot import Slot
+from workbench.materials.moment import Moment, Reading, Showing
+from workbench.materials.slot import Slot, completed
 from workbench.materials.token_stats import TokenStats, kl
 
 # Selectors: which examples are worth learning from.
@@ -130,19 +131,6 @@ class Further(ABC):
 # Noises: what the model is shown instead of its inputs while it learns.
 
 
-@dataclass(frozen=True)
-class Showing:
-    """What a noise may know of the moment: the share of the run that is over, how ids become vectors, ids it must not use.
-
-    `generator` (CPU) is new for each step and a function of seed and step alone: a resumed run is shown the same.
-    """
-
-    share: float
-    embed: nn.Embedding
-    special: Sequence[int]
-    generator: torch.Generator
-
-
 class Noise(Method, ABC, shelf="noises"):
     """Laws: labels, prompts and padding stay; nothing changes at its neutral knobs; the same for the same generator."""
 
@@ -193,28 +181,6 @@ class Update(Guarded, Paced, Method, ABC, shelf="updates"):
 # Probes: what happened, in numbers.
 
 
-@dataclass(frozen=True)
-class Moment:
-    """What a probe may look at. Tensors are the run's own: a probe reads and changes nothing."""
-
-    step: int
-    attachment: Attachment
-    batch: dict[str, Tensor]  # input_ids, attention_mask, labels (B, T), on the model's device
-    displacement: dict[str, Tensor] = field(default_factory=dict)  # θ_after − θ_before by parameter name, fp32
-    validation: Sequence[dict[str, Tensor]] = ()  # batches of the new task, never trained on
-    known: Sequence[dict[str, Tensor]] = ()  # batches of what must not be forgotten, never trained on
-    decode: Callable[[int], str] = str  # a token's id → its text, for findings in words
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Named floats for the plots, and optionally one sentence for the log."""
-
-    values: dict[str, float]
-    says: str = ""
-    level: Literal["info", "watch", "act"] = "info"
-
-
 class Probe(Method, ABC, shelf="probes"):
     """Laws: changes no weight, gradient or random state."""
 
@@ -237,20 +203,24 @@ class Probe(Method, ABC, shelf="probes"):
 
 
 class Merge(Method, ABC, shelf="merges"):
-    """Laws: same names, shapes, dtypes; k copies of the base give the base; order kept.
+    """Laws: same names, shapes, dtypes; k copies of the base give the base; the same in any blocks, seed for seed.
 
     `tensor` gets float32 tensors of one shape and returns float32; the streaming, the rounding and the files are the job's.
-    The job calls both verbs on blocks of whole rows: what a row becomes may depend on that row and on `slot`, not on its neighbours.
+    The job calls the verbs on blocks of whole rows: what a row becomes may depend on that row and on `slot`, not on its neighbours.
+    What depends on the whole tensor is asked for with `sizes` and `ranks`, then with `totals`, and comes with the slot.
     """
 
     least: ClassVar[int] = 1  # fewest tuned models it is defined for
+    most: ClassVar[int] = 1000
 
     def mistakes(self, weights: Sequence[float]) -> list[str]:
         """Why these weights cannot be merged by this method, a sentence each; asked before anything is read."""
-        if len(weights) >= self.least:
+        few, many = len(weights) < self.least, len(weights) > self.most
+        if not few and not many:
             return []
-        counts = f"needs at least {self.least} tuned models, and the spec names {len(weights)}"
-        return [f"{self.title()} {counts}. Add models, or choose another method."]
+        limit = f"needs at least {self.least} tuned models" if few else f"takes at most {self.most} tuned model{'s' * (self.most > 1)}"
+        remedy = "Add models" if few else "Leave some out"
+        return [f"{self.title()} {limit}, and the spec names {len(weights)}. {remedy}, or choose another method."]
 
     @abstractmethod
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor: ...
@@ -261,6 +231,26 @@ class Merge(Method, ABC, shelf="merges"):
 
         The picture is drawn from them. Of a tensor that comes in blocks, the job keeps the mean over its rows.
         """
+
+    def across(self) -> bool:
+        """Whether order statistics are wanted of all tensors of the model together instead of each alone."""
+        return False
+
+    def sizes(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> list[Tensor]:
+        """Numbers ≥ 0 of this block, some lists of them, whose order statistics are wanted in `slot.cuts`; as many lists each time."""
+        return []
+
+    def ranks(self, counts: Sequence[tuple[int, int]]) -> list[list[int]]:
+        """Of each list the ranks that are wanted (1 is the largest), given how many numbers it has and how many of them are not 0."""
+        return []
+
+    def totals(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor | None:
+        """Something of this block that adds up over the blocks, float64, wanted as `slot.totals`; may use `slot.cuts`."""
+        return None
+
+    def known(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Slot:
+        """The slot with all that is wanted; where the job has not filled it in, the tensors at hand are the whole."""
+        return completed(self, slot, base, tuned, weights)
 
 
 # Decoders: how the next token is chosen from.
