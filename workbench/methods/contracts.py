@@ -212,6 +212,7 @@ class Merge(Method, ABC, shelf="merges"):
 
     least: ClassVar[int] = 1  # fewest tuned models it is defined for
     most: ClassVar[int] = 1000
+    ordered: ClassVar[bool] = False  # whether the order of the models matters, because they have roles or random numbers of their own
 
     def mistakes(self, weights: Sequence[float]) -> list[str]:
         """Why these weights cannot be merged by this method, a sentence each; asked before anything is read."""
