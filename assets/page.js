@@ -136,6 +136,52 @@ window.Workbench = (() => {
     ask();
   }
 
+  // Handles on a drawn curve: dragged, or moved with the arrow keys, they type into the number field that they stand for.
+  function handles(element) {
+    let held = null; // the widget whose handle is being dragged
+    let typed = 0;
+    const field = (widget) => document.querySelector(`#${widget} input[type=number]`);
+    function type(handle, value, at_once) {
+      const input = field(handle.dataset.handle);
+      if (!input || (!at_once && Date.now() - typed < 150)) return;
+      typed = Date.now();
+      const less = handle.dataset.less ? Number(field(handle.dataset.less)?.value ?? 0) : 0;
+      const step = Number(input.step) || 0.01;
+      const kept = Math.min(Number(input.max), Math.max(Number(input.min), value - less));
+      input.value = Number((Math.round(kept / step) * step).toFixed(6));
+      input.dispatchEvent(new Event("input", { bubbles: true }));
+      setTimeout(() => input.dispatchEvent(new Event("blur")), 30); // Gradio tells of a number when it is left, with the value it then has
+    }
+    function at(event) {
+      const svg = element.querySelector(`[data-handle="${held}"]`)?.closest("svg");
+      if (!svg) return null;
+      const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+      const { low, high, top, bottom } = Object.fromEntries(Object.entries(svg.dataset).map(([name, text]) => [name, Number(text)]));
+      return { y: Math.min(bottom, Math.max(top, point.y)), value: low + ((bottom - point.y) / (bottom - top)) * (high - low) };
+    }
+    function move(event, at_once) {
+      const handle = element.querySelector(`[data-handle="${held}"]`);
+      const place = at(event);
+      if (!place) return;
+      handle.setAttribute("cy", place.y);
+      type(handle, place.value, at_once);
+    }
+    element.addEventListener("pointerdown", (event) => {
+      if (!event.target.dataset?.handle) return;
+      held = event.target.dataset.handle;
+      element.setPointerCapture(event.pointerId);
+      event.preventDefault();
+    });
+    element.addEventListener("pointermove", (event) => { if (held) move(event, false); });
+    element.addEventListener("pointerup", (event) => { if (held) move(event, true); held = null; });
+    element.addEventListener("keydown", (event) => {
+      const by = { ArrowUp: 0.05, ArrowRight: 0.05, ArrowDown: -0.05, ArrowLeft: -0.05 }[event.key];
+      if (!by || !event.target.dataset?.handle) return;
+      event.preventDefault();
+      type(event.target, Number(event.target.getAttribute("aria-valuenow")) + by, true);
+    });
+  }
+
   // Light or dark: what was chosen here before, else what the computer prefers.
   function theme(dark) {
     document.body.classList.toggle("dark", dark);
@@ -180,5 +226,5 @@ window.Workbench = (() => {
     if (event.key === "?" && !typing && document.getElementById("help")) document.getElementById("help").showModal();
   });
 
-  return { script, relay, whileSeen, replace, polled, searched, theme, recallTheme, address, remember: () => { remembering = true; } };
+  return { script, relay, whileSeen, replace, polled, searched, handles, theme, recallTheme, address, remember: () => { remembering = true; } };
 })();

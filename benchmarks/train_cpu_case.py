@@ -65,7 +65,7 @@ def lengths(steps: int, seed: int) -> list[int]:
     order = get_length_grouped_indices(drawn, ROWS, generator=torch.Generator().manual_seed(seed))
     batches = [[drawn[index] for index in order[start : start + ROWS]] for start in range(0, LARGE, ROWS)]
     batches.sort(key=sum)
-    chosen = [batches[int((part + 0.5) * len(batches) / steps)] for part in range(steps)]
+    chosen = [batches[int((part + draw.random()) * len(batches) / steps)] for part in range(steps)]
     draw.shuffle(chosen)
     return [length for batch in chosen for length in batch]
 

@@ -147,9 +147,12 @@ def merge_both(page: Page) -> None:
     choose(page, "merge-models", "doubler")
     page.keyboard.press("Escape")
     choose(page, "merge-method", "LiNeS")
-    expect(page.locator("#merge-picture .js-plotly-plot")).to_be_visible()
-    expect(page.locator("#merge-picture")).to_contain_text("How much of the tuning each layer keeps")
+    expect(page.locator("#merge-scores table")).to_contain_text("skill_a")
+    merged = page.locator("#merge-scores tbody .merged b")
+    expect(merged.first).to_contain_text("%")  # the merged model has answered
     shot(page, "merge")
+    drag_the_curve(page)
+    shot(page, "merge-dragged")
     choose(page, "merge-method", "Model Stock")
     expect(page.locator("#merge-picture")).to_contain_text(re.compile("angle", re.I))
     shot(page, "merge-stock")
@@ -159,6 +162,31 @@ def merge_both(page: Page) -> None:
     page.locator("#merge-save").click()
     expect(page.locator("#merge-compare")).to_be_enabled()
     page.locator("#merge-compare").click()
+
+
+def drag_the_curve(page: Page) -> None:
+    """Both ends down to the floor: nothing of what was learnt is left, and the merged model scores and answers as the base."""
+
+    def column(place: int) -> list[str]:
+        rows = page.locator("#merge-scores tbody tr")
+        return [rows.nth(row).locator("td").nth(place).inner_text() for row in range(rows.count())]
+
+    learnt, answers = column(3), page.locator("#merge-answers").inner_text()
+    assert learnt != column(0)
+    for end, other in (("alpha", "0"), ("beta", "0")):
+        handle = page.locator(f'#merge-picture [data-handle="merge-lines-{end}"]')
+        box = handle.bounding_box()
+        assert box
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"], box["y"] + 100, steps=5)
+        page.mouse.move(box["x"], box["y"] + 400, steps=5)
+        page.mouse.up()
+        expect(page.locator(f"#merge-lines-{end} input[type=number]")).to_have_value(other)
+        expect(page.locator(f'#merge-picture [data-handle="merge-lines-{end}"]')).to_have_attribute("aria-valuenow", "0")
+    expect(page.locator("#merge-scores tbody .merged b").first).to_contain_text("%")
+    assert column(3) == column(0)
+    expect(page.locator("#merge-answers")).not_to_have_text(answers)
 
 
 def compare(page: Page) -> None:

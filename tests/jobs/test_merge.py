@@ -148,16 +148,16 @@ def test_a_model_that_never_moved_adds_nothing(method: dict, make: Callable, wor
 def test_blocks_shards_and_threads_change_no_byte(
     method: dict, make: Callable, workspace: Workspace, adapted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base, tuned = make("base"), make("a", 0.1)
-    whole = run(workspace, spec_of(base, tuned, adapted, method=method))
+    base, models = make("base"), few(method, make("a", 0.1), adapted)
+    whole = run(workspace, spec_of(base, *models, method=method))
     content = (workspace.model("out") / "model.safetensors").read_bytes()
     for block, count in [(400, 1), (5000, 2)]:
         monkeypatch.setattr(tensors, "BLOCK", block)
         torch.set_num_threads(count)
-        run(workspace, spec_of(base, tuned, adapted, method=method, name=f"block{block}"))
+        run(workspace, spec_of(base, *models, method=method, name=f"block{block}"))
         assert (workspace.model(f"block{block}") / "model.safetensors").read_bytes() == content
     monkeypatch.setattr(tensors, "SHARD", 20_000)
-    assert same(run(workspace, spec_of(base, tuned, adapted, method=method, name="sharded")), whole)
+    assert same(run(workspace, spec_of(base, *models, method=method, name="sharded")), whole)
     assert len(list(workspace.model("sharded").glob("model-*-of-*.safetensors"))) > 3
     assert AutoModelForCausalLM.from_pretrained(workspace.model("sharded")).num_parameters() == make_model().num_parameters()
 
@@ -165,7 +165,7 @@ def test_blocks_shards_and_threads_change_no_byte(
 @pytest.mark.parametrize("method", METHODS, ids=named)
 @torch.no_grad()
 def test_the_result_loads_and_speaks(method: dict, make: Callable, workspace: Workspace) -> None:
-    run(workspace, spec_of(make("base", dtype=torch.bfloat16), make("a", 0.1), make("b", 0.1, 2), method=method))
+    run(workspace, spec_of(make("base", dtype=torch.bfloat16), *few(method, make("a", 0.1), make("b", 0.1, 2)), method=method))
     model = AutoModelForCausalLM.from_pretrained(workspace.model("out"))
     assert model.dtype == torch.bfloat16
     assert torch.isfinite(model(torch.tensor([[5, 6, 7]])).logits).all()
@@ -303,7 +303,7 @@ def test_a_preview_is_the_table_and_writes_nothing(
     block: int, method: dict, make: Callable, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tensors, "BLOCK", block)
-    spec = spec_of(make("base"), make("a", 0.1), make("b", 0.1, 2), method=method)
+    spec = spec_of(make("base"), *few(method, make("a", 0.1), make("b", 0.1, 2)), method=method)
     seen = preview(spec, workspace)
     assert list(workspace.model().iterdir()) == []
     tables = [event for event in merge(spec, workspace.run("0001"), workspace) if isinstance(event, Table)]
@@ -313,7 +313,7 @@ def test_a_preview_is_the_table_and_writes_nothing(
 
 def test_the_numbers_do_not_depend_on_the_blocks(make: Callable, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     for method in METHODS:
-        spec = spec_of(make("base"), make("a", 0.1), make("b", 0.1, 2), method=method)
+        spec = spec_of(make("base"), *few(method, make("a", 0.1), make("b", 0.1, 2)), method=method)
         monkeypatch.setattr(tensors, "BLOCK", 1 << 20)
         whole = preview(spec, workspace)
         monkeypatch.setattr(tensors, "BLOCK", 900)

@@ -12,18 +12,12 @@ FULL = {
     "length_histogram": plots.length_histogram([3, 5, 60, 300], 256),
     "memory_bar": plots.memory_bar([("weights", 3e9), ("activations", 1e9)], 24 * 2**30),
     "heat_map": plots.heat_map(BY_MODULE),
-    "lines_scale": plots.lines_scale([0, 0.5, 1], [0.2, 0.6, 1.0]),
-    "stock_ratio": plots.stock_ratio(["0", "1"], [80, 70], [0.3, 0.4]),
-    "layer_norms": plots.layer_norms(["0", "1"], {"a": [1.0, 2.0], "b": [2.0, 1.0]}),
 }
 EMPTY = {
     "curves": plots.curves({}, "Loss", "step", "nats"),
     "length_histogram": plots.length_histogram([], 256),
     "memory_bar": plots.memory_bar([], None),
     "heat_map": plots.heat_map([]),
-    "lines_scale": plots.lines_scale([], []),
-    "stock_ratio": plots.stock_ratio([], [], []),
-    "layer_norms": plots.layer_norms([], {}),
 }
 
 

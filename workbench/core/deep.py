@@ -3,6 +3,8 @@
 Here are the knobs and the formula; the merge does the adding. LiNeS alone, on the plain sum, is `methods/merges/lines.py`.
 """
 
+from typing import ClassVar
+
 from pydantic import BaseModel
 
 from workbench.core.method import knob
@@ -10,6 +12,8 @@ from workbench.core.method import knob
 
 class Deep(BaseModel):
     """Mixed into every merge that adds one merged task vector to the base: θ = θ₀ + λ(ℓ)·τ, λ(ℓ) = scale + deeper·ℓ/(L − 1)."""
+
+    ends: ClassVar[tuple[str, str]] = ("scale", "deeper")
 
     scale: float = knob(1.0, ge=-5, le=5, step=0.05, help="λ: how much of the merged task vector is added")
     deeper: float = knob(0.0, ge=-5, le=5, step=0.05, help="LiNeS: what the last block gets on top of that", label="more with depth")

@@ -5,7 +5,7 @@ What it is not: the merge (`jobs/merge.py`), or what one model alone must be lik
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -31,6 +31,7 @@ class Recipe:
     folder: Path  # the base's, where config and tokenizer come from
     base: Member
     tuned: list[Member]
+    in_memory: dict[str, Block] = field(default_factory=dict)  # whole tensors, where they were read already
 
     @property
     def method(self) -> Merge:
@@ -50,10 +51,21 @@ class Recipe:
         """All tensors that are written, the merged ones and those copied from the base."""
         return [self._planned(name) for name in self.base.entries]
 
+    def held(self) -> "Recipe":
+        """The same with all that is merged in memory, float32."""
+        return replace(self, in_memory={slot.name: self._read(slot.name, 0, self._rows(slot.name)) for slot in self.slots()})
+
     def blocks(self, slot: Slot) -> Iterator[tuple[Slot, Block]]:
-        """The tensor in blocks of whole rows, each with the slot that says where it begins."""
+        """The tensor in blocks of whole rows, each with the slot that says where it begins; one block if it is in memory."""
+        if slot.name in self.in_memory:
+            yield slot, self.in_memory[slot.name]
+            return
         for start, stop in spans(self.base.shape(slot.name)):
             yield replace(slot, first=start), self._read(slot.name, start, stop)
+
+    def _rows(self, name: str) -> int:
+        shape = self.base.shape(name)
+        return shape[0] if shape else 1
 
     def _read(self, name: str, start: int, stop: int) -> Block:
         return self.base.rows(name, start, stop), [member.rows(name, start, stop) for member in self.tuned]

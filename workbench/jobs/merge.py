@@ -64,6 +64,17 @@ def preview(spec: MergeSpec, workspace: Workspace) -> Table:
     return layers.table()
 
 
+def in_memory(recipe: Recipe) -> tuple[dict[str, Tensor], Table]:
+    """The merged tensors, float32 and not rounded, and the table that explains them."""
+    layers, merged = _Layers(recipe), dict[str, Tensor]()
+    layers.prepare()
+    for slot in recipe.slots():
+        method, weights = recipe.at(slot)
+        parts = [method.tensor(step[0], *step[1], weights) for step in layers.measured(slot) if step is not None]
+        merged[slot.name] = torch.cat(parts) if len(parts) > 1 else parts[0]
+    return merged, layers.table()
+
+
 class _Layers:
     """What is known of each tensor as a whole, and what explains the merge, tensor by tensor, as it goes."""
 
@@ -84,7 +95,8 @@ class _Layers:
 
     def measured(self, slot: Slot) -> Iterator[tuple[Slot, Block] | None]:
         """The tensor's blocks, each with the slot that knows the whole; None is a breath while that is found out."""
-        few = list(self._recipe.blocks(slot)) if len(spans(self._recipe.base.shape(slot.name))) <= 1 else None
+        once = slot.name in self._recipe.in_memory or len(spans(self._recipe.base.shape(slot.name))) <= 1
+        few = list(self._recipe.blocks(slot)) if once else None
         known = slot
         for step in self._whole(slot, lambda: self._recipe.blocks(slot) if few is None else iter(few)):
             known = step or known

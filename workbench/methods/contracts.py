@@ -223,6 +223,8 @@ class Merge(Method, ABC, shelf="merges"):
         remedy = "Add models" if few else "Leave some out"
         return [f"{self.title()} {limit}, and the spec names {len(weights)}. {remedy}, or choose another method."]
 
+    ends: ClassVar[tuple[str, str] | None] = None  # knobs: the factor of the first block, and what the last one gets on top
+
     @abstractmethod
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor: ...
 

@@ -10,7 +10,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
 
 import plotly.graph_objects as go
 
@@ -159,66 +158,3 @@ def _share(cell: tuple[int, int] | None) -> float | None:
 def _cell_words(module: str, layer: int, cell: tuple[int, int] | None) -> str:
     where = f"{module}, " + ("outside the layers" if layer < 0 else f"layer {layer}")
     return f"{where}: not in this model" if cell is None else f"{where}: {short(cell[0])} move on {short(cell[1])}"
-
-
-def lines_scale(depths: Sequence[float], scales: Sequence[float]) -> go.Figure:
-    """The factor on each task vector over depth (0 first block, 1 last): LiNeS, arXiv:2410.17146."""
-    title = "How much of the tuning each layer keeps"
-    if not depths:
-        return empty(title, "No layers yet: choose the models to merge.")
-    drawn = figure(title, "depth (0 first block, 1 last)", "factor on what was learnt")
-    drawn.add_scatter(
-        x=list(depths), y=list(scales), mode="lines+markers", line={"color": BLUE, "width": 2}, marker={"size": 7}, name="factor"
-    )
-    drawn.add_hline(y=1, line={"color": GREY, "dash": "dot", "width": 1.2})
-    drawn.update_yaxes(rangemode="tozero").update_xaxes(range=[-0.03, 1.03])
-    return drawn
-
-
-def stock_ratio(layers: Sequence[str], angles: Sequence[float], ratios: Sequence[float]) -> go.Figure:
-    """Angle between the tuned models' task vectors (degrees) and the ratio towards their mean, by layer: arXiv:2403.19522."""
-    title = "The wider the angle, the nearer to the base"
-    if not layers:
-        return empty(title, "No layers yet: choose two models or more.")
-    drawn = figure(title, "layer", "angle (degrees)")
-    drawn.add_bar(x=list(layers), y=list(angles), name="angle between the models", marker_color=SKY)
-    line = {"color": ORANGE, "width": 2}
-    drawn.add_scatter(
-        x=list(layers), y=list(ratios), name="ratio: 1 is their mean, 0 the base", mode="lines+markers", line=line, yaxis="y2"
-    )
-    second = {"overlaying": "y", "side": "right", "range": [0, 1.05], "title": {"text": "ratio"}, "showgrid": False}
-    drawn.update_layout(yaxis2=second, margin={"r": 56}, legend={"y": -0.3}).update_xaxes(type="category").update_yaxes(rangemode="tozero")
-    return drawn
-
-
-def layer_norms(layers: Sequence[str], named: Mapping[str, Sequence[float]], title: str = "How far each layer moved") -> go.Figure:
-    """Norms by layer, one bar a name (a model, or `merged`)."""
-    if not layers or not named:
-        return empty(title, "No layers yet: choose the models to merge.")
-    drawn = figure(title, "layer", "change (% of the base's norm)")
-    for place, (name, norms) in enumerate(named.items()):
-        drawn.add_bar(x=list(layers), y=list(norms), name=name, marker_color=PALETTE[place % len(PALETTE)])
-    drawn.update_layout(barmode="group", showlegend=len(named) > 1, legend={"y": -0.3}).update_xaxes(type="category")
-    return drawn
-
-
-def merge_picture(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> go.Figure:
-    """The picture that explains a merge, chosen by the numbers its table holds (`tensor, layer, depth, module, …`).
-
-    A factor that changes with depth, angle and ratio, or else how far each layer moves relative to the base.
-    """
-    inside = [dict(zip(columns, row, strict=True)) for row in rows]
-    inside = [row for row in inside if row["layer"] is not None]
-    by_layer = {layer: [row for row in inside if row["layer"] == layer] for layer in sorted({row["layer"] for row in inside})}
-    names = [str(layer) for layer in by_layer]
-    if "scale" in columns:
-        return lines_scale([found[0]["depth"] for found in by_layer.values()], [_mean(found, "scale") for found in by_layer.values()])
-    if "angle" in columns and "ratio" in columns:
-        angles, ratios = ([_mean(found, name) for found in by_layer.values()] for name in ("angle", "ratio"))
-        return stock_ratio(names, angles, ratios)
-    relative = {"relative to the base": [100 * _mean(found, "relative") for found in by_layer.values()]} if "relative" in columns else {}
-    return layer_norms(names, relative)
-
-
-def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:
-    return math.fsum(row[name] for row in rows) / len(rows)

@@ -33,6 +33,8 @@ class LiNeS(Merge, title="LiNeS", paper="arXiv:2410.17146"):
     Weights are never normalised: for several models choose α near 1/M. Paper: arXiv:2410.17146.
     """
 
+    ends = ("alpha", "beta")
+
     alpha: float = knob(0.2, ge=0, le=2, step=0.05, help="scale of the first block and of what lies outside the blocks")
     beta: float = knob(0.8, ge=0, le=2, step=0.05, help="what the last block gets on top")
     head_rule: Literal["alpha", "last"] = knob(

@@ -1,13 +1,13 @@
-"""The Merge tab: which models, in which shares, by which method, and the picture of what that does before anything is saved.
+"""The Merge tab: which models, in which shares, by which method, and what that does to scores and answers before anything is saved.
 
-Knows no merge by name: the form comes from the registry, the numbers from `jobs.merge.preview`, the picture from the numbers'
-own names (`plots.merge_picture`). The recipe is a draft of this tab alone; it becomes a run when it is saved.
-Ids: merge-base, merge-models, merge-weight-0 …, merge-method, merge-NAME-KNOB, merge-dtype, merge-error, merge-picture,
-merge-table, merge-name, merge-save, merge-progress, merge-compare.
+Knows no merge by name: the form comes from the registry, what it does from `jobs.tasting`, the pictures from the numbers' own
+names (`ui/taste.py`). The recipe is a draft of this tab alone; it becomes a run when it is saved.
+Ids: merge-base, merge-models, merge-weight-0 …, merge-method, merge-NAME-KNOB, merge-dtype, merge-error, merge-why, merge-picture,
+merge-table, merge-sets, merge-scores, merge-way, merge-where, merge-answers, merge-name, merge-save, merge-progress, merge-compare.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -17,16 +17,20 @@ from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.events import Finished, Noted, Progress
 from workbench.core.method import find, knobs_of
 from workbench.core.spec import MergeSpec, parse_spec
+from workbench.jobs.curate import data_sets
 from workbench.jobs.estimate import choices
 from workbench.jobs.merge import preview
-from workbench.ui import cards, forms, plots
+from workbench.jobs.tasting import Tastings, TooLarge
+from workbench.ui import cards, forms, taste
 from workbench.ui.bench import Bench
 from workbench.ui.context import Context
+from workbench.ui.forms import touched
 
 Draft = dict[str, Any]
 FIRST = "linear"
 REFRESH = 0.1  # seconds between two updates of the bar
 NOTHING_SAVED = "Preview only · nothing saved."
+tastings = Tastings()
 
 
 def build(ctx: Context, bench: Bench) -> None:
@@ -38,7 +42,8 @@ def build(ctx: Context, bench: Bench) -> None:
         with gr.Column(scale=4, min_width=300):
             _method(draft)
         with gr.Column(scale=5, min_width=340, elem_classes=["pictures"]):
-            _picture(ctx, draft)
+            below = _effect(ctx, draft)
+    below()
     _save(ctx, bench, draft)
 
 
@@ -131,22 +136,70 @@ def _method(draft: gr.State) -> None:
     format_.input(lambda chosen, held: {**held, "dtype": chosen}, [format_, draft], draft, **forms.WRITER)
 
 
-def _picture(ctx: Context, draft: gr.State) -> None:
-    """What the merge would do, drawn from the draft each time it changes; of many moves only the last is computed."""
-    cards.place("<h3>What it does</h3>", above_figure=True)
+def _effect(ctx: Context, draft: gr.State) -> Callable[[], None]:
+    """What the merge would do, tried in memory each time the draft changes; of many moves only the last is tried.
+
+    The picture and its numbers are drawn here; returns how to draw the rest, which stands below the columns.
+    """
+    cards.place("<h3>What it does</h3>")
     why = cards.card_place("merge-why")
-    picture = gr.Plot(plots.merge_picture([], []), show_label=False, container=False, elem_id="merge-picture", elem_classes=["figure"])
+    picture = gr.HTML(taste.HINT, elem_id="merge-picture", apply_default_css=False, js_on_load="Workbench.handles(element)")
     with gr.Accordion("The numbers, tensor by tensor", open=False, elem_classes=["more"]):
         table = cards.place(elem_id="merge-table")
 
-    @cards.carded(2)
-    def look(held: Draft) -> tuple[Any, str]:
-        if not held["models"]:
-            return plots.merge_picture([], []), cards.table([], [], empty="Choose the tuned models first.")
-        found = preview(_spec(held, "preview"), ctx.workspace)
-        return plots.merge_picture(found.columns, found.rows), cards.table(found.columns, found.rows, limit=400)
+    def below() -> None:
+        with gr.Row(elem_classes=["tab-columns", "effect"]):
+            with gr.Column(scale=5, min_width=340):
+                cards.place("<h3>Scores</h3>")
+                sets = gr.Dropdown(
+                    [choice.name for choice in data_sets(ctx.workspace)], value=[], multiselect=True, label="Score on these too",
+                    info="The rows that the models' own runs held back are scored in any case", elem_id="merge-sets",
+                )  # fmt: skip
+                scores = cards.place(elem_id="merge-scores")
+            with gr.Column(scale=4, min_width=300):
+                cards.place("<h3>On the way from the base</h3>")
+                way = cards.place(elem_id="merge-way")
+                cards.place("<h3>Where the models lie</h3>")
+                where = cards.place(elem_id="merge-where")
+            with gr.Column(scale=4, min_width=300):
+                cards.place("<h3>Answers</h3>")
+                answers = cards.place(elem_id="merge-answers")
+        outputs = [why, picture, table, scores, way, where, answers]
+        gr.on(
+            [draft.change, touched(sets)], lambda held, wanted: (yield from _tried(ctx, held, wanted or [])), [draft, sets], outputs,
+            trigger_mode="always_last", concurrency_id="merge-taste", **{**forms.WRITER, "concurrency_limit": 2},
+        )  # fmt: skip
 
-    draft.change(look, draft, [why, picture, table], trigger_mode="always_last", **forms.READER)
+    return below
+
+
+def _tried(ctx: Context, held: Draft, sets: list[str]) -> Iterator[tuple[Any, ...]]:
+    """(why not, picture, numbers, scores, way, where, answers), first without the answers of the merged model."""
+    nothing = ("",) * 4
+    if not held["models"]:
+        yield "", taste.HINT, cards.table([], [], empty="Choose the tuned models first."), *nothing
+        return
+    try:
+        spec = _spec(held, "preview")
+        for found in tastings.taste(spec, sets, ctx.workspace):
+            if found is None:
+                yield cards.note("Opening the models and asking each of them …"), *[gr.skip()] * 6
+                continue
+            yield (
+                "", taste.picture(found.table, _widgets(spec)), cards.table(found.table.columns, found.table.rows, limit=400),
+                taste.scores(found), taste.way(found), taste.where(found), taste.answers(found),
+            )  # fmt: skip
+    except TooLarge as error:
+        table = preview(spec, ctx.workspace)
+        yield cards.note(str(error), "watch"), taste.picture(table), cards.table(table.columns, table.rows, limit=400), *nothing
+    except WorkbenchError as error:
+        yield cards.error_card(error), *[gr.skip()] * 6
+
+
+def _widgets(spec: MergeSpec) -> tuple[str, str] | None:
+    """The sliders that the ends of the method's curve stand for, if it has one that can be drawn so."""
+    ends = spec.merge.ends if not spec.vary else None
+    return (f"merge-{spec.merge.name}-{ends[0]}", f"merge-{spec.merge.name}-{ends[1]}") if ends else None
 
 
 def _spec(held: Draft, name: str) -> MergeSpec:

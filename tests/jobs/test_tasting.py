@@ -1,0 +1,156 @@
+"""A merge tried in memory: the scores of what it would write, nothing written, and the geometry of its picture."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_model
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+
+from workbench.core.errors import SpecError
+from workbench.core.spec import MergeSpec, TrainSpec
+from workbench.core.workspace import Workspace
+from workbench.jobs import tasting
+from workbench.jobs.merge import merge, preview
+from workbench.jobs.scoring import losses
+from workbench.jobs.tasting import BASE, MERGED, SHARES, Tasted, Tasting, TooLarge, mean_cosine, placed
+from workbench.materials.models import load, resolve
+
+
+@pytest.fixture
+def runs(workspace: Workspace, spec: TrainSpec) -> list[str]:
+    """Two runs that made LoRA adapters on the pico model, each moved at random."""
+    made = []
+    for number, change in ((1, 0.02), (2, 0.05)):
+        torch.manual_seed(number)
+        model = get_peft_model(make_model(), LoraConfig(r=3, target_modules=["q_proj", "up_proj"], init_lora_weights=False))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.mul_(change / parameter.std())
+        folder = workspace.run(f"000{number}")
+        model.save_pretrained(folder / "adapter")
+        data = {**spec.data.model_dump(), "validation_share": 0.4}
+        (folder / "spec.yaml").write_text(TrainSpec(**{**spec.model_dump(), "data": data}).to_yaml())
+        made.append(f"run:000{number}")
+    return made
+
+
+@pytest.fixture
+def recipe(spec: TrainSpec, runs: list[str]) -> Callable[..., MergeSpec]:
+    def build(*weights: float, method: str = "task_arithmetic", **knobs: object) -> MergeSpec:
+        models = [{"model": run, "weight": weight} for run, weight in zip(runs, weights, strict=True)]
+        return MergeSpec.parse({"name": "out", "base": spec.model, "models": models, "merge": {"method": method, **knobs}})
+
+    return build
+
+
+def last(tasting: Tasting, spec: MergeSpec) -> Tasted:
+    return list(tasting.taste(spec))[-1]
+
+
+def test_it_scores_what_a_merge_would_write(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
+    spec = recipe(0.7, 0.4)
+    here = Tasting(spec, [], workspace)
+    found = last(here, spec)
+    assert not list(workspace.model().iterdir()), "nothing is written"
+    assert found.table == preview(spec, workspace)
+    list(merge(spec, workspace.run("0009"), workspace))
+    written = load(resolve("model:out", workspace), torch.device("cpu"), torch.float32)
+    assert [score.loss for score in found.scores[MERGED]] == pytest.approx(losses(written, here.tasks), rel=1e-5)
+
+
+def test_the_base_and_the_tuned_models_have_their_own_scores(
+    recipe: Callable[..., MergeSpec], workspace: Workspace, runs: list[str]
+) -> None:
+    spec = recipe(1.0, 1.0)
+    here = Tasting(spec, [], workspace)
+    found = last(here, spec)
+    assert list(found.scores) == [BASE, *here.labels, MERGED] and [task.name for task in found.tasks] == ["tale.jsonl"]
+    for reference, label in zip([spec.base, *runs], [BASE, *here.labels], strict=True):
+        alone = load(resolve(reference, workspace), torch.device("cpu"), torch.float32)
+        assert [score.loss for score in found.scores[label]] == pytest.approx(losses(alone, here.tasks), rel=1e-4)
+    assert len(found.said[MERGED][0]) == len(found.tasks[0].questions)
+
+
+def test_one_model_alone_is_tasted_as_itself_whatever_was_tasted_before(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
+    here = Tasting(recipe(1.0, 1.0), [], workspace)
+    last(here, recipe(-3.0, 2.0))
+    found = last(here, recipe(1.0, 0.0))
+    first = here.labels[0]
+    assert [score.loss for score in found.scores[MERGED]] == pytest.approx([score.loss for score in found.scores[first]], rel=1e-5)
+    assert found.said[MERGED] == found.said[first]
+
+
+def test_the_path_goes_from_the_base_through_the_merge(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
+    here = Tasting(recipe(1.0, 1.0), [], workspace)
+    path, nothing = dict(last(here, recipe(1.0, 1.0)).path), dict(last(here, recipe(0.0, 0.0)).path)
+    assert tuple(path) == SHARES
+    assert path[0.0] == pytest.approx(nothing[1.0]), "it begins at the base"
+    assert path[0.5] == pytest.approx(dict(last(here, recipe(0.5, 0.5)).path)[1.0], rel=1e-5)
+
+
+def test_the_first_news_come_without_answers(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
+    spec = recipe(1.0, 1.0)
+    first, then = Tasting(spec, [], workspace).taste(spec)
+    assert MERGED not in first.said and first.scores[MERGED][0].right is None
+    assert then.said[MERGED] and then.scores[MERGED][0].loss == first.scores[MERGED][0].loss
+
+
+def test_a_set_of_ones_own_is_scored_too(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
+    spec = recipe(1.0, 1.0)
+    assert [task.name for task in Tasting(spec, ["skill_b"], workspace).tasks] == ["tale.jsonl", "skill_b"]
+
+
+def test_weights_that_a_method_does_not_take_are_refused(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
+    here = Tasting(recipe(1.0, 1.0), [], workspace)
+    with pytest.raises(SpecError, match="add up to zero"):
+        last(here, recipe(1.0, -1.0, method="linear"))
+
+
+def test_what_does_not_fit_into_memory_is_refused(
+    recipe: Callable[..., MergeSpec], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasting, "memory_total", lambda: 100_000)
+    with pytest.raises(TooLarge, match="too much for this machine"):
+        Tasting(recipe(1.0, 1.0), [], workspace)
+
+
+def test_a_head_that_only_an_adapter_parted_is_put_beside_the_embeddings(spec: TrainSpec, workspace: Workspace) -> None:
+    torch.manual_seed(0)
+    model = get_peft_model(make_model(), LoraConfig(r=2, target_modules=["lm_head"], init_lora_weights=False))
+    model.save_pretrained(workspace.run("0001") / "adapter")
+    (workspace.run("0001") / "spec.yaml").write_text(spec.to_yaml())
+    given = MergeSpec.parse({"base": spec.model, "models": [{"model": "run:0001"}], "merge": {"method": "task_arithmetic"}})
+    here = Tasting(given, [], workspace)
+    last(here, given)
+    before = load_file(Path(spec.model) / "model.safetensors")["model.embed_tokens.weight"]
+    assert torch.equal(here.parameters["model.embed_tokens.weight"].detach(), before)
+    assert not torch.equal(here.parameters["lm_head.weight"].detach(), before)
+
+
+# The picture.
+
+
+def test_models_are_placed_as_far_apart_as_they_are() -> None:
+    base, first, second = torch.tensor([3.0, 4.0, 0.0]), torch.tensor([2.0, 0.0, 0.0]), torch.tensor([1.0, 1.0, 0.0])
+    vectors = torch.stack([base, first, second]).double()
+    where = placed(vectors @ vectors.T, ["one", "two"])
+    assert where[BASE] == (0.0, 0.0)
+    assert math.hypot(*where["one"]) == pytest.approx(2 / 5) and math.hypot(*where["two"]) == pytest.approx(math.sqrt(2) / 5)
+    assert math.dist(where["one"], where["two"]) == pytest.approx(math.sqrt(2) / 5)
+    assert placed(torch.zeros(2, 2, dtype=torch.float64), ["still"])["still"] == (0.0, 0.0)
+
+
+def test_the_cosine_of_pairs() -> None:
+    vectors = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]).double()
+    assert mean_cosine((vectors @ vectors.T)[:2, :2]) == pytest.approx(math.sqrt(0.5))
+    assert mean_cosine(vectors @ vectors.T) == pytest.approx(math.sqrt(0.5) / 3)
+
+
+def test_layers_have_cosines_only_between_models(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
+    found = last(Tasting(recipe(1.0, 1.0), [], workspace), recipe(1.0, 1.0))
+    assert [layer for layer, _ in found.cosines] == [0, 1, 2] and all(-1 <= cosine <= 1 for _, cosine in found.cosines)

@@ -1,0 +1,80 @@
+"""What a merge does, as it is shown: scores in their cells, the picture by the numbers there are, answers with their marks."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from workbench.core.events import Table
+from workbench.jobs.scoring import Question, Score, Task
+from workbench.jobs.tasting import BASE, MERGED, Tasted
+from workbench.ui import taste
+
+EVIL = "<script>alert(1)</script>${x}"
+ROWS = [["embed", None, None, "embed", 0.2, 1.0], *([f"l{layer}", layer, layer / 2, "up", 0.2 + 0.4 * layer, 1.0] for layer in range(3))]
+TABLE = Table("layers", ["tensor", "layer", "depth", "module", "scale", "norm"], ROWS)
+
+
+@pytest.fixture
+def tasted() -> Tasted:
+    task = Task("doubles", {}, [Question("double: sun", [1], "sun sun.")])
+    scores = {BASE: [Score(4.0, 0.0)], "run 1": [Score(0.1, 1.0)], MERGED: [Score(0.3)]}
+    path = [(0.0, [4.0]), (0.5, [1.0]), (1.0, [0.3])]
+    places = {BASE: (0.0, 0.0), "run 1": (0.1, 0.0), MERGED: (0.05, 0.0)}
+    return Tasted([task], scores, path, {BASE: [["sun"]], "run 1": [["Sun sun."]]}, places, [], TABLE)
+
+
+def cells(drawn: str) -> list[str]:
+    return [re.sub(r"<[^>]+>", " ", cell).split() for cell in re.findall(r"<td.*?</td>", drawn)]
+
+
+def test_scores_stand_by_task_and_model_with_their_mean(tasted: Tasted) -> None:
+    drawn = taste.scores(tasted)
+    assert cells(drawn) == [["0%", "4"], ["100%", "0.1"], ["…", "0.3"]] * 2
+    assert 'style="--right:100%"' in drawn and drawn.count('class="merged"') == 3
+
+
+def test_the_mean_is_over_tasks(tasted: Tasted) -> None:
+    other = Task("ends", {}, [])
+    more = {name: [*of, Score(2.0, 0.5)] for name, of in tasted.scores.items()}
+    drawn = taste.scores(replace(tasted, tasks=[*tasted.tasks, other], scores=more))
+    assert cells(drawn)[-3:] == [["25%", "3"], ["75%", "1.05"], ["50%", "1.15"]]
+
+
+def test_the_merged_model_is_waited_for_and_then_marked(tasted: Tasted) -> None:
+    waiting = taste.answers(tasted)
+    assert "is answering" in waiting and "✓" not in waiting
+    there = taste.answers(replace(tasted, said={**tasted.said, MERGED: [["sun sun."]]}))
+    assert "is answering" not in there and there.count("✓") == 1 and "run 1" not in there, "the base and the merge stand beside each other"
+
+
+def test_a_curve_over_depth_has_handles_where_there_are_widgets_for_them() -> None:
+    assert "data-handle" not in taste.picture(TABLE)
+    drawn = taste.picture(TABLE, ("merge-x-alpha", "merge-x-beta"))
+    assert re.findall(r'data-handle="(.*?)" data-less="(.*?)"', drawn) == [("merge-x-alpha", ""), ("merge-x-beta", "merge-x-alpha")]
+    assert re.findall(r'aria-valuenow="(.*?)"', drawn) == ["0.2", "1"]
+
+
+def test_numbers_of_one_unit_share_a_picture_and_others_have_their_own() -> None:
+    stock = Table(
+        "layers", ["tensor", "layer", "depth", "module", "angle", "ratio"], [["a", 0, 0.0, "up", 80.0, 0.3], ["b", 1, 1.0, "up", 70.0, 0.4]]
+    )
+    assert taste.picture(stock).count("<svg") == 2
+    ties = Table("layers", ["tensor", "layer", "depth", "module", "scale", "kept", "agree"], [["a", 0, 0.0, "up", 1.0, 0.3, 0.9]])
+    assert taste.picture(ties).count("<svg") == 2 and "numbers that are changed" in taste.picture(ties)
+    assert "nothing to show" in taste.picture(Table("layers", ["tensor", "layer", "depth", "module"], []))
+
+
+def test_the_way_and_the_places_are_drawn(tasted: Tasted) -> None:
+    assert taste.way(tasted).count("<circle") == 3 and "merged" in taste.way(tasted)
+    assert taste.where(tasted).count("<svg") == 1
+    assert taste.where(replace(tasted, cosines=[(0, 0.1), (1, -0.2)])).count("<svg") == 2
+
+
+def test_foreign_words_are_escaped(tasted: Tasted) -> None:
+    task = Task(EVIL, {}, [Question(EVIL, [1], EVIL)])
+    evil = replace(
+        tasted, tasks=[task], scores={EVIL: [Score(1.0, 0.0)]}, said={MERGED: [[EVIL]], BASE: [[EVIL]]}, places={BASE: (0, 0), EVIL: (1, 0)}
+    )
+    for drawn in (taste.scores(evil), taste.answers(evil), taste.way(evil), taste.where(evil)):
+        assert "<script>" not in drawn and "${" not in drawn

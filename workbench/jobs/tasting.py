@@ -1,0 +1,212 @@
+"""A merge tried in memory: what it does to the scores of every task, to the loss on the way from the base, and to some answers.
+
+Nothing is written. The models are opened and read once and stay in memory, so that moving a slider costs the arithmetic and a few
+forward passes. Knows no merge by name.
+"""
+
+import math
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from workbench.core.errors import SpecError, WorkbenchError
+from workbench.core.events import Table
+from workbench.core.parts import DataSpec
+from workbench.core.spec import MergeSpec, TrainSpec
+from workbench.core.workspace import Workspace
+from workbench.jobs.ingredients import open_recipe
+from workbench.jobs.machine import memory_total
+from workbench.jobs.merge import in_memory
+from workbench.jobs.scoring import Score, Task, answers, held_out, losses, share_right, tasks_of
+from workbench.materials.corpus import load as load_data
+from workbench.materials.models import POCKET, load, resolve
+from workbench.materials.models import tokenizer as load_tokenizer
+from workbench.materials.tensors import task_gram
+
+BASE, MERGED = "base", "merged"
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # of the way from the base to the merged model, and a little beyond
+ON_THE_WAY = 2  # rows of each task that are read on the way
+LONGEST = 256  # tokens of a row
+ROOM = 0.4  # share of the machine's memory that the models may take
+FLOAT = 4
+
+
+@dataclass(frozen=True)
+class Tasted:
+    """What a merge does. The models are `base`, each tuned one by its label, and `merged`.
+
+    scores: by model, one for each task. path: (share of the way from the base, loss of each task on fewer rows). said: by model and
+    task the answers. places: by model (x, y) with the base at the origin, as far apart as their weights are, as well as a plane can
+    show it. cosines: by layer, the mean cosine between the tuned models' task vectors. table: what explains the method.
+    """
+
+    tasks: list[Task]
+    scores: dict[str, list[Score]]
+    path: list[tuple[float, list[float]]]
+    said: dict[str, list[list[str]]]
+    places: dict[str, tuple[float, float]]
+    cosines: list[tuple[int, float]]
+    table: Table
+
+
+class TooLarge(WorkbenchError):
+    """The models do not fit into memory together; a merge, which reads them piece by piece, may still be made."""
+
+
+class Tasting:
+    """The models of a merge in memory, and the rows on which they are held against each other."""
+
+    def __init__(self, spec: MergeSpec, sets: Sequence[str], workspace: Workspace):
+        """`sets`: data sets to score on beside the rows that the models' own runs held back, and the demo model's skills.
+
+        Raises:
+            WorkbenchError: a model cannot be opened, or they do not belong together.
+            TooLarge: they do not fit into memory.
+        """
+        recipe, ref = open_recipe(spec, workspace), resolve(spec.base, workspace)
+        numbers = sum(math.prod(recipe.base.shape(slot.name)) for slot in recipe.slots())
+        needed = FLOAT * numbers * (len(recipe.tuned) + 3)  # the base, the tuned, the merged, and the model that speaks
+        if needed > ROOM * memory_total():
+            raise TooLarge(
+                f"A preview of scores holds all models in memory, and would need {needed / 1e9:.1f} GB of it, too much for this machine. "
+                "Save the merge and compare it with its base, or try smaller models."
+            )
+        self.recipe, self.labels = recipe.held(), labels_of(spec, [member.label for member in recipe.tuned])
+        self.model, self.tokenizer = load(ref, torch.device("cpu"), torch.float32), load_tokenizer(ref)
+        self.parameters = untied(self.model, set(self.recipe.in_memory))
+        self.tasks = list(self._tasks(spec, sets, workspace))
+        self.scores: dict[str, list[Score]] = {}
+        self.said: dict[str, list[list[str]]] = {}
+        for place, label in enumerate([BASE, *self.labels]):
+            self._put({name: [base, *tuned][place] for name, (base, tuned) in self.recipe.in_memory.items()})
+            self.scores[label], self.said[label] = self._spoken(losses(self.model, self.tasks))
+
+    def taste(self, spec: MergeSpec) -> Iterator[Tasted]:
+        """What the merge does, first without its answers, which take longest, then with them. The models are those of the start.
+
+        Raises:
+            SpecError: the method does not take these weights.
+        """
+        recipe = replace(self.recipe, spec=spec)
+        mistakes = [mistake for end in (None, 0.0, 1.0) for mistake in recipe.method.mistakes(spec.at("", end)[1])]
+        if mistakes:
+            raise SpecError(list(dict.fromkeys(mistakes)))
+        merged, table = in_memory(recipe)
+        grams = {name: task_gram(base, [*tuned, merged[name]]) for name, (base, tuned) in self.recipe.in_memory.items()}
+        path = [(share, self._on_the_way(merged, share)) for share in SHARES]
+        self._put(merged)
+        found = losses(self.model, self.tasks)
+        first = Tasted(
+            self.tasks, {**self.scores, MERGED: [Score(loss) for loss in found]}, path, self.said,
+            placed(sum(grams.values()), [*self.labels, MERGED]), self._cosines(grams), table,
+        )  # fmt: skip
+        yield first
+        scores, said = self._spoken(found)
+        yield replace(first, scores={**self.scores, MERGED: scores}, said={**self.said, MERGED: said})
+
+    def _tasks(self, spec: MergeSpec, sets: Sequence[str], workspace: Workspace) -> Iterator[Task]:
+        names: list[str] = []
+        for data, seed in [*_of_runs(spec, workspace), *((DataSpec(path=path, validation_share=0.5), 0) for path in sets)]:
+            if data.path not in names:
+                names.append(data.path)
+                yield from tasks_of(_short(data.path), held_out(data, seed, workspace), self.tokenizer, LONGEST)
+        if spec.base == POCKET:
+            yield from tasks_of("known", load_data("known", workspace, {}).examples, self.tokenizer, LONGEST)
+
+    @torch.no_grad()
+    def _put(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            self.parameters[name].copy_(tensor)
+
+    def _on_the_way(self, merged: Mapping[str, Tensor], share: float) -> list[float]:
+        self._put({name: torch.lerp(base, merged[name], share) for name, (base, _) in self.recipe.in_memory.items()})
+        return losses(self.model, [_few(task) for task in self.tasks])
+
+    def _spoken(self, found: Sequence[float]) -> tuple[list[Score], list[list[str]]]:
+        """Scores and answers of the model as it is, whose losses are known."""
+        said = answers(self.model, self.tokenizer, self.tasks)
+        return [Score(loss, share_right(task, own)) for loss, task, own in zip(found, self.tasks, said, strict=True)], said
+
+    def _cosines(self, grams: Mapping[str, Tensor]) -> list[tuple[int, float]]:
+        """By layer the mean cosine between pairs of task vectors; nothing for a single model."""
+        count, by_layer = len(self.labels), dict[int, Tensor]()
+        for slot in self.recipe.slots():
+            if slot.layer is not None:
+                products = grams[slot.name][1 : 1 + count, 1 : 1 + count]
+                by_layer[slot.layer] = by_layer.get(slot.layer, torch.zeros_like(products)) + products
+        return [(layer, mean_cosine(products)) for layer, products in sorted(by_layer.items())] if count > 1 else []
+
+
+def labels_of(spec: MergeSpec, labels: Sequence[str]) -> list[str]:
+    """What the tuned models are called; two of one name are told apart by their references."""
+    return [f"{label} ({given.model})" if labels.count(label) > 1 else label for label, given in zip(labels, spec.models, strict=True)]
+
+
+def untied(model: nn.Module, names: set[str]) -> dict[str, nn.Parameter]:
+    """The model's parameters by name; its head gets numbers of its own where it is one of `names` and shared the embeddings'."""
+    head = model.get_output_embeddings()
+    if "lm_head.weight" in names and head.weight is model.get_input_embeddings().weight:
+        head.weight = nn.Parameter(head.weight.detach().clone())
+    return dict(model.named_parameters())
+
+
+def mean_cosine(products: Tensor) -> float:
+    """Mean cosine over the pairs of M ≥ 2 vectors from their (M, M) inner products; a vector of length 0 has cosine 0 with all."""
+    norms = products.diagonal().sqrt()
+    cosines = (products / (norms[:, None] * norms)).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    first, second = torch.triu_indices(len(norms), len(norms), offset=1)
+    return float(cosines[first, second].mean().clamp(-1, 1))
+
+
+def placed(gram: Tensor, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Where the models lie in the plane that shows most of their task vectors, in shares of the base's norm; the base at the origin."""
+    size = float(gram[0, 0].sqrt()) or 1.0
+    values, vectors = torch.linalg.eigh(gram[1:, 1:])
+    axes = torch.zeros(len(names), 2, dtype=torch.float64)
+    kept = min(2, len(names))
+    axes[:, :kept] = (vectors * values.clamp(min=0).sqrt()).flip(1)[:, :kept]
+    axes *= torch.where(axes.sum(0) < 0, -1.0, 1.0)  # an axis has no sign of its own: most lie to the right and above
+    return {BASE: (0.0, 0.0)} | {name: (float(x) / size, float(y) / size) for name, (x, y) in zip(names, axes, strict=True)}
+
+
+def _few(task: Task) -> Task:
+    return replace(task, rows={name: tensor[:ON_THE_WAY] for name, tensor in task.rows.items()})
+
+
+def _short(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _of_runs(spec: MergeSpec, workspace: Workspace) -> Iterator[tuple[DataSpec, int]]:
+    """What the tuned models that are runs here learnt from, with the seed that chose the rows they held back."""
+    for given in spec.models:
+        kind, _, run = given.model.partition(":")
+        path = workspace.home / "runs" / run / "spec.yaml"
+        if kind == "run" and path.exists():
+            trained = TrainSpec.parse(yaml.safe_load(path.read_text(encoding="utf-8")))
+            if trained.data.validation_share:
+                yield trained.data, trained.seed
+
+
+class Tastings:
+    """The last merge's models stay open, so that a moved slider need not open them again. One at a time; safe between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key: tuple[object, ...] = ()
+        self._open: Tasting | None = None
+
+    def taste(self, spec: MergeSpec, sets: Sequence[str], workspace: Workspace) -> Iterator[Tasted | None]:
+        """As `Tasting.taste`; None comes first where models have to be opened, which takes a while."""
+        key = (spec.base, *(given.model for given in spec.models), *sets, workspace.home)
+        with self._lock:
+            if key != self._key:
+                yield None
+                self._key, self._open = (), None  # let the old ones go before the new ones come
+                self._open, self._key = Tasting(spec, sets, workspace), key
+            assert self._open is not None
+            yield from self._open.taste(spec)

@@ -1,0 +1,132 @@
+"""What a merge does, as HTML: its picture, the scores of every task, the loss on the way, where the models lie, and answers.
+
+Pure functions from `jobs.tasting.Tasted` to markup; all text is escaped. Moving and saving are the tab's (`ui/tabs/merge.py`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench.core.events import Table
+from workbench.jobs.scoring import Score, right
+from workbench.jobs.tasting import BASE, MERGED, Tasted
+from workbench.ui import sketch
+from workbench.ui.cards import escaped
+
+ANSWERED = 1  # questions of each task whose answers are shown
+HINT = '<p class="quiet">Choose the tuned models first. Two finished runs of one base are enough.</p>'
+
+
+def picture(table: Table, ends: tuple[str, str] | None = None) -> str:
+    """What explains the method, layer by layer, by the numbers its table holds.
+
+    `ends`: the widgets that hold the factor of the first block, and what the last one gets on top; the curve's ends then move them.
+    """
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    inside = [row for row in rows if row["layer"] is not None]
+    layers = sorted({row["layer"] for row in inside})
+    names = [name for name in table.columns[4:] if name != "norm"]
+    if not inside or not names:
+        return '<p class="quiet">This method has nothing to show layer by layer.</p>'
+    drawn = [name for name in ("scale", "ratio", "kept", "agree", "angle") if name in names] or names
+    parts = []
+    for group in _together(drawn):
+        series = {WORDS.get(name, name): [(layer, _mean(inside, layer, name)) for layer in layers] for name in group}
+        marks = _handles(series[WORDS["scale"]], *ends) if ends and "scale" in group else []
+        unit, ticks = UNITS.get(group[0], "share"), {layer: str(layer) for layer in layers}
+        parts.append(sketch.lines(series, "layer", unit, marks=marks, ticks=ticks))
+    return "".join(parts)
+
+
+def _handles(line: sketch.Points, first: str, more: str) -> list[sketch.Mark]:
+    """A handle on each end of the curve."""
+    start, end = line[0], line[-1]
+    return [sketch.Mark(*start, first, "Drag: the first block"), sketch.Mark(*end, more, "Drag: the last block", less=first)]
+
+
+WORDS = {
+    "scale": "factor on what was learnt",
+    "ratio": "ratio: 1 is the mean of the models, 0 the base",
+    "angle": "angle between the models",
+    "relative": "change over the base's norm",
+    "cosine": "cosine between the models",
+    "kept": "numbers that are changed",
+    "agree": "numbers without a vote against",
+}
+UNITS = {"scale": "factor", "angle": "degrees", "relative": "share of the norm", "cosine": "cosine"}
+
+
+def _together(names: Sequence[str]) -> list[list[str]]:
+    """Names that share an axis: those of one unit."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(UNITS.get(name, "share"), []).append(name)
+    return list(groups.values())
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], layer: int, name: str) -> float:
+    found = [row[name] for row in rows if row["layer"] == layer]
+    return sum(found) / len(found)
+
+
+def scores(tasted: Tasted) -> str:
+    """Tasks by models: the share of right answers and the loss; a cell is tinted by how much is right."""
+    head = "".join(f'<th{_strong(name)} title="{escaped(name)}">{escaped(name)}</th>' for name in tasted.scores)
+    rows = "".join(
+        f"<tr><th>{escaped(task.name)}</th>{''.join(_cell(of[place], name) for name, of in tasted.scores.items())}</tr>"
+        for place, task in enumerate(tasted.tasks)
+    )
+    means = "".join(_cell(_mean_score(of), name) for name, of in tasted.scores.items())
+    return (
+        f'<div class="table-box" tabindex="0"><table class="plain scores"><thead><tr><th>task</th>{head}</tr></thead>'
+        f'<tbody>{rows}</tbody><tfoot><tr><th>mean</th>{means}</tr></tfoot></table></div><p class="quiet">Right answers to '
+        "a few questions each, and below them the loss in nats a token; rows that no run has trained on.</p>"
+    )
+
+
+def _cell(score: Score, name: str) -> str:
+    tint = f' style="--right:{100 * score.right:.0f}%"' if score.right is not None else ""
+    share = f"<b>{score.right:.0%}</b>" if score.right is not None else "<b>…</b>"
+    return f"<td{_strong(name)}{tint}>{share}<small>{score.loss:.3g}</small></td>"
+
+
+def _mean_score(of: Sequence[Score]) -> Score:
+    known = [score.right for score in of if score.right is not None]
+    return Score(sum(score.loss for score in of) / len(of), sum(known) / len(known) if known else None)
+
+
+def _strong(name: str) -> str:
+    return ' class="merged"' if name == MERGED else ""
+
+
+def way(tasted: Tasted) -> str:
+    """The loss of every task on the straight line from the base through the merge."""
+    series = {task.name: [(share, of[place]) for share, of in tasted.path] for place, task in enumerate(tasted.tasks)}
+    ticks = {0.0: "base", 0.5: "half", 1.0: "merged", 1.25: "1.25×"}
+    return sketch.lines(series, "way from the base to the merge", "nats a token", log=True, ticks=ticks, says="Loss on the way")
+
+
+def where(tasted: Tasted) -> str:
+    """Where the models lie, and how much alike the task vectors are in each layer."""
+    drawn = sketch.beads(tasted.places, MERGED, "The models and the merge, as far apart as their weights are")
+    if not tasted.cosines:
+        return drawn
+    layers = {layer: str(layer) for layer, _ in tasted.cosines}
+    return drawn + sketch.lines({"cosine": tasted.cosines}, "layer", "cosine between the models", ticks=layers)
+
+
+def answers(tasted: Tasted) -> str:
+    """Of each task a question and what every model says to it; right ones carry a mark."""
+    blocks = []
+    for place, task in enumerate(tasted.tasks):
+        for number, question in enumerate(task.questions[:ANSWERED]):
+            said = {name: of[place][number] for name, of in tasted.said.items()}
+            lines = "".join(_said(name, answer, right(question, answer)) for name, answer in said.items() if name in (BASE, MERGED))
+            blocks.append(f'<section class="sample"><h4>{escaped(question.text)}</h4>{lines}</section>')
+    waiting = "" if MERGED in tasted.said else '<p class="quiet" role="status">The merged model is answering …</p>'
+    return waiting + "".join(blocks)
+
+
+def _said(name: str, answer: str, good: bool) -> str:
+    mark = '<i class="mark safe" title="as it should be">✓</i>' if good else '<i class="mark" title="not what should be said">·</i>'
+    words = escaped(answer) or '<span class="quiet">(nothing)</span>'
+    return f'<div class="sampled{" newest" if name == MERGED else ""}"><span class="step">{escaped(name)}</span><p>{words} {mark}</p></div>'
