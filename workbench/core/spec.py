@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.guard import Gauge
+from workbench.core.mergekit import from_kit, is_kit
 from workbench.core.method import Method, knob
 from workbench.core.mistakes import sentences
 from workbench.core.pace import Paced
@@ -201,7 +202,9 @@ SPECS: dict[str, type[Spec]] = {"train": TrainSpec, "merge": MergeSpec, "compare
 
 
 def parse_spec(given: Any) -> Spec:
-    """A spec of any kind from plain values; `kind` says which, and may be left out of a training spec."""
+    """A spec of any kind from plain values; `kind` says which, and may be left out of a training spec. mergekit's YAML is read too."""
+    if is_kit(given):
+        given = from_kit(given)
     if not isinstance(given, Mapping):
         raise SpecError([f"a spec is a mapping of names to values, this is {type(given).__name__}"])
     kind = given.get("kind", "train")

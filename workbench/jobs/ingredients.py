@@ -31,6 +31,7 @@ class Recipe:
     folder: Path  # the base's, where config and tokenizer come from
     base: Member
     tuned: list[Member]
+    places: tuple[str, ...]  # where base and tuned lie, an adapter behind a +, as mergekit writes it
     in_memory: dict[str, Block] = field(default_factory=dict)  # whole tensors, where they were read already
 
     @property
@@ -84,11 +85,11 @@ def open_recipe(spec: MergeSpec, workspace: Workspace, mistakes: Sequence[str] =
     ends = (("", None), ("", 0.0), ("", 1.0))
     found = [*mistakes, *(sentence for end in ends for sentence in method.mistakes(spec.at(*end)[1]))]
     members: list[Member | None] = []
-    folder = ""
+    places: list[str] = []
     for place, reference in [("base", spec.base), *((f"models.{number}", given.model) for number, given in enumerate(spec.models))]:
         try:
             ref = resolve(reference, workspace)
-            folder = folder or ref.path
+            places.append(f"{ref.path}+{ref.adapter}" if ref.adapter else ref.path)
             members.append(open_member(ref))
         except WorkbenchError as error:
             found.append(f"{place}: {error}")
@@ -98,7 +99,7 @@ def open_recipe(spec: MergeSpec, workspace: Workspace, mistakes: Sequence[str] =
         found += [sentence for other in opened[1:] for sentence in differences(opened[0], other)]
     if found:
         raise SpecError(list(dict.fromkeys(found)))
-    return Recipe(spec, Path(folder), opened[0], opened[1:])
+    return Recipe(spec, Path(places[0].partition("+")[0]), opened[0], opened[1:], tuple(places))
 
 
 def _slot(name: str, layers: int) -> Slot:

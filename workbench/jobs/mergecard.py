@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+from workbench.core.mergekit import to_kit
 from workbench.core.varied import Varied
 from workbench.jobs.ingredients import Recipe
 
@@ -19,6 +20,11 @@ def write_side_files(recipe: Recipe, folder: Path) -> None:
         if (recipe.folder / name).exists():
             shutil.copyfile(recipe.folder / name, folder / name)
     (folder / "merge.yaml").write_text(recipe.spec.to_yaml(), encoding="utf-8")
+    models = {place: given.weight for place, given in zip(recipe.places[1:], recipe.spec.models, strict=True)}
+    numbers = None if recipe.spec.dtype == "as base" else recipe.spec.dtype
+    kit = to_kit(recipe.method, recipe.spec.vary, recipe.places[0], models, numbers)
+    if kit:
+        (folder / "mergekit_config.yml").write_text(kit, encoding="utf-8")
     (folder / "README.md").write_text(_card(recipe), encoding="utf-8")
     (folder / "config.json").write_text(json.dumps(_config(recipe), indent=2) + "\n", encoding="utf-8")
 
@@ -40,7 +46,8 @@ def _card(recipe: Recipe) -> str:
         f"---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [merge]\n---\n\n# {recipe.spec.name}\n\n"
         f"Merged with Finetune Workbench by [{recipe.method.title()}]({recipe.method.link()}) ({knobs or 'no knobs'}) on the base "
         f"{recipe.base.label}.\n\n| model | weight |\n|---|---|\n{rows}\n\n"
-        "`merge.yaml` beside this file is the whole recipe, enough to do it again.\n"
+        "`merge.yaml` beside this file is the whole recipe, enough to do it again. Where mergekit has the method, `mergekit_config.yml` is "
+        "the same for it.\n"
     )
 
 

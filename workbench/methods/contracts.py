@@ -6,7 +6,7 @@ B batch, T tokens, V vocabulary, N examples, L layers. `tests/test_every_method.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -223,6 +223,9 @@ class Merge(Method, ABC, shelf="merges"):
         remedy = "Add models" if few else "Leave some out"
         return [f"{self.title()} {limit}, and the spec names {len(weights)}. {remedy}, or choose another method."]
 
+    kit: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # its names in mergekit, each with the knobs that it stands for
+    kit_defaults: ClassVar[Mapping[str, Any]] = {}  # what mergekit takes where it is told nothing, if that is not ours
+    kit_knobs: ClassVar[Mapping[str, Any]] = {}  # mergekit's parameter → our knob, or (knob, its values → ours)
     ends: ClassVar[tuple[str, str] | None] = None  # knobs: the factor of the first block, and what the last one gets on top
 
     @abstractmethod

@@ -28,6 +28,9 @@ class ModelStock(Merge, title="Model Stock", paper="arXiv:2403.19522"):
     """
 
     least = 2
+    kit = {"model_stock": {}}
+    kit_defaults = {"clamp": False}
+    kit_knobs = {"filter_wise": "filter_wise"}
 
     filter_wise: bool = knob(False, help="one ratio for each output row instead of one for the whole tensor")
     clamp: bool = knob(True, help="keep the ratio between 0 (the base) and 1 (the mean)", more=True)

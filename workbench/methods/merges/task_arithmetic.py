@@ -18,6 +18,9 @@ class TaskArithmetic(Deep, Merge, title="Task arithmetic", paper="arXiv:2212.040
     λ between 0 and 1 is WiSE-FT (arXiv:2109.01903). Sums are float64 and rounded once.
     """
 
+    kit = {"task_arithmetic": {}}
+    kit_knobs = {"lambda": "scale"}
+
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         scale, origin = self.scale_at(slot.depth), base.double()
         merged = origin.clone()

@@ -1,0 +1,118 @@
+"""mergekit's YAML: read as a merge spec and written from one; what is not understood is refused, all at once."""
+
+import pytest
+import yaml
+
+from workbench.core.errors import SpecError
+from workbench.core.mergekit import to_kit
+from workbench.core.method import discover, find
+from workbench.core.spec import MergeSpec, parse_spec
+
+discover()
+
+
+def read(text: str) -> MergeSpec:
+    return parse_spec(yaml.safe_load(text))  # type: ignore[return-value]
+
+
+def mistakes(text: str) -> list[str]:
+    with pytest.raises(SpecError) as refused:
+        read(text)
+    return refused.value.mistakes
+
+
+def test_a_file_as_its_documentation_has_it() -> None:
+    spec = read("""
+models:
+  - model: ./base
+  - model: ./one
+    parameters: {weight: 0.5}
+  - model: ./two
+    parameters:
+      weight:
+        - filter: mlp
+          value: [0.1, 0.9]
+        - value: 0.3
+merge_method: task_arithmetic
+base_model: ./base
+parameters: {lambda: [0.2, 1.0], int8_mask: true}
+dtype: bfloat16
+""")
+    assert spec.base == "./base" and [given.model for given in spec.models] == ["./one", "./two"]
+    assert spec.merge.name == "task_arithmetic" and spec.vary == {"scale": [0.2, 1.0]} and spec.dtype == "bfloat16"
+    assert spec.models[0].weight == 0.5
+    assert spec.at("model.layers.1.mlp.up_proj.weight", 0.5)[1] == [0.5, pytest.approx(0.5)]
+    assert spec.at("model.layers.1.self_attn.q_proj.weight", 0.5)[1] == [0.5, 0.3]
+
+
+def test_a_method_without_a_base_takes_its_files_from_the_first_model() -> None:
+    given = "{merge_method: linear, models: [{model: ./a, parameters: {weight: 1}}, {model: ./b, parameters: {weight: 3}}], dtype: float32}"
+    spec = read(given)
+    assert spec.base == "./a" and [(given.model, given.weight) for given in spec.models] == [("./a", 1), ("./b", 3)]
+    assert spec.merge.normalise and not read(given.replace("dtype: float32", "parameters: {normalize: false}")).merge.normalise
+
+
+def test_what_mergekit_does_untold_is_done_too() -> None:
+    """Its Model Stock lets the ratio leave 0 to 1, where ours keeps it inside unless told otherwise."""
+    spec = read("{merge_method: model_stock, base_model: ./base, models: [{model: ./a}, {model: ./b}]}")
+    assert spec.merge.clamp is False and find("merges", "model_stock")().clamp is True
+
+
+def test_one_slice_over_all_is_the_models_themselves() -> None:
+    sources = "[{model: ./a, layer_range: [0, 6]}, {model: ./b, layer_range: [0, 6]}]"
+    spec = read(f"{{merge_method: task_arithmetic, base_model: ./base, slices: [{{sources: {sources}}}]}}")
+    assert [given.model for given in spec.models] == ["./a", "./b"]
+
+
+def test_everything_that_is_not_understood_is_said_at_once() -> None:
+    found = mistakes("""
+models: [{model: ./a+./lora, parameters: {weight: 1, density: 0.5}}]
+merge_method: task_arithmetic
+base_model: ./base
+tokenizer_source: union
+modules: {}
+parameters: {gamma: 1}
+""")
+    for part in ("modules is not read", "tokenizers are not merged", "./a+./lora", "'density' is not known to Task arithmetic", "'gamma'"):
+        assert any(part in sentence for sentence in found), (part, found)
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{merge_method: evolve, base_model: ./b, models: [{model: ./a}]}", "merge_method 'evolve' is not read here; there are: "),
+        ("{merge_method: task_arithmetic, base_model: ./b, slices: [{sources: []}, {sources: []}]}", "stack layers"),
+        ("{merge_method: task_arithmetic, base_model: ./b, models: ./a}", "write a list of entries"),
+        ("{merge_method: task_arithmetic, models: []}", "base_model is missing"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_a_sentence(text: str, sentence: str) -> None:
+    assert any(sentence in found for found in mistakes(text))
+
+
+def test_a_parameter_of_each_model_that_is_one_for_all_here() -> None:
+    models = "[{model: ./a, parameters: {lambda: 1}}, {model: ./b, parameters: {lambda: 0.5}}]"
+    assert "differs between the models" in mistakes(f"{{merge_method: task_arithmetic, base_model: ./base, models: {models}}}")[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{method: linear, normalise: false}",
+        "{method: task_arithmetic, scale: 0.7}",
+        "{method: task_arithmetic, scale: [0.2, 1.0]}",
+        "{method: model_stock, clamp: false, filter_wise: true}",
+    ],
+)
+def test_what_is_written_reads_back(text: str) -> None:
+    models = [{"model": "./a", "weight": 1.0}, {"model": "./b", "weight": 1.0}]
+    spec = parse_spec({"kind": "merge", "base": "./base", "models": models, "merge": yaml.safe_load(text), "dtype": "bfloat16"})
+    written = to_kit(spec.merge, spec.vary, spec.base, {"./a": 1.0, "./b": 1.0}, "bfloat16")
+    assert written and read(written) == spec
+
+
+def test_what_mergekit_has_not_is_not_written() -> None:
+    assert to_kit(find("merges", "lines")(), {}, "./base", {"./a": 1.0}, None) is None
+    assert to_kit(find("merges", "task_arithmetic")(deeper=0.5), {}, "./base", {"./a": 1.0}, None) is None
+    assert to_kit(find("merges", "model_stock")(), {}, "./base", {"./a": 1.0}, None) is None, "it has no clamp"
