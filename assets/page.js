@@ -136,6 +136,21 @@ window.Workbench = (() => {
     ask();
   }
 
+  // Buttons that type numbers into the fields they name: data-fill is a mapping of ids to values.
+  function filling(element) {
+    element.addEventListener("click", (event) => {
+      const source = event.target.closest("[data-fill]");
+      if (!source) return;
+      for (const [widget, value] of Object.entries(JSON.parse(source.dataset.fill))) {
+        const input = document.querySelector(`#${widget} :is(input[type=number], textarea, input[type=text])`);
+        if (!input) continue;
+        input.value = value;
+        input.dispatchEvent(new Event("input", { bubbles: true }));
+        setTimeout(() => input.dispatchEvent(new Event("blur")), 30);
+      }
+    });
+  }
+
   // Handles on a drawn curve: dragged, or moved with the arrow keys, they type into the number field that they stand for.
   function handles(element) {
     let held = null; // the widget whose handle is being dragged
@@ -226,5 +241,5 @@ window.Workbench = (() => {
     if (event.key === "?" && !typing && document.getElementById("help")) document.getElementById("help").showModal();
   });
 
-  return { script, relay, whileSeen, replace, polled, searched, handles, theme, recallTheme, address, remember: () => { remembering = true; } };
+  return { script, relay, whileSeen, replace, polled, searched, filling, handles, theme, recallTheme, address, remember: () => { remembering = true; } };
 })();

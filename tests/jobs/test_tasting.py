@@ -16,7 +16,7 @@ from workbench.core.workspace import Workspace
 from workbench.jobs import tasting
 from workbench.jobs.merge import merge, preview
 from workbench.jobs.scoring import losses
-from workbench.jobs.tasting import BASE, MERGED, SHARES, Tasted, Tasting, TooLarge, mean_cosine, placed
+from workbench.jobs.tasting import BASE, MERGED, SHARES, Tasted, Tasting, Tastings, TooLarge, mean_cosine, placed
 from workbench.materials.models import load, resolve
 
 
@@ -154,3 +154,18 @@ def test_the_cosine_of_pairs() -> None:
 def test_layers_have_cosines_only_between_models(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
     found = last(Tasting(recipe(1.0, 1.0), [], workspace), recipe(1.0, 1.0))
     assert [layer for layer, _ in found.cosines] == [0, 1, 2] and all(-1 <= cosine <= 1 for _, cosine in found.cosines)
+
+
+def test_models_stay_open_until_others_are_wanted(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
+    tastings, spec = Tastings(), recipe(1.0, 1.0)
+    assert [found is None for found in tastings.taste(spec, [], workspace)] == [True, False, False]
+    assert [found is None for found in tastings.taste(recipe(0.5, 0.5, method="linear"), [], workspace)] == [False, False]
+    assert next(tastings.taste(spec, ["skill_b"], workspace)) is None, "other rows are read"
+
+
+def test_a_taste_that_is_left_lets_the_next_one_begin(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
+    tastings, spec = Tastings(), recipe(1.0, 1.0)
+    left = tastings.taste(spec, [], workspace)
+    assert next(left) is None and next(left)
+    left.close()
+    assert len(list(tastings.taste(spec, [], workspace))) == 2

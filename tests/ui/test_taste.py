@@ -1,5 +1,7 @@
 """What a merge does, as it is shown: scores in their cells, the picture by the numbers there are, answers with their marks."""
 
+import html
+import json
 import re
 from dataclasses import replace
 
@@ -7,6 +9,7 @@ import pytest
 
 from workbench.core.events import Table
 from workbench.jobs.scoring import Question, Score, Task
+from workbench.jobs.searching import Search, Try
 from workbench.jobs.tasting import BASE, MERGED, Tasted
 from workbench.ui import taste
 
@@ -78,3 +81,16 @@ def test_foreign_words_are_escaped(tasted: Tasted) -> None:
     )
     for drawn in (taste.scores(evil), taste.answers(evil), taste.way(evil), taste.where(evil)):
         assert "<script>" not in drawn and "${" not in drawn
+
+
+def test_a_search_names_its_best_and_a_button_types_it_into_the_form() -> None:
+    tries = [Try({"scale": 0.2}, 1.0, 0.5, 0.75), Try({"scale": 0.4}, 0.1, 0.6, 0.35), Try({"scale": 0.6}, 0.2, 0.9, 0.55)]
+    drawn = taste.searched(Search(9, tries), "ties")
+    assert "3 of at most 9 tried" in drawn and "0.35 nats a token at scale 0.4" in drawn
+    fill = re.search(r'data-fill="(.*?)"', drawn)
+    assert fill and json.loads(html.unescape(fill[1])) == {"merge-ties-scale": 0.4}
+    assert drawn.count("<circle") == 3 + 2, "all tries, and the two that nothing beats"
+
+
+def test_a_search_draws_losses_of_nothing_too() -> None:
+    assert "<svg" in taste.searched(Search(2, [Try({"scale": 0.2}, 0.0, 0.0, 0.0)]), "ties")

@@ -60,11 +60,12 @@ def from_kit(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def to_kit(method: Method, vary: Mapping[str, Any], base: str, models: Mapping[str, Any], numbers: str | None) -> str | None:
     """The same merge as mergekit's YAML, None where it has no such method. `models`: path → weight; `numbers`: dtype of the result."""
-    name = next((name for name, fixed in method.kit.items() if all(getattr(method, knob) == value for knob, value in fixed.items())), None)
+    own = method.model_dump()
+    name = next((name for name, fixed in method.kit.items() if fixed.items() <= own.items()), None)
     if name is None:
         return None
     back = {target: (source, values) for source, (target, values) in _targets(method).items()}
-    held = {**method.model_dump(), **vary}
+    held = {**own, **vary}
     parameters = {}
     for knob, value in held.items():
         if knob in back:

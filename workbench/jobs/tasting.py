@@ -6,8 +6,9 @@ forward passes. Knows no merge by name.
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 import yaml
@@ -33,6 +34,7 @@ ON_THE_WAY = 2  # rows of each task that are read on the way
 LONGEST = 256  # tokens of a row
 ROOM = 0.4  # share of the machine's memory that the models may take
 FLOAT = 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,12 @@ class Tastings:
 
     def taste(self, spec: MergeSpec, sets: Sequence[str], workspace: Workspace) -> Iterator[Tasted | None]:
         """As `Tasting.taste`; None comes first where models have to be opened, which takes a while."""
+        yield from self.with_open(spec, sets, workspace, lambda tasting: tasting.taste(spec))
+
+    def with_open(
+        self, spec: MergeSpec, sets: Sequence[str], workspace: Workspace, work: Callable[[Tasting], Iterator[T]]
+    ) -> Iterator[T | None]:
+        """What `work` does with the open models; None comes first where they have to be opened. Others wait until it is done."""
         key = (spec.base, *(given.model for given in spec.models), *sets, workspace.home)
         with self._lock:
             if key != self._key:
@@ -209,4 +217,4 @@ class Tastings:
                 self._key, self._open = (), None  # let the old ones go before the new ones come
                 self._open, self._key = Tasting(spec, sets, workspace), key
             assert self._open is not None
-            yield from self._open.taste(spec)
+            yield from work(self._open)

@@ -30,9 +30,10 @@ class Mark:
 
 def lines(
     series: Mapping[str, Points], x: str, y: str, *, log: bool = False, ticks: Mapping[float, str] | None = None,
-    marks: Sequence["Mark"] = (), zero: bool = True, says: str = "",
+    marks: Sequence["Mark"] = (), zero: bool = True, says: str = "", dots: Sequence[str] = (),
 ) -> str:  # fmt: skip
-    """One line a name over x; `ticks` replace the numbers below; `marks` are handles on the lines that may be dragged."""
+    """One line a name over x, or dots alone for the names in `dots`. `ticks` replace the numbers below; `marks` are handles on the
+    lines that may be dragged."""
     drawn = {name: [(a, b) for a, b in points if math.isfinite(b) and (b > 0 or not log)] for name, points in series.items()}
     points = [point for line in drawn.values() for point in line]
     if not points:
@@ -41,7 +42,7 @@ def lines(
     grid = "".join(frame.rule(value) for value in frame.ticks())
     below = ticks or {value: number(value) for value in even(*frame.across, 5)}
     feet = "".join(frame.foot(value, text) for value, text in below.items())
-    curves = "".join(frame.curve(place, name, line) for place, (name, line) in enumerate(drawn.items()))
+    curves = "".join(frame.curve(place, name, line, name not in dots) for place, (name, line) in enumerate(drawn.items()))
     handles = "".join(map(frame.handle, marks))
     axes = (
         f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 3}" text-anchor="middle">{escaped(x)}</text>'
@@ -130,14 +131,14 @@ class Frame:
     def foot(self, value: float, text: str) -> str:
         return f'<text class="tick" x="{self.x(value):.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{escaped(text)}</text>'
 
-    def curve(self, place: int, name: str, points: Points) -> str:
+    def curve(self, place: int, name: str, points: Points, joined: bool) -> str:
         colour, label = f"var(--series-{1 + place % SERIES})", escaped(name)
         path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
         dots = "".join(
             f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="3" style="fill:{colour}"><title>{label}: {number(y)}</title></circle>'
             for x, y in points
         )
-        return f'<polyline points="{path}" style="stroke:{colour}"/>{dots}'
+        return f'<polyline points="{path}" style="stroke:{colour}"/>{dots}' if joined else dots
 
     def handle(self, mark: Mark) -> str:
         place = f'cx="{self.x(mark.x):.1f}" cy="{self.y(mark.y):.1f}"'

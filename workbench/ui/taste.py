@@ -3,15 +3,20 @@
 Pure functions from `jobs.tasting.Tasted` to markup; all text is escaped. Moving and saving are the tab's (`ui/tabs/merge.py`).
 """
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.core.events import Table
+from workbench.core.words import number
 from workbench.jobs.scoring import Score, right
+from workbench.jobs.searching import Search
 from workbench.jobs.tasting import BASE, MERGED, Tasted
 from workbench.ui import sketch
 from workbench.ui.cards import escaped
 
+FLOOR = 1e-4  # nats a token; what is less is drawn as this
 ANSWERED = 1  # questions of each task whose answers are shown
 HINT = '<p class="quiet">Choose the tuned models first. Two finished runs of one base are enough.</p>'
 
@@ -114,12 +119,30 @@ def where(tasted: Tasted) -> str:
     return drawn + sketch.lines({"cosine": tasted.cosines}, "layer", "cosine between the models", ticks=layers)
 
 
+def searched(found: Search, method: str) -> str:
+    """Where a search stands: every try by what it keeps and what it learns, those that nothing beats, and the best with a button."""
+    best = found.best
+    words = ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in best.knobs.items())
+    fill = escaped(json.dumps({f"merge-{method}-{name}": value for name, value in best.knobs.items()}))
+    use = f'<button type="button" class="quiet-button" data-fill="{fill}" id="merge-use">use these</button>'
+    says = f"{len(found.tries)} of at most {found.most} tried. Lowest mean loss {number(best.loss)} nats a token at {escaped(words)}."
+    sides = {"tried": found.tries, "best trade-offs": found.front()}
+    points = {name: [(math.log10(max(one.learnt, FLOOR)), max(one.known, FLOOR)) for one in tries] for name, tries in sides.items()}
+    ticks = {float(power): number(10.0**power) for power in range(-4, 2) if _spans(points["tried"], power)}
+    drawn = sketch.lines(points, "loss on what was learnt", "loss on what was known", log=True, ticks=ticks or None, dots=["tried"])
+    return f'<p role="status">{says} {use}</p>{drawn}'
+
+
+def _spans(points: sketch.Points, power: int) -> bool:
+    return min(x for x, _ in points) <= power <= max(x for x, _ in points)
+
+
 def answers(tasted: Tasted) -> str:
     """Of each task a question and what every model says to it; right ones carry a mark."""
     blocks = []
     for place, task in enumerate(tasted.tasks):
-        for number, question in enumerate(task.questions[:ANSWERED]):
-            said = {name: of[place][number] for name, of in tasted.said.items()}
+        for asked, question in enumerate(task.questions[:ANSWERED]):
+            said = {name: of[place][asked] for name, of in tasted.said.items()}
             lines = "".join(_said(name, answer, right(question, answer)) for name, answer in said.items() if name in (BASE, MERGED))
             blocks.append(f'<section class="sample"><h4>{escaped(question.text)}</h4>{lines}</section>')
     waiting = "" if MERGED in tasted.said else '<p class="quiet" role="status">The merged model is answering …</p>'

@@ -20,6 +20,7 @@ from workbench.core.spec import MergeSpec, parse_spec
 from workbench.jobs.curate import data_sets
 from workbench.jobs.estimate import choices
 from workbench.jobs.merge import preview
+from workbench.jobs.searching import search
 from workbench.jobs.tasting import Tastings, TooLarge
 from workbench.ui import cards, forms, taste
 from workbench.ui.bench import Bench
@@ -156,6 +157,7 @@ def _effect(ctx: Context, draft: gr.State) -> Callable[[], None]:
                     info="The rows that the models' own runs held back are scored in any case", elem_id="merge-sets",
                 )  # fmt: skip
                 scores = cards.place(elem_id="merge-scores")
+                _search(ctx, draft, sets)
             with gr.Column(scale=4, min_width=300):
                 cards.place("<h3>On the way from the base</h3>")
                 way = cards.place(elem_id="merge-way")
@@ -171,6 +173,29 @@ def _effect(ctx: Context, draft: gr.State) -> Callable[[], None]:
         )  # fmt: skip
 
     return below
+
+
+def _search(ctx: Context, draft: gr.State, sets: gr.Dropdown) -> None:
+    """Good settings on request: the search as it goes, which can be left, and its best, which a button types into the form."""
+    with gr.Row(elem_classes=["after"]):
+        begin = gr.Button("Find good settings", size="sm", elem_id="merge-search", min_width=140)
+        leave = gr.Button("Leave it", size="sm", elem_id="merge-search-leave", visible=False, min_width=80)
+    why = cards.card_place("merge-search-why")
+    shown = gr.HTML(elem_id="merge-found", apply_default_css=False, js_on_load="Workbench.filling(element)")
+
+    def tried(held: Draft, wanted: list[str] | None) -> Iterator[tuple[Any, Any]]:
+        try:
+            spec = _spec(held, "preview")
+            for found in tastings.with_open(spec, wanted or [], ctx.workspace, lambda models: search(models, spec)):
+                yield "", cards.note("Opening the models …") if found is None else taste.searched(found, spec.merge.name)
+        except WorkbenchError as error:
+            yield cards.error_card(error), ""
+
+    drawn = begin.click(lambda: gr.Button(visible=True), None, leave, **forms.READER).then(
+        tried, [draft, sets], [why, shown], **{**forms.WRITER, "concurrency_limit": 1}
+    )
+    drawn.then(lambda: gr.Button(visible=False), None, leave, **forms.READER)
+    leave.click(lambda: gr.Button(visible=False), None, leave, cancels=[drawn], **forms.READER)
 
 
 def _tried(ctx: Context, held: Draft, sets: list[str]) -> Iterator[tuple[Any, ...]]:
