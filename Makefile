@@ -30,6 +30,12 @@ lint: .venv/dev ## style, unused code, formatting
 bench: .venv/dev ## measure what the docs claim; writes benchmarks/results/
 	.venv/bin/python benchmarks/page_cost.py
 	.venv/bin/python benchmarks/pocket.py
+	.venv/bin/python benchmarks/spike.py
+	.venv/bin/python benchmarks/onset.py
+	.venv/bin/python benchmarks/memory.py
+	.venv/bin/python benchmarks/live_chart.py
+	.venv/bin/python benchmarks/train_cpu.py
+	.venv/bin/python benchmarks/merging.py
 
 docs: .venv/run ## rewrite the parts of the docs that come from the code
 	.venv/bin/python scripts/write_docs.py

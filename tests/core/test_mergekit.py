@@ -5,7 +5,7 @@ import yaml
 
 from workbench.core.errors import SpecError
 from workbench.core.mergekit import to_kit
-from workbench.core.method import discover, find
+from workbench.core.method import Method, discover, find, shelf
 from workbench.core.spec import MergeSpec, parse_spec
 
 discover()
@@ -103,6 +103,13 @@ def test_a_parameter_of_each_model_that_is_one_for_all_here() -> None:
         "{method: task_arithmetic, scale: 0.7}",
         "{method: task_arithmetic, scale: [0.2, 1.0]}",
         "{method: model_stock, clamp: false, filter_wise: true}",
+        "{method: ties, density: 0.3, combine: sum}",
+        "{method: dare, density: 0.3, rescale: none}",
+        "{method: della, density: [0.5, 0.7], rescale: L1, combine: sum}",
+        "{method: breadcrumbs, vote: true, outliers: 0.02}",
+        "{method: ram, amplify: true, rate: 0.2}",
+        "{method: slerp, t: [0.1, 0.9]}",
+        "{method: sce}",
     ],
 )
 def test_what_is_written_reads_back(text: str) -> None:
@@ -115,4 +122,16 @@ def test_what_is_written_reads_back(text: str) -> None:
 def test_what_mergekit_has_not_is_not_written() -> None:
     assert to_kit(find("merges", "lines")(), {}, "./base", {"./a": 1.0}, None) is None
     assert to_kit(find("merges", "task_arithmetic")(deeper=0.5), {}, "./base", {"./a": 1.0}, None) is None
+    assert to_kit(find("merges", "ties")(combine="largest"), {}, "./base", {"./a": 1.0}, None) is None
+    assert to_kit(find("merges", "ties")(trim="model"), {}, "./base", {"./a": 1.0}, None) is None
+    assert to_kit(find("merges", "dare")(combine="ties", rescale="L1"), {}, "./base", {"./a": 1.0}, None) is None
     assert to_kit(find("merges", "model_stock")(), {}, "./base", {"./a": 1.0}, None) is None, "it has no clamp"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in shelf("merges").values() if kind.kit], ids=lambda kind: kind.name)
+def test_what_a_merge_says_of_mergekit_fits_its_own_knobs(kind: type[Method]) -> None:
+    for name, fixed in kind.kit.items():
+        spec = read(f"{{merge_method: {name}, base_model: ./base, models: [{{model: ./a}}, {{model: ./b}}]}}")
+        assert spec.merge.name == kind.name and spec.merge.model_dump().items() >= {**kind.kit_defaults, **fixed}.items()
+    for target in kind.kit_knobs.values():
+        assert (target[0] if isinstance(target, tuple) else target) in kind.model_fields

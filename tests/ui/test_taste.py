@@ -90,6 +90,8 @@ def test_a_search_names_its_best_and_a_button_types_it_into_the_form() -> None:
     fill = re.search(r'data-fill="(.*?)"', drawn)
     assert fill and json.loads(html.unescape(fill[1])) == {"merge-ties-scale": 0.4}
     assert drawn.count("<circle") == 3 + 2, "all tries, and the two that nothing beats"
+    feet = [float(foot) for foot in re.findall(r'y="211" text-anchor="middle">(.*?)<', drawn)]
+    assert feet == [0.5, 1.0], "losses, and not their logarithms"
 
 
 def test_a_search_draws_losses_of_nothing_too() -> None:

@@ -70,7 +70,10 @@ def to_kit(method: Method, vary: Mapping[str, Any], base: str, models: Mapping[s
     for knob, value in held.items():
         if knob in back:
             source, values = back[knob]
-            parameters[source] = {ours: theirs for theirs, ours in values.items()}.get(value) if values else value
+            theirs = {ours: name for name, ours in values.items()}
+            if values and (isinstance(value, list) or value not in theirs):
+                return None
+            parameters[source] = theirs[value] if values else value
         elif knob not in method.kit[name] and value != method.kit_defaults.get(knob, type(method).model_fields[knob].default):
             return None  # a knob of ours that it has not
     entries = [{"model": path, "parameters": {"weight": weight}} for path, weight in models.items()]

@@ -128,13 +128,10 @@ def searched(found: Search, method: str) -> str:
     says = f"{len(found.tries)} of at most {found.most} tried. Lowest mean loss {number(best.loss)} nats a token at {escaped(words)}."
     sides = {"tried": found.tries, "best trade-offs": found.front()}
     points = {name: [(math.log10(max(one.learnt, FLOOR)), max(one.known, FLOOR)) for one in tries] for name, tries in sides.items()}
-    ticks = {float(power): number(10.0**power) for power in range(-4, 2) if _spans(points["tried"], power)}
-    drawn = sketch.lines(points, "loss on what was learnt", "loss on what was known", log=True, ticks=ticks or None, dots=["tried"])
+    ends = [10 ** end(x for x, _ in points["tried"]) for end in (min, max)]
+    ticks = {math.log10(value): number(value) for value in sketch.even(*ends, 4) if value > 0}
+    drawn = sketch.lines(points, "loss on what was learnt", "loss on what was known", log=True, ticks=ticks, dots=["tried"])
     return f'<p role="status">{says} {use}</p>{drawn}'
-
-
-def _spans(points: sketch.Points, power: int) -> bool:
-    return min(x for x, _ in points) <= power <= max(x for x, _ in points)
 
 
 def answers(tasted: Tasted) -> str:

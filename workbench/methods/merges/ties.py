@@ -7,11 +7,11 @@ Tags as in the project's notes: [R] read in the authors' code (prateeky2806/ties
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from workbench.core.deep import Deep
 from workbench.core.method import knob
+from workbench.materials.votes import combined, elected, told, trimmed, weighted
 from workbench.methods.contracts import Merge, Slot
 
 
@@ -28,6 +28,10 @@ class TIES(Deep, Merge, title="TIES", paper="arXiv:2306.01708"):
     large as the smallest that is to be kept, so numbers of one size stay or go together and a tensor may keep a few more [O].
     """
 
+    kit = {"ties": {}}
+    kit_defaults = {"density": 1.0}
+    kit_knobs = {"density": "density", "lambda": "scale", "normalize": ("combine", {True: "mean", False: "sum"})}
+
     density: float = knob(0.2, gt=0, le=1, step=0.05, help="share of each model's changes that is kept, the largest ones")
     trim: Literal["tensor", "model"] = knob("tensor", help="whether that share is of each tensor or of the whole model", more=True)
     combine: Literal["mean", "sum", "largest"] = knob("mean", help="what becomes of those who agree", more=True)
@@ -42,34 +46,16 @@ class TIES(Deep, Merge, title="TIES", paper="arXiv:2306.01708"):
         return [[max(1, int(self.density * count))] for count, _ in counts]
 
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-        changes, agree = self._elected(slot, base, tuned, weights)
-        changes = changes * agree
-        if self.combine == "largest":
-            merged = changes.gather(0, changes.abs().argmax(0, keepdim=True))[0]
-        else:
-            shares = torch.tensor(weights, dtype=torch.float64).reshape(-1, *[1] * base.dim())
-            total = (shares * agree).sum(0) if self.combine == "mean" else torch.ones_like(base, dtype=torch.float64)
-            merged = torch.where(total.abs() > 0, changes.sum(0) / total, 0.0)
+        stack, agree = self._elected(slot, base, tuned, weights)
+        merged = combined(stack, agree, weights, self.combine)
         return base.double().add_(merged, alpha=self.scale_at(slot.depth)).float()
 
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
         """`scale` λ; `kept`, the share of all numbers of which at least one model's change was kept; `agree`, the share of all numbers at
         which nothing that was kept went against the vote."""
-        changes, agree = self._elected(slot, base, tuned, weights)
-        voted = changes != 0
-        return {
-            "scale": self.scale_at(slot.depth),
-            "kept": float(voted.any(0).double().mean()),
-            "agree": 1 - float((voted & (agree == 0)).any(0).double().mean()),
-        }
+        return {"scale": self.scale_at(slot.depth), **told(*self._elected(slot, base, tuned, weights))}
 
     def _elected(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, Tensor]:
         """(M, …) float64: the weighted changes that are left after trimming, and where they go with the vote."""
-        cuts = self.known(slot, base, tuned, weights).cuts or ((0.0,),) * len(tuned)
-        origin, changes = base.double(), []
-        for model, weight, (least,) in zip(tuned, weights, cuts, strict=True):
-            change = model.double().sub_(origin)
-            changes.append(torch.where((model - base).abs() >= least, change * weight, 0.0))
-        stacked = torch.stack(changes)
-        sign = torch.where(stacked.sum(0) < 0, -1.0, 1.0)
-        return stacked, (stacked.sign() == sign).double()
+        stack = weighted(trimmed(base, tuned, self.known(slot, base, tuned, weights).cuts), weights)
+        return stack, elected(stack)

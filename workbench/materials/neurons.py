@@ -1,0 +1,206 @@
+"""Partial fusion: two models of one base made into one that is a little wider; and one model made narrower, on state dicts.
+
+Units (`materials/units.py`) that the two models agree on are averaged. Those they disagree on are kept side by side, and each writes to
+the residual stream with its model's share. What comes out is an ordinary model of the same family with a larger `intermediate_size`
+and more heads; nothing but transformers is needed to run it.
+
+What it is not: a matching of the residual streams. Models from two different starts are wider apart than anything here can mend. Nor
+does it read files: whole state dicts come in and go out, and one block at a time is in double precision.
+Tags as in the project's notes: [R] read in the authors' code (Fabian-Mor/partial_fusion_nn, which is for plain MLPs without biases);
+[O] our own form of it for transformers.
+"""
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from workbench.core.errors import WorkbenchError
+from workbench.materials.units import HEAD_NORMS, WRITES, Shape, Units, check, groups, neurons, put, shape_of, shared
+
+
+def fused(
+    a: dict[str, Tensor],
+    b: dict[str, Tensor],
+    config: dict[str, Any],
+    *,
+    share_b: float,
+    mlp: float,
+    attention: float,
+    match: Literal["identity", "assign"],
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """One model of two: its state dict, in the types of `a`'s tensors, and its config.
+
+    `config` is the config.json of both. `share_b` is λ_B in [0, 1], and λ_A = 1 − λ_B. Of the n neurons of a block the ⌊`mlp`·n⌋ that
+    differ most are kept apart, and of the n groups of an attention the ⌊`attention`·n⌋ that differ most; `intermediate_size`,
+    `num_key_value_heads` and `num_attention_heads` grow by as much, and `head_dim` is written out. How much two units differ is
+    ‖x_A − x_B‖² over all their rows and columns. Those that are apart read with their own rows, and their columns are multiplied by
+    their model's share; the others are averaged. So are the embeddings, the head and the final norm. With 1 for both, every block
+    gives λ_A·block_A + λ_B·block_B of what it is given (which is not the average of the two models' answers, because the blocks stand
+    in one residual stream); with 0 for both it is an average, of neurons that are brought to one scale first [O].
+
+    `match` says how the units of the two are paired: "identity" pairs the j-th with the j-th, which is right for models tuned from one
+    base. "assign", the pairing of least total distance [R], needs an exact solver that the workbench does not install, and is refused.
+
+    The norms before the attention and before the MLP become ones, their weights having gone into the rows that read them: a unit that
+    is apart would otherwise see the averaged norm [O]. So with `share_b=1, mlp=0, attention=0` the result is `b` as a function, and not
+    as numbers. As many units are kept apart in one block as in another, because transformers knows one width for all [O].
+
+    `WorkbenchError` if the family will not do, the two do not have the config's tensors, a number is NaN or Inf, a share is not in
+    [0, 1], q_norm or k_norm differ where groups are to be kept apart, or the heads become more than transformers takes.
+    """
+    for name, value in {"share_b": share_b, "mlp": mlp, "attention": attention}.items():
+        if not 0 <= value <= 1:
+            raise WorkbenchError(f"{name} is {value}, and it is a share. Give a number from 0 to 1.")
+    if match != "identity":
+        raise WorkbenchError(
+            f"The match {match!r} pairs the units of two models anew. That needs an exact solver of assignments, as scipy has one, and the "
+            "workbench installs none. Choose 'identity': models that were tuned from one base keep their units in their places."
+        )
+    shape = shape_of(config)
+    check(a, shape, "The first model")
+    check(b, shape, "The second model")
+    apart, apart_groups = _part(mlp, shape.neurons), _part(attention, shape.groups)
+    wider = _wider(config, shape, apart, apart_groups)
+    if apart_groups:
+        _check_head_norms(a, b, shape)
+    names = [name for name in shared(a, shape) if name in b]
+    out = {name: torch.lerp(a[name].double(), b[name].double(), share_b).to(a[name].dtype) for name in names}
+    for at in shape.blocks():
+        put(out, a, at, _side_by_side(neurons(a, at, shape), neurons(b, at, shape), share_b, apart))
+        put(out, a, at, _side_by_side(groups(a, at, shape), groups(b, at, shape), share_b, apart_groups))
+    return out, wider
+
+
+def pruned(a: dict[str, Tensor], config: dict[str, Any], *, keep: float) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The model with ⌊`keep`·n⌋ neurons a block, at least one, instead of n: its state dict, in `a`'s types, and its config.
+
+    Neurons that are alike become one, by Ward's clustering of (gate row, up row, down column): every neuron has the weight 1 and a
+    cluster that of its members, and joined are always the two whose joining costs least, w_i·w_j/(w_i + w_j)·‖c_i − c_j‖² with the
+    centres c [R]. A cluster reads with the mean of its members' rows and writes with the sum of their columns. The authors sum what
+    reads and average what writes, which keeps equal neurons exact under ReLU; ours does so under any activation [O]. Attention stays
+    as it is, number by number. `keep=1` gives the same function. One block takes (n, n) numbers of 8 bytes: 1 GB for n = 11 000.
+
+    `WorkbenchError` if the family will not do, the tensors are not the config's, a number is NaN or Inf, or `keep` is not in (0, 1].
+    """
+    if not 0 < keep <= 1:
+        raise WorkbenchError(f"keep is {keep}, and it is the share of neurons that stays. Give a number above 0, and 1 at most.")
+    shape = shape_of(config)
+    check(a, shape, "The model")
+    width = max(1, _part(keep, shape.neurons))
+    out = {name: tensor.clone() for name, tensor in a.items()}
+    for at in shape.blocks():
+        units = neurons(a, at, shape)
+        put(out, a, at, _together(units, ward(torch.cat([rows.flatten(1) for rows in units.values()], 1), width), width))
+    return out, {**config, "intermediate_size": width}
+
+
+def cost(config: dict[str, Any]) -> tuple[int, int]:
+    """(parameters, floating-point operations of one token on its way forward) of a model of this config.
+
+    A head that is tied to the embeddings counts once as parameters. Operations are two for every weight of a matrix, those of the head
+    among them and of the embeddings not; what attention does with the tokens before it grows with their number and is left out.
+    """
+    shape = shape_of(config)
+    sizes = shape.sizes()
+    inside = sum(math.prod(size) for name, size in sizes.items() if name.startswith("model.layers.") and len(size) == 2)
+    return sum(map(math.prod, sizes.values())), 2 * (inside + shape.vocabulary * shape.hidden)
+
+
+def ward(points: Tensor, clusters: int) -> Tensor:
+    """(n,) int64: the cluster of each of the (n, D) float64 points, numbered in the order of their first members.
+
+    By chains of nearest neighbours: two clusters that are each other's nearest may be joined at once, since nothing that is joined
+    elsewhere brings anything nearer to them; the tree is that of joining the cheapest pair of all each time. It is cut where `clusters`
+    are left. Time n², memory n².
+    """
+    squares, weight = points.square().sum(1) / 2, points.new_ones(len(points))
+    costs = torch.addmm(squares[:, None] + squares, points, points.T, alpha=-1).clamp_(min=0)
+    costs = torch.maximum(costs, costs.T).fill_diagonal_(math.inf)  # a product is not symmetric in its last digit, and chains must end
+    joins: list[tuple[float, int, int]] = []
+    chain: list[int] = []
+    while len(joins) < len(points) - 1:
+        chain = chain or [int(weight.argmax())]
+        last, nearest = chain[-1], int(costs[chain[-1]].argmin())
+        if len(chain) == 1 or costs[last, nearest] < costs[last, chain[-2]]:
+            chain.append(nearest)
+        else:
+            kept, gone = sorted((chain.pop(), chain.pop()))
+            joins.append((float(costs[kept, gone]), kept, gone))
+            _join(costs, weight, kept, gone)
+    parent = list(range(len(points)))
+    for _, kept, gone in sorted(joins, key=lambda join: join[0])[: len(points) - clusters]:
+        parent[gone] = kept
+    for member in range(len(points)):  # who was kept comes before who is gone, and has its cluster by then
+        parent[member] = parent[parent[member]]
+    return torch.tensor(parent).unique(return_inverse=True)[1]
+
+
+def _join(costs: Tensor, weight: Tensor, kept: int, gone: int) -> None:
+    """Two clusters in the place of the first, the costs to all others by Lance and Williams' rule for Ward; the second place is empty."""
+    row = (weight + weight[kept]) * costs[kept] + (weight + weight[gone]) * costs[gone] - weight * costs[kept, gone]
+    row /= weight + weight[kept] + weight[gone]
+    costs[kept], costs[:, kept] = row, row
+    costs[gone], costs[:, gone] = math.inf, math.inf
+    weight[kept] += float(weight[gone])
+    weight[gone] = 0
+
+
+def _together(units: Units, cluster: Tensor, clusters: int) -> Units:
+    """One unit for every cluster: the mean of what reads, the sum of what writes."""
+    size = cluster.bincount(minlength=clusters).double()[:, None, None]
+    out = {}
+    for module, rows in units.items():
+        total = rows.new_zeros(clusters, *rows.shape[1:]).index_add_(0, cluster, rows)
+        out[module] = total if module in WRITES else total / size
+    return out
+
+
+def _side_by_side(a: Units, b: Units, share_b: float, apart: int) -> Units:
+    """The averages of the units that stay together, then the `apart` units of a that differ most from b's, then those of b.
+
+    Of two that differ equally the earlier one goes first, so what is apart at a smaller number is so at every larger one.
+    """
+    differ = torch.stack([(a[module] - b[module]).square().sum((1, 2)) for module in a]).sum(0)
+    order = differ.argsort(descending=True, stable=True)
+    alone, together = order[:apart].sort().values, order[apart:].sort().values
+    out = {}
+    for module in a:
+        share = (1 - share_b, share_b) if module in WRITES else (1.0, 1.0)
+        average = torch.lerp(a[module][together], b[module][together], share_b)
+        out[module] = torch.cat([average, share[0] * a[module][alone], share[1] * b[module][alone]])
+    return out
+
+
+def _part(share: float, count: int) -> int:
+    """⌊share·count⌋, with 0.29 of 100 as 29 though the product falls just short of it."""
+    return math.floor(share * count + 1e-9)
+
+
+def _wider(config: dict[str, Any], shape: Shape, apart: int, apart_groups: int) -> dict[str, Any]:
+    looking = shape.heads // shape.groups
+    if shape.family == "llama" and shape.hidden % ((shape.groups + apart_groups) * looking):
+        fit = [more for more in range(shape.groups + 1) if shape.hidden % ((shape.groups + more) * looking) == 0]
+        shares = [math.ceil(1000 * more / shape.groups) / 1000 for more in fit]  # rounded up, so that each gives what it stands for
+        raise WorkbenchError(
+            f"{apart_groups} of {shape.groups} groups kept apart would give {(shape.groups + apart_groups) * looking} query heads, and "
+            f"transformers opens a Llama only if its hidden size, {shape.hidden}, is a multiple of their number. Give one of these for "
+            f"attention: {', '.join(f'{share:g}' for share in shares)}."
+        )
+    return {
+        **config,
+        "intermediate_size": shape.neurons + apart,
+        "num_key_value_heads": shape.groups + apart_groups,
+        "num_attention_heads": (shape.groups + apart_groups) * looking,
+        "head_dim": shape.each,
+    }
+
+
+def _check_head_norms(a: dict[str, Tensor], b: dict[str, Tensor], shape: Shape) -> None:
+    for name in (at + norm for at in shape.blocks() for norm in HEAD_NORMS):
+        if name in a and not torch.equal(a[name].double(), b[name].double()):
+            raise WorkbenchError(
+                f"{name} is not the same in the two models. All heads share it, so heads that are kept apart would see the average of the "
+                "two. Give 0 for attention."
+            )
