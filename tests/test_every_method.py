@@ -177,6 +177,7 @@ def test_a_probe_changes_nothing(method: type[Method], adapter: type[Method], pi
 
 # Merges.
 
+TENSORWISE = [method for method in on("merges") if not method.whole]
 SLOTS = [
     Slot("model.layers.0.mlp.up_proj.weight", 0.0, 0, 3),
     Slot("model.layers.2.input_layernorm.weight", 1.0, 2, 3),
@@ -185,7 +186,7 @@ SLOTS = [
 
 
 @pytest.mark.parametrize("slot", SLOTS, ids=lambda slot: slot.name)
-@pytest.mark.parametrize("method", on("merges"), ids=named)
+@pytest.mark.parametrize("method", TENSORWISE, ids=named)
 def test_a_merge_of_copies_of_the_base_is_the_base(method: type[Method], slot: Slot) -> None:
     torch.manual_seed(0)
     base = torch.randn(6) if "norm" in slot.name else torch.randn(6, 4)
@@ -195,7 +196,7 @@ def test_a_merge_of_copies_of_the_base_is_the_base(method: type[Method], slot: S
         assert torch.allclose(merged, base, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", on("merges"), ids=named)
+@pytest.mark.parametrize("method", TENSORWISE, ids=named)
 def test_a_merge_changes_none_of_its_inputs_and_explains_itself_in_numbers(method: type[Method]) -> None:
     torch.manual_seed(0)
     base, tuned = torch.randn(6, 4), [torch.randn(6, 4) for _ in range(min(3, method.most))]
@@ -207,7 +208,7 @@ def test_a_merge_changes_none_of_its_inputs_and_explains_itself_in_numbers(metho
     assert numbers and all(isinstance(value, float) for value in numbers.values())
 
 
-@pytest.mark.parametrize("method", on("merges"), ids=named)
+@pytest.mark.parametrize("method", TENSORWISE, ids=named)
 def test_a_merge_in_blocks_is_the_merge_of_the_whole(method: type[Method]) -> None:
     torch.manual_seed(0)
     base, merge = torch.randn(6, 4), method()
@@ -223,7 +224,7 @@ def test_a_merge_in_blocks_is_the_merge_of_the_whole(method: type[Method]) -> No
         assert torch.equal(torch.cat(parts), whole)
 
 
-@pytest.mark.parametrize("method", on("merges"), ids=named)
+@pytest.mark.parametrize("method", TENSORWISE, ids=named)
 def test_a_merge_that_was_seeded_comes_out_the_same_again(method: type[Method]) -> None:
     torch.manual_seed(0)
     base, *tuned = torch.randn(1 + min(3, method.most), 6, 4)

@@ -31,7 +31,8 @@ ROADS: list[dict] = [
     {"method": "ties", "density": [0.2, 0.8]},
 ]
 """One merge for each road that a tensor can take through the job; what holds of every method is held in `test_every_method.py` too."""
-METHODS: list[dict] = [*({"method": name} for name in shelf("merges") if name not in {road["method"] for road in ROADS}), *ROADS]
+TAKEN = {road["method"] for road in ROADS}
+METHODS: list[dict] = [*({"method": name} for name, kind in shelf("merges").items() if not kind.whole and name not in TAKEN), *ROADS]
 
 
 def named(method: dict) -> str:
@@ -446,3 +447,29 @@ def test_models_that_cannot_be_read_are_refused(make: Callable, workspace: Works
     (Path(broken) / "model.safetensors").write_bytes(b"x")
     (Path(broken) / "config.json").write_text((Path(base) / "config.json").read_text())
     assert "is not a whole safetensors file" in refused(workspace, spec_of(base, broken))[0]
+
+
+# Merges of whole models.
+
+
+@torch.no_grad()
+def test_a_fusion_is_a_wider_model_that_loads_and_speaks(make: Callable, workspace: Workspace) -> None:
+    base = make("base")
+    spec = spec_of(base, make("a", 0.1), make("b", 0.1, 2), method={"method": "partial_fusion", "apart": 0.5}, dtype="bfloat16")
+    events = list(merge(spec, workspace.run("0001"), workspace))
+    model = AutoModelForCausalLM.from_pretrained(workspace.model("out"))
+    assert model.config.intermediate_size == 96 and model.dtype == torch.bfloat16
+    assert torch.isfinite(model(torch.tensor([[5, 6, 7]])).logits).all()
+    (note,) = [event.text for event in events if isinstance(event, Noted)]
+    before, after = (AutoModelForCausalLM.from_pretrained(folder).num_parameters() for folder in (base, workspace.model("out")))
+    assert f"{after / before:.3g} times the base's parameters" in note
+    assert read_spec(workspace.model("out") / "merge.yaml") == spec and preview(spec, workspace).rows == []
+
+
+def test_a_fusion_that_is_stopped_leaves_nothing(make: Callable, workspace: Workspace) -> None:
+    spec = spec_of(make("base"), make("a", 0.1), method={"method": "pruning", "keep": 0.5})
+    job = merge(spec, workspace.run("0001"), workspace)
+    while not (isinstance(event := next(job), Progress) and event.done > 1000):
+        pass
+    job.close()
+    assert list(workspace.model().iterdir()) == []

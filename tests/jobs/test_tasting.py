@@ -16,7 +16,7 @@ from workbench.core.workspace import Workspace
 from workbench.jobs import tasting
 from workbench.jobs.merge import merge, preview
 from workbench.jobs.scoring import losses
-from workbench.jobs.tasting import BASE, MERGED, SHARES, Tasted, Tasting, Tastings, TooLarge, mean_cosine, placed
+from workbench.jobs.tasting import BASE, MERGED, SHARES, Tasted, Tasting, Tastings, TooLarge, placed
 from workbench.materials.models import load, resolve
 
 
@@ -145,12 +145,6 @@ def test_models_are_placed_as_far_apart_as_they_are() -> None:
     assert placed(torch.zeros(2, 2, dtype=torch.float64), ["still"])["still"] == (0.0, 0.0)
 
 
-def test_the_cosine_of_pairs() -> None:
-    vectors = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]).double()
-    assert mean_cosine((vectors @ vectors.T)[:2, :2]) == pytest.approx(math.sqrt(0.5))
-    assert mean_cosine(vectors @ vectors.T) == pytest.approx(math.sqrt(0.5) / 3)
-
-
 def test_layers_have_cosines_only_between_models(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
     found = last(Tasting(recipe(1.0, 1.0), [], workspace), recipe(1.0, 1.0))
     assert [layer for layer, _ in found.cosines] == [0, 1, 2] and all(-1 <= cosine <= 1 for _, cosine in found.cosines)
@@ -169,3 +163,15 @@ def test_a_taste_that_is_left_lets_the_next_one_begin(recipe: Callable[..., Merg
     assert next(left) is None and next(left)
     left.close()
     assert len(list(tastings.taste(spec, [], workspace))) == 2
+
+
+def test_a_merge_that_changes_widths_has_a_curve_of_what_they_are_worth(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
+    spec = recipe(1.0, 1.0, method="partial_fusion", apart=0.5)
+    here = Tasting(spec, [], workspace)
+    first, found = here.taste(spec)
+    assert first.path == [] and first.said[MERGED] and MERGED not in first.places
+    widths = [width for width, _ in found.path]
+    assert widths == sorted(widths) and widths[0] == 1.0 and len(widths) == 5 and found.along == tasting.WIDTHS
+    list(merge(spec, workspace.run("0009"), workspace))
+    written = load(resolve("model:out", workspace), torch.device("cpu"), torch.float32)
+    assert [score.loss for score in found.scores[MERGED]] == pytest.approx(losses(written, here.tasks), rel=1e-4)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -19,10 +20,11 @@ from workbench.core.events import Event, Made, Noted, Progress, Started, Table
 from workbench.core.spec import MergeSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.ingredients import Block, Recipe, open_recipe
-from workbench.jobs.mergecard import write_side_files
+from workbench.jobs.mergecard import config_of, write_side_files
+from workbench.materials.neurons import cost
 from workbench.materials.slot import cuts_of
-from workbench.materials.tensors import FLOATS, ModelWriter, Planned, read_bytes, spans, task_gram, to_bytes
-from workbench.methods.contracts import Slot
+from workbench.materials.tensors import FLOATS, NAMES, WIDTHS, ModelWriter, Planned, read_bytes, spans, task_gram, to_bytes
+from workbench.methods.contracts import Fusion, Slot
 
 
 def merge(spec: MergeSpec, folder: Path, workspace: Workspace) -> Iterator[Event]:
@@ -34,6 +36,9 @@ def merge(spec: MergeSpec, folder: Path, workspace: Workspace) -> Iterator[Event
     """
     target = workspace.model(spec.name)
     recipe = open_recipe(spec, workspace, _taken(target))
+    if recipe.method.whole:
+        yield from _fuse(recipe, target)
+        return
     plan = recipe.plan()
     total, done = sum(tensor.size for tensor in plan), 0
     yield Started(total, _about(recipe, plan))
@@ -53,9 +58,44 @@ def merge(spec: MergeSpec, folder: Path, workspace: Workspace) -> Iterator[Event
     yield Made("model", str(target))
 
 
+def _fuse(recipe: Recipe, target: Path) -> Iterator[Event]:
+    """A merge of whole models, which are in memory for it."""
+    yield Progress(0, 1, "reading the models")
+    tensors, config = fused(recipe.held())
+    plan = [_planned(recipe, name, tensor) for name, tensor in tensors.items()]
+    total, done = sum(tensor.size for tensor in plan), 0
+    yield Started(total, _about(recipe, plan))
+    with ModelWriter(target, plan) as writer:
+        for tensor in plan:
+            data = _rounded(tensors[tensor.name].float(), tensor)
+            writer.write(data)
+            done += len(data)
+            yield Progress(done, total, "bytes")
+        write_side_files(recipe, writer.partial, config)
+        writer.commit()
+    before, after = cost(recipe.base.config), cost(config)
+    wider, slower = (own / of for own, of in zip(after, before, strict=True))
+    yield Noted(f"It has {wider:.3g} times the base's parameters, and takes {slower:.3g} times its operations a token.", "info")
+    yield Made("model", str(target))
+
+
+def fused(recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict and config that a merge of whole models gives; the recipe's tensors are in memory."""
+    method, weights = recipe.at(Slot("", None, None, 0))
+    tuned = [{name: block[1][place] for name, block in recipe.in_memory.items()} for place in range(len(recipe.tuned))]
+    return cast(Fusion, method).model(config_of(recipe), tuned, weights)
+
+
+def _planned(recipe: Recipe, name: str, tensor: Tensor) -> Planned:
+    format = recipe.base.entries[name].format if recipe.spec.dtype == "as base" else NAMES[recipe.spec.dtype]
+    return Planned(name, format, tuple(tensor.shape), tensor.numel() * WIDTHS[format])
+
+
 def preview(spec: MergeSpec, workspace: Workspace) -> Table:
     """The table that `merge` would yield, with nothing written; it reads every weight once (twice where blocks are needed)."""
     recipe = open_recipe(spec, workspace)
+    if recipe.method.whole:
+        return Table("layers", ["tensor", "layer", "depth", "module"], [])
     layers = _Layers(recipe)
     layers.prepare()
     for slot in recipe.slots():

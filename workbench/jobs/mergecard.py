@@ -14,7 +14,7 @@ SIDE_FILES = (
 )  # fmt: skip
 
 
-def write_side_files(recipe: Recipe, folder: Path) -> None:
+def write_side_files(recipe: Recipe, folder: Path, config: dict[str, object] | None = None) -> None:
     """What makes a folder of weights a model: tokenizer, generation settings, the recipe, a card; config.json comes last."""
     for name in SIDE_FILES:
         if (recipe.folder / name).exists():
@@ -26,10 +26,10 @@ def write_side_files(recipe: Recipe, folder: Path) -> None:
     if kit:
         (folder / "mergekit_config.yml").write_text(kit, encoding="utf-8")
     (folder / "README.md").write_text(_card(recipe), encoding="utf-8")
-    (folder / "config.json").write_text(json.dumps(_config(recipe), indent=2) + "\n", encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(config or config_of(recipe), indent=2) + "\n", encoding="utf-8")
 
 
-def _config(recipe: Recipe) -> dict[str, object]:
+def config_of(recipe: Recipe) -> dict[str, object]:
     config = dict(recipe.base.config)
     if recipe.spec.dtype != "as base":
         config.pop("torch_dtype", None)  # the name of older versions of transformers

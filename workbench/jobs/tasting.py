@@ -7,28 +7,34 @@ forward passes. Knows no merge by name.
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 import yaml
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.events import Table
+from workbench.core.method import knobs_of
 from workbench.core.parts import DataSpec
 from workbench.core.spec import MergeSpec, TrainSpec
 from workbench.core.workspace import Workspace
-from workbench.jobs.ingredients import open_recipe
+from workbench.jobs.ingredients import Recipe, open_recipe
 from workbench.jobs.machine import memory_total
-from workbench.jobs.merge import in_memory
+from workbench.jobs.merge import fused, in_memory
 from workbench.jobs.scoring import Score, Task, answers, held_out, losses, share_right, tasks_of
+from workbench.materials.angles import mean_cosine
 from workbench.materials.corpus import load as load_data
-from workbench.materials.models import POCKET, load, resolve
+from workbench.materials.models import POCKET, built, load, resolve
 from workbench.materials.models import tokenizer as load_tokenizer
+from workbench.materials.neurons import cost
 from workbench.materials.tensors import task_gram
 
 BASE, MERGED = "base", "merged"
+WAY, WIDTHS = "way from the base to the merge", "parameters over the base's"
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # of the way from the base to the merged model, and a little beyond
 ON_THE_WAY = 2  # rows of each task that are read on the way
 LONGEST = 256  # tokens of a row
@@ -43,7 +49,8 @@ class Tasted:
 
     scores: by model, one for each task. path: (share of the way from the base, loss of each task on fewer rows). said: by model and
     task the answers. places: by model (x, y) with the base at the origin, as far apart as their weights are, as well as a plane can
-    show it. cosines: by layer, the mean cosine between the tuned models' task vectors. table: what explains the method.
+    show it. cosines: by layer, the mean cosine between the tuned models' task vectors. table: what explains the method. along: what the
+    path runs along; for a merge that changes widths it is their parameters over the base's, from one end of its first knob to the other.
     """
 
     tasks: list[Task]
@@ -53,6 +60,7 @@ class Tasted:
     places: dict[str, tuple[float, float]]
     cosines: list[tuple[int, float]]
     table: Table
+    along: str = WAY
 
 
 class TooLarge(WorkbenchError):
@@ -97,6 +105,9 @@ class Tasting:
         mistakes = [mistake for end in (None, 0.0, 1.0) for mistake in recipe.method.mistakes(spec.at("", end)[1])]
         if mistakes:
             raise SpecError(list(dict.fromkeys(mistakes)))
+        if recipe.method.whole:
+            yield from self._wider(recipe)
+            return
         merged, table = in_memory(recipe)
         grams = {name: task_gram(base, [*tuned, merged[name]]) for name, (base, tuned) in self.recipe.in_memory.items()}
         path = [(share, self._on_the_way(merged, share)) for share in SHARES]
@@ -109,6 +120,28 @@ class Tasting:
         yield first
         scores, said = self._spoken(found)
         yield replace(first, scores={**self.scores, MERGED: scores}, said={**self.said, MERGED: said})
+
+    def _wider(self, recipe: Recipe) -> Iterator[Tasted]:
+        """As `taste`, for a merge of whole models: it has a model of its own, and a curve of what width is worth."""
+        model, _ = self._fused(recipe)
+        found, said = losses(model, self.tasks), answers(model, self.tokenizer, self.tasks)
+        scores = [Score(loss, share_right(task, own)) for loss, task, own in zip(found, self.tasks, said, strict=True)]
+        grams = {name: task_gram(base, tuned) for name, (base, tuned) in self.recipe.in_memory.items()}
+        first = Tasted(
+            self.tasks, {**self.scores, MERGED: scores}, [], {**self.said, MERGED: said}, placed(sum(grams.values()), self.labels),
+            self._cosines(grams), Table("layers", ["tensor", "layer", "depth", "module"], []), WIDTHS,
+        )  # fmt: skip
+        yield first
+        path = []
+        for spec in _along_first_knob(recipe.spec):
+            model, width = self._fused(replace(recipe, spec=spec))
+            path.append((width, losses(model, [_few(task) for task in self.tasks])))
+        yield replace(first, path=sorted(path))
+
+    def _fused(self, recipe: Recipe) -> tuple[PreTrainedModel, float]:
+        """The model that comes out, and its parameters over the base's."""
+        tensors, config = fused(recipe)
+        return built(config, tensors), cost(config)[0] / cost(recipe.base.config)[0]
 
     def _tasks(self, spec: MergeSpec, sets: Sequence[str], workspace: Workspace) -> Iterator[Task]:
         names: list[str] = []
@@ -140,7 +173,7 @@ class Tasting:
             if slot.layer is not None:
                 products = grams[slot.name][1 : 1 + count, 1 : 1 + count]
                 by_layer[slot.layer] = by_layer.get(slot.layer, torch.zeros_like(products)) + products
-        return [(layer, mean_cosine(products)) for layer, products in sorted(by_layer.items())] if count > 1 else []
+        return [(layer, float(mean_cosine(products))) for layer, products in sorted(by_layer.items())] if count > 1 else []
 
 
 def labels_of(spec: MergeSpec, labels: Sequence[str]) -> list[str]:
@@ -156,14 +189,6 @@ def untied(model: nn.Module, names: set[str]) -> dict[str, nn.Parameter]:
     return dict(model.named_parameters())
 
 
-def mean_cosine(products: Tensor) -> float:
-    """Mean cosine over the pairs of M ≥ 2 vectors from their (M, M) inner products; a vector of length 0 has cosine 0 with all."""
-    norms = products.diagonal().sqrt()
-    cosines = (products / (norms[:, None] * norms)).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-    first, second = torch.triu_indices(len(norms), len(norms), offset=1)
-    return float(cosines[first, second].mean().clamp(-1, 1))
-
-
 def placed(gram: Tensor, names: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Where the models lie in the plane that shows most of their task vectors, in shares of the base's norm; the base at the origin."""
     size = float(gram[0, 0].sqrt()) or 1.0
@@ -173,6 +198,14 @@ def placed(gram: Tensor, names: Sequence[str]) -> dict[str, tuple[float, float]]
     axes[:, :kept] = (vectors * values.clamp(min=0).sqrt()).flip(1)[:, :kept]
     axes *= torch.where(axes.sum(0) < 0, -1.0, 1.0)  # an axis has no sign of its own: most lie to the right and above
     return {BASE: (0.0, 0.0)} | {name: (float(x) / size, float(y) / size) for name, (x, y) in zip(names, axes, strict=True)}
+
+
+def _along_first_knob(spec: MergeSpec) -> Iterator[MergeSpec]:
+    """The spec with its method's first knob at quarters from 0 to 1, as far as it takes them."""
+    name = knobs_of(type(spec.merge))[0].name
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        with suppress(SpecError):
+            yield MergeSpec.parse({**spec.model_dump(mode="json"), "merge": {**spec.merge.chosen(), name: share}})
 
 
 def _few(task: Task) -> Task:

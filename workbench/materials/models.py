@@ -8,7 +8,7 @@ with a model is never run. Knows nothing of training or merging.
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -95,6 +95,13 @@ def load(ref: ModelRef, device: torch.device, dtype: torch.dtype) -> PreTrainedM
                 "Resume that run, which writes it anew, or choose another model."
             ) from error
     return model.to(device).eval()
+
+
+def built(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PreTrainedModel:
+    """The model of a config.json and a state dict, in eval mode on the CPU; a head that is tied may be left out."""
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), trust_remote_code=False, attn_implementation="sdpa")
+    model.load_state_dict(tensors, strict=False)
+    return model.float().eval()
 
 
 def tokenizer(ref: ModelRef) -> PreTrainedTokenizerBase:

@@ -41,3 +41,11 @@ class Reject:
     reason: str
     remedy: str
     excerpt: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`kept` says of each of the N examples whether it stays; `reasons` says of each dropped one why."""
+
+    kept: list[bool]
+    reasons: dict[int, str] = field(default_factory=dict)

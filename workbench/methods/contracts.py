@@ -8,7 +8,6 @@ B batch, T tokens, V vocabulary, N examples, L layers. `tests/test_every_method.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -23,18 +22,11 @@ from workbench.core.pace import Paced
 from workbench.materials.attachment import Attachment, Cost
 from workbench.materials.corpus import Example
 from workbench.materials.moment import Moment, Reading, Showing
+from workbench.materials.rows import Selection
 from workbench.materials.slot import Slot, completed
 from workbench.materials.token_stats import TokenStats, kl
 
 # Selectors: which examples are worth learning from.
-
-
-@dataclass(frozen=True)
-class Selection:
-    """`kept` says of each of the N examples whether it stays; `reasons` says of each dropped one why."""
-
-    kept: list[bool]
-    reasons: dict[int, str] = field(default_factory=dict)
 
 
 class Selector(Method, ABC, shelf="selectors"):
@@ -205,13 +197,14 @@ class Probe(Method, ABC, shelf="probes"):
 class Merge(Method, ABC, shelf="merges"):
     """Laws: same names, shapes, dtypes; k copies of the base give the base; the same in any blocks, seed for seed.
 
-    `tensor` gets float32 tensors of one shape and returns float32; the streaming, the rounding and the files are the job's.
-    The job calls the verbs on blocks of whole rows: what a row becomes may depend on that row and on `slot`, not on its neighbours.
+    `tensor` gets and returns float32; the streaming, the rounding and the files are the job's, which calls the verbs on blocks
+    of whole rows: what a row becomes may depend on that row and on `slot`, not on its neighbours.
     What depends on the whole tensor is asked for with `sizes` and `ranks`, then with `totals`, and comes with the slot.
     """
 
-    least: ClassVar[int] = 1  # fewest tuned models it is defined for
+    least: ClassVar[int] = 1  # fewest and most tuned models it is defined for
     most: ClassVar[int] = 1000
+    whole: ClassVar[bool] = False  # whether it is a `Fusion`
     ordered: ClassVar[bool] = False  # whether the order of the models matters, because they have roles or random numbers of their own
 
     def mistakes(self, weights: Sequence[float]) -> list[str]:
@@ -257,6 +250,24 @@ class Merge(Method, ABC, shelf="merges"):
     def known(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Slot:
         """The slot with all that is wanted; where the job has not filled it in, the tensors at hand are the whole."""
         return completed(self, slot, base, tuned, weights)
+
+
+class Fusion(Merge, shelf="merges"):
+    """A merge of whole models, which may change their widths; it is asked for `model`, and for nothing of a tensor alone."""
+
+    whole = True
+
+    @abstractmethod
+    def model(
+        self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """State dict and config of the result, from the base's config and the tuned models' state dicts, float32."""
+
+    def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+        raise NotImplementedError
+
+    def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
+        return {}
 
 
 # Decoders: how the next token is chosen from.

@@ -12,7 +12,7 @@ from workbench.core.events import Table
 from workbench.core.words import number
 from workbench.jobs.scoring import Score, right
 from workbench.jobs.searching import Search
-from workbench.jobs.tasting import BASE, MERGED, Tasted
+from workbench.jobs.tasting import BASE, MERGED, WAY, Tasted
 from workbench.ui import sketch
 from workbench.ui.cards import escaped
 
@@ -31,7 +31,7 @@ def picture(table: Table, ends: tuple[str, str] | None = None) -> str:
     layers = sorted({row["layer"] for row in inside})
     names = [name for name in table.columns[4:] if name != "norm"]
     if not inside or not names:
-        return '<p class="quiet">This method has nothing to show layer by layer.</p>'
+        return '<p class="quiet">This method has nothing to show layer by layer; see what it does to the scores below.</p>'
     drawn = [name for name in ("scale", "ratio", "kept", "agree", "angle") if name in names] or names
     parts = []
     for group in _together(drawn):
@@ -104,10 +104,10 @@ def _strong(name: str) -> str:
 
 
 def way(tasted: Tasted) -> str:
-    """The loss of every task on the straight line from the base through the merge."""
+    """The loss of every task on the straight line from the base through the merge, or over the widths that the merge can have."""
     series = {task.name: [(share, of[place]) for share, of in tasted.path] for place, task in enumerate(tasted.tasks)}
-    ticks = {0.0: "base", 0.5: "half", 1.0: "merged", 1.25: "1.25×"}
-    return sketch.lines(series, "way from the base to the merge", "nats a token", log=True, ticks=ticks, says="Loss on the way")
+    ticks = {0.0: "base", 0.5: "half", 1.0: "merged", 1.25: "1.25×"} if tasted.along == WAY else None
+    return sketch.lines(series, tasted.along, "nats a token", log=True, ticks=ticks, says=f"Loss along the {tasted.along}")
 
 
 def where(tasted: Tasted) -> str:

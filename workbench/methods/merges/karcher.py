@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from workbench.materials.angles import model_products, steady
 from workbench.methods.contracts import Merge, Slot
 
 STEPS = 200  # most steps of the search; models of one base need three or four
@@ -59,7 +60,7 @@ class Karcher(Merge, title="Karcher mean", paper=""):
         """(M,) what each model is multiplied by, and the (M, M) inner products that it follows from."""
         gram = self.known(slot, base, tuned, weights).gram
         assert gram is not None
-        products = _products(gram)
+        products = model_products(gram)[1:, 1:]
         given = torch.tensor(weights, dtype=torch.float64)
         given, norms = given / given.sum(), products.diagonal().sqrt()
         scale = norms[:, None] * norms
@@ -67,7 +68,7 @@ class Karcher(Merge, title="Karcher mean", paper=""):
         middle = _middle(cosines, torch.where(norms > 0, given, 0.0))
         if middle is None:
             return given, products
-        return _steady(torch.where(norms > 0, middle / norms, 0.0) * (given @ norms)), products
+        return steady(torch.where(norms > 0, middle / norms, 0.0) * (given @ norms)), products
 
 
 def _middle(cosines: Tensor, weights: Tensor) -> Tensor | None:
@@ -88,17 +89,3 @@ def _middle(cosines: Tensor, weights: Tensor) -> Tensor | None:
             return moved
         middle = moved
     return middle
-
-
-def _products(gram: Tensor) -> Tensor:
-    """(M, M) inner products of the models themselves; what is zero but for the sums' last digits is zero."""
-    along, inner = gram[0, 1:], gram[1:, 1:]
-    products = gram[0, 0] + along[:, None] + along + inner
-    sure = products.diagonal() > 1e-12 * (gram[0, 0] + inner.diagonal())
-    return torch.where(sure[:, None] & sure, products, 0.0)
-
-
-def _steady(numbers: Tensor) -> Tensor:
-    """32 binary digits of each: block sums that differ in the last digit of float64 must not change a byte."""
-    digits, power = torch.frexp(numbers)
-    return torch.ldexp((digits * 2**32).round(), power - 32)

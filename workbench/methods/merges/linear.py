@@ -7,6 +7,7 @@ from torch import Tensor
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import knob
+from workbench.materials.angles import mean_cosine
 from workbench.materials.tensors import task_gram
 from workbench.methods.contracts import Merge, Slot
 
@@ -46,7 +47,7 @@ class Linear(Merge, title="Linear (soup)", paper="arXiv:2203.05482"):
         norm = float((shares @ gram[1:, 1:] @ shares).clamp(min=0).sqrt())
         size = float(gram[0, 0].sqrt())
         numbers = {"norm": norm, "relative": norm / size if size else 0.0}
-        return numbers if len(tuned) < 2 else {**numbers, "cosine": _mean_cosine(gram[1:, 1:])}
+        return numbers if len(tuned) < 2 else {**numbers, "cosine": float(mean_cosine(gram[1:, 1:]))}
 
     def _shares(self, weights: Sequence[float]) -> list[float]:
         if not self.normalise:
@@ -61,11 +62,3 @@ _NO_SUM = "The weights add up to zero, so their mean does not exist. Change a we
 
 def _cancels(weights: Sequence[float]) -> bool:
     return abs(sum(weights)) <= 1e-9 * sum(map(abs, weights))
-
-
-def _mean_cosine(products: Tensor) -> float:
-    """Mean cosine over the pairs of M ≥ 2 vectors from their (M, M) inner products; a zero vector has cosine 0 with all."""
-    norms = products.diagonal().sqrt()
-    cosines = (products / (norms[:, None] * norms)).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-    first, second = torch.triu_indices(len(norms), len(norms), offset=1)
-    return float(cosines[first, second].mean().clamp(-1, 1))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.core.method import knob
+from workbench.materials.angles import mean_cosine
 from workbench.materials.tensors import task_gram
 from workbench.methods.contracts import Merge, Slot
 
@@ -67,7 +68,7 @@ class ModelStock(Merge, title="Model Stock", paper="arXiv:2403.19522"):
             products = tasks @ tasks.transpose(1, 2)
         else:
             products = (slot.gram if slot.gram is not None else task_gram(base, tuned))[1:, 1:]
-        cosine = _mean_cosine(products)
+        cosine = mean_cosine(products)
         return cosine, self._ratio(cosine, len(tuned))
 
     def _ratio(self, cosine: Tensor, count: int) -> Tensor:
@@ -76,12 +77,3 @@ class ModelStock(Merge, title="Model Stock", paper="arXiv:2403.19522"):
         if self.clamp:
             ratio = ratio.clamp(0, 1)
         return ratio.float().double()  # block sums that differ in the last digit of float64 must not change a byte
-
-
-def _mean_cosine(products: Tensor) -> Tensor:
-    """(…,) mean cosine over the pairs of N vectors from their (…, N, N) inner products."""
-    norms = products.diagonal(dim1=-2, dim2=-1).sqrt()
-    scale = norms.unsqueeze(-1) * norms.unsqueeze(-2)
-    cosines = torch.where(scale > 0, products / scale, 0.0)
-    first, second = torch.triu_indices(norms.shape[-1], norms.shape[-1], offset=1)
-    return cosines[..., first, second].mean(-1).clamp(-1, 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.core.method import knob
+from workbench.materials.angles import model_products, steady
 from workbench.methods.contracts import Merge, Slot
 
 
@@ -58,24 +59,10 @@ class MultiSLERP(Merge, title="Multi-SLERP (normalised mean)", paper=""):
         """(M,) what each model is multiplied by, and the (M, M) inner products that it follows from."""
         gram = self.known(slot, base, tuned, weights).gram
         assert gram is not None
-        products = gram[1:, 1:] if self.on_base else _products(gram)
+        products = gram[1:, 1:] if self.on_base else model_products(gram)[1:, 1:]
         given = torch.tensor(weights, dtype=torch.float64)
         given = given / given.sum()
         norms = products.diagonal().sqrt()
         units = torch.where(norms > 0, given / norms, 0.0)
         length = (units @ products @ units).clamp(min=0).sqrt()
-        return (given if length <= 1e-6 else _steady(units * (given @ norms) / length)), products
-
-
-def _products(gram: Tensor) -> Tensor:
-    """(M, M) inner products of the models themselves; what is zero but for the sums' last digits is zero."""
-    along, inner = gram[0, 1:], gram[1:, 1:]
-    products = gram[0, 0] + along[:, None] + along + inner
-    sure = products.diagonal() > 1e-12 * (gram[0, 0] + inner.diagonal())
-    return torch.where(sure[:, None] & sure, products, 0.0)
-
-
-def _steady(numbers: Tensor) -> Tensor:
-    """32 binary digits of each: block sums that differ in the last digit of float64 must not change a byte."""
-    digits, power = torch.frexp(numbers)
-    return torch.ldexp((digits * 2**32).round(), power - 32)
+        return (given if length <= 1e-6 else steady(units * (given @ norms) / length)), products

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.core.method import knob
+from workbench.materials.angles import model_products, steady
 from workbench.methods.contracts import Merge, Slot
 
 
@@ -61,7 +62,7 @@ class NuSLERP(Merge, title="NuSLERP", paper=""):
         else:
             gram = self.known(slot, base, tuned, weights).gram
             assert gram is not None
-            inner = gram[1:, 1:] if self.on_base else _products(gram)
+            inner = gram[1:, 1:] if self.on_base else model_products(gram)[1:, 1:]
             products = [inner[0, 0], inner[0, 1], inner[1, 1]]
         return _arc(products, [weight / sum(weights) for weight in weights])
 
@@ -73,19 +74,5 @@ def _arc(products: Sequence[Tensor], shares: Sequence[float]) -> tuple[Tensor, T
     angle = torch.acos(cosine)
     straight = 1 - cosine.square() <= 1e-10
     below = torch.where(straight, 1.0, angle.sin())
-    one, two = (_steady(torch.where(straight, share, (share * angle).sin() / below)) for share in shares)
+    one, two = (steady(torch.where(straight, share, (share * angle).sin() / below)) for share in shares)
     return one, two, angle
-
-
-def _products(gram: Tensor) -> Tensor:
-    """(M, M) inner products of the models themselves; what is zero but for the sums' last digits is zero."""
-    along, inner = gram[0, 1:], gram[1:, 1:]
-    products = gram[0, 0] + along[:, None] + along + inner
-    sure = products.diagonal() > 1e-12 * (gram[0, 0] + inner.diagonal())
-    return torch.where(sure[:, None] & sure, products, 0.0)
-
-
-def _steady(numbers: Tensor) -> Tensor:
-    """32 binary digits of each: block sums that differ in the last digit of float64 must not change a byte."""
-    digits, power = torch.frexp(numbers)
-    return torch.ldexp((digits * 2**32).round(), power - 32)

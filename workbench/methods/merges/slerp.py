@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from workbench.core.method import knob
+from workbench.materials.angles import model_products, steady
 from workbench.methods.contracts import Merge, Slot
 
 
@@ -56,26 +57,12 @@ class SLERP(Merge, title="SLERP", paper=""):
         """The shares of the two ends, and the angle between them; 0 where one of them is zero."""
         gram = self.known(slot, base, tuned, weights).gram
         assert gram is not None
-        products = _products(gram)[-2:, -2:]
+        products = model_products(gram)[-2:, -2:]
         size = float(products.diagonal().sqrt().prod())
         cosine = max(-1.0, min(1.0, float(products[0, 1]) / size)) if size else 1.0
         angle = math.acos(cosine)
         if abs(cosine) > 0.9995:
             return 1 - self.t, self.t, angle
-        return _steady(math.sin((1 - self.t) * angle) / math.sin(angle)), _steady(math.sin(self.t * angle) / math.sin(angle)), angle
-
-
-def _products(gram: Tensor) -> Tensor:
-    """(1 + M, 1 + M) inner products of θ₀ and the models themselves; what is zero but for the sums' last digits is zero."""
-    inner, along = gram.clone(), gram[0].clone()
-    inner[0], inner[:, 0], along[0] = 0, 0, 0
-    products = gram[0, 0] + along[:, None] + along + inner
-    least = 1e-12 * (gram[0, 0] + gram.diagonal())
-    sure = products.diagonal() > least
-    return torch.where(sure[:, None] & sure, products, 0.0)
-
-
-def _steady(number: float) -> float:
-    """32 binary digits of it: block sums that differ in the last digit of float64 must not change a byte."""
-    digits, power = math.frexp(number)
-    return math.ldexp(round(digits * 2**32), power - 32)
+        sines = torch.tensor([math.sin((1 - self.t) * angle), math.sin(self.t * angle)], dtype=torch.float64)
+        first, second = steady(sines / math.sin(angle)).tolist()
+        return first, second, angle

@@ -159,7 +159,7 @@ def _effect(ctx: Context, draft: gr.State) -> Callable[[], None]:
                 scores = cards.place(elem_id="merge-scores")
                 _search(ctx, draft, sets)
             with gr.Column(scale=4, min_width=300):
-                cards.place("<h3>On the way from the base</h3>")
+                cards.place("<h3>Loss on the way</h3>")
                 way = cards.place(elem_id="merge-way")
                 cards.place("<h3>Where the models lie</h3>")
                 where = cards.place(elem_id="merge-where")
