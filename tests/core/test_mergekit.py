@@ -1,12 +1,14 @@
 """mergekit's YAML: read as a merge spec and written from one; what is not understood is refused, all at once."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from workbench.core.errors import SpecError
 from workbench.core.mergekit import to_kit
 from workbench.core.method import Method, discover, find, shelf
-from workbench.core.spec import MergeSpec, parse_spec
+from workbench.core.spec import MergeSpec, parse_spec, read_spec
 
 discover()
 
@@ -135,3 +137,10 @@ def test_what_a_merge_says_of_mergekit_fits_its_own_knobs(kind: type[Method]) ->
         assert spec.merge.name == kind.name and spec.merge.model_dump().items() >= {**kind.kit_defaults, **fixed}.items()
     for target in kind.kit_knobs.values():
         assert (target[0] if isinstance(target, tuple) else target) in kind.model_fields
+
+
+def test_a_file_for_mergekit_takes_overrides_of_the_spec_it_becomes(tmp_path: Path) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text("{merge_method: ties, base_model: ./base, models: [{model: ./a}, {model: ./b}]}")
+    spec = read_spec(file, ["kind=merge", "name=both", "merge.density=0.5"])
+    assert spec.name == "both" and spec.merge.density == 0.5 and spec.base == "./base"

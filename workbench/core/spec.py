@@ -225,7 +225,7 @@ def read_spec(path: Path, overrides: list[str] = ()) -> Spec:  # type: ignore[as
         raise WorkbenchError(f"The spec file {path} cannot be read: {error}.") from error
     except yaml.YAMLError as error:
         raise WorkbenchError(f"{path} is not YAML: {' '.join(str(error).split())}. Mend that place and run it again.") from error
-    return parse_spec(override(given, overrides))
+    return parse_spec(override(from_kit(given) if is_kit(given) else given, overrides))
 
 
 def override(given: Any, overrides: list[str]) -> Any:
