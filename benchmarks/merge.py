@@ -94,7 +94,8 @@ def make(home: Path) -> list[Path]:
 def measured(method: str, models: list[Path], home: Path, mergekit: Path, rounds: int) -> dict[str, Any]:
     base, *tuned = (str(model) for model in models)
     entries = [{"model": model, "parameters": {"weight": 1.0}} for model in tuned]
-    recipe = {"merge_method": method, "base_model": base, "models": entries, **METHODS[method], "dtype": "float32", "out_dtype": "bfloat16"}
+    of = {} if method == "linear" else {"base_model": base}
+    recipe = {"merge_method": method, **of, "models": entries, **METHODS[method], "dtype": "float32", "out_dtype": "bfloat16"}
     file = home / f"{method}.yml"
     file.write_text(yaml.safe_dump(recipe))
     found: dict[str, list[dict[str, float]]] = {"ours": [], "mergekit": []}

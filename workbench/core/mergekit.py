@@ -77,7 +77,8 @@ def to_kit(method: Method, vary: Mapping[str, Any], base: str, models: Mapping[s
         elif knob not in method.kit[name] and value != method.kit_defaults.get(knob, type(method).model_fields[knob].default):
             return None  # a knob of ours that it has not
     entries = [{"model": path, "parameters": {"weight": weight}} for path, weight in models.items()]
-    found = {"merge_method": name, "base_model": base, "models": entries, "parameters": parameters, "dtype": "float32"}
+    of = {"base_model": base} if method.kit_base else {}
+    found = {"merge_method": name, **of, "models": entries, "parameters": parameters, "dtype": "float32"}
     return yaml.safe_dump(found | ({"out_dtype": numbers} if numbers else {}), sort_keys=False, allow_unicode=True)
 
 

@@ -209,8 +209,8 @@ class Merge(Method, ABC, shelf="merges"):
 
     def mistakes(self, weights: Sequence[float]) -> list[str]:
         """Why these weights cannot be merged by this method, a sentence each; asked before anything is read."""
-        few, many = len(weights) < self.least, len(weights) > self.most
-        if not few and not many:
+        few = len(weights) < self.least
+        if self.least <= len(weights) <= self.most:
             return []
         limit = f"needs at least {self.least} tuned models" if few else f"takes at most {self.most} tuned model{'s' * (self.most > 1)}"
         remedy = "Add models" if few else "Leave some out"
@@ -218,6 +218,7 @@ class Merge(Method, ABC, shelf="merges"):
 
     kit: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # its names in mergekit, each with the knobs that it stands for
     kit_defaults: ClassVar[Mapping[str, Any]] = {}  # what mergekit takes where it is told nothing, if that is not ours
+    kit_base: ClassVar[bool] = True  # whether mergekit is told the base
     kit_knobs: ClassVar[Mapping[str, Any]] = {}  # mergekit's parameter → our knob, or (knob, its values → ours)
     ends: ClassVar[tuple[str, str] | None] = None  # knobs: the factor of the first block, and what the last one gets on top
 

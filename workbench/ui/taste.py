@@ -107,12 +107,14 @@ def way(tasted: Tasted) -> str:
     """The loss of every task on the straight line from the base through the merge, or over the widths that the merge can have."""
     series = {task.name: [(share, of[place]) for share, of in tasted.path] for place, task in enumerate(tasted.tasks)}
     ticks = {0.0: "base", 0.5: "half", 1.0: "merged", 1.25: "1.25×"} if tasted.along == WAY else None
-    return sketch.lines(series, tasted.along, "nats a token", log=True, ticks=ticks, says=f"Loss along the {tasted.along}")
+    drawn = sketch.lines(series, tasted.along, "nats a token", log=True, ticks=ticks, says=f"Loss along the {tasted.along}")
+    return f"<h3>Loss on the way</h3>{drawn}"
 
 
 def where(tasted: Tasted) -> str:
     """Where the models lie, and how much alike the task vectors are in each layer."""
     drawn = sketch.beads(tasted.places, MERGED, "The models and the merge, as far apart as their weights are")
+    drawn = f"<h3>Where the models lie</h3>{drawn}"
     if not tasted.cosines:
         return drawn
     layers = {layer: str(layer) for layer, _ in tasted.cosines}
@@ -143,7 +145,7 @@ def answers(tasted: Tasted) -> str:
             lines = "".join(_said(name, answer, right(question, answer)) for name, answer in said.items() if name in (BASE, MERGED))
             blocks.append(f'<section class="sample"><h4>{escaped(question.text)}</h4>{lines}</section>')
     waiting = "" if MERGED in tasted.said else '<p class="quiet" role="status">The merged model is answering …</p>'
-    return waiting + "".join(blocks)
+    return f"<h3>Answers</h3>{waiting}{''.join(blocks)}"
 
 
 def _said(name: str, answer: str, good: bool) -> str:

@@ -32,6 +32,7 @@ class Karcher(Merge, title="Karcher mean", paper=""):
     """
 
     kit = {"karcher": {}}
+    kit_base = False
 
     def mistakes(self, weights: Sequence[float]) -> list[str]:
         found = super().mistakes(weights)

@@ -24,6 +24,7 @@ class Linear(Merge, title="Linear (soup)", paper="arXiv:2203.05482"):
     """
 
     kit = {"linear": {}}
+    kit_base = False
     kit_knobs = {"normalize": "normalise"}
 
     normalise: bool = knob(True, help="divide by the sum of the weights; off, the base gets what is left of 1")

@@ -3,7 +3,8 @@
 Knows no merge by name: the form comes from the registry, what it does from `jobs.tasting`, the pictures from the numbers' own
 names (`ui/taste.py`). The recipe is a draft of this tab alone; it becomes a run when it is saved.
 Ids: merge-base, merge-models, merge-weight-0 …, merge-method, merge-NAME-KNOB, merge-dtype, merge-error, merge-why, merge-picture,
-merge-table, merge-sets, merge-scores, merge-way, merge-where, merge-answers, merge-name, merge-save, merge-progress, merge-compare.
+merge-table, merge-sets, merge-scores, merge-way, merge-answers, merge-search, merge-found, merge-use, merge-name, merge-save,
+merge-progress, merge-compare.
 """
 
 import time
@@ -159,14 +160,10 @@ def _effect(ctx: Context, draft: gr.State) -> Callable[[], None]:
                 scores = cards.place(elem_id="merge-scores")
                 _search(ctx, draft, sets)
             with gr.Column(scale=4, min_width=300):
-                cards.place("<h3>Loss on the way</h3>")
                 way = cards.place(elem_id="merge-way")
-                cards.place("<h3>Where the models lie</h3>")
-                where = cards.place(elem_id="merge-where")
             with gr.Column(scale=4, min_width=300):
-                cards.place("<h3>Answers</h3>")
                 answers = cards.place(elem_id="merge-answers")
-        outputs = [why, picture, table, scores, way, where, answers]
+        outputs = [why, picture, table, scores, way, answers]
         gr.on(
             [draft.change, touched(sets)], lambda held, wanted: (yield from _tried(ctx, held, wanted or [])), [draft, sets], outputs,
             trigger_mode="always_last", concurrency_id="merge-taste", **{**forms.WRITER, "concurrency_limit": 2},
@@ -180,27 +177,26 @@ def _search(ctx: Context, draft: gr.State, sets: gr.Dropdown) -> None:
     with gr.Row(elem_classes=["after"]):
         begin = gr.Button("Find good settings", size="sm", elem_id="merge-search", min_width=140)
         leave = gr.Button("Leave it", size="sm", elem_id="merge-search-leave", visible=False, min_width=80)
-    why = cards.card_place("merge-search-why")
     shown = gr.HTML(elem_id="merge-found", apply_default_css=False, js_on_load="Workbench.filling(element)")
 
-    def tried(held: Draft, wanted: list[str] | None) -> Iterator[tuple[Any, Any]]:
+    def tried(held: Draft, wanted: list[str] | None) -> Iterator[str]:
         try:
             spec = _spec(held, "preview")
             for found in tastings.with_open(spec, wanted or [], ctx.workspace, lambda models: search(models, spec)):
-                yield "", cards.note("Opening the models …") if found is None else taste.searched(found, spec.merge.name)
+                yield cards.note("Opening the models …") if found is None else taste.searched(found, spec.merge.name)
         except WorkbenchError as error:
-            yield cards.error_card(error), ""
+            yield cards.error_card(error)
 
     drawn = begin.click(lambda: gr.Button(visible=True), None, leave, **forms.READER).then(
-        tried, [draft, sets], [why, shown], **{**forms.WRITER, "concurrency_limit": 1}
+        tried, [draft, sets], shown, **{**forms.WRITER, "concurrency_limit": 1}
     )
     drawn.then(lambda: gr.Button(visible=False), None, leave, **forms.READER)
     leave.click(lambda: gr.Button(visible=False), None, leave, cancels=[drawn], **forms.READER)
 
 
 def _tried(ctx: Context, held: Draft, sets: list[str]) -> Iterator[tuple[Any, ...]]:
-    """(why not, picture, numbers, scores, way, where, answers), first without the answers of the merged model."""
-    nothing = ("",) * 4
+    """(why not, picture, numbers, scores, way, answers), first without the answers of the merged model."""
+    nothing = ("",) * 3
     if not held["models"]:
         yield "", taste.HINT, cards.table([], [], empty="Choose the tuned models first."), *nothing
         return
@@ -208,17 +204,17 @@ def _tried(ctx: Context, held: Draft, sets: list[str]) -> Iterator[tuple[Any, ..
         spec = _spec(held, "preview")
         for found in tastings.taste(spec, sets, ctx.workspace):
             if found is None:
-                yield cards.note("Opening the models and asking each of them …"), *[gr.skip()] * 6
+                yield cards.note("Opening the models and asking each of them …"), *[gr.skip()] * 5
                 continue
             yield (
                 "", taste.picture(found.table, _widgets(spec)), cards.table(found.table.columns, found.table.rows, limit=400),
-                taste.scores(found), taste.way(found), taste.where(found), taste.answers(found),
+                taste.scores(found), taste.way(found) + taste.where(found), taste.answers(found),
             )  # fmt: skip
     except TooLarge as error:
         table = preview(spec, ctx.workspace)
         yield cards.note(str(error), "watch"), taste.picture(table), cards.table(table.columns, table.rows, limit=400), *nothing
     except WorkbenchError as error:
-        yield cards.error_card(error), *[gr.skip()] * 6
+        yield cards.error_card(error), *[gr.skip()] * 5
 
 
 def _widgets(spec: MergeSpec) -> tuple[str, str] | None:
