@@ -47,6 +47,8 @@ def cuts_of(method: Any, sizes: Callable[[], Iterator[Sequence[Tensor]]]) -> tup
     """The order statistics that `method` wants of what `sizes` goes through, block by block, twice."""
     rankings: list[Ranking] = []
     for block in sizes():
+        if not block:
+            return ()  # nothing is wanted, so nothing more is read
         rankings = rankings or [Ranking() for _ in block]
         for ranking, numbers in zip(rankings, block, strict=True):
             ranking.see(numbers)

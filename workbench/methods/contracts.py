@@ -1,8 +1,8 @@
-"""All contracts on one page: eight nouns and their verbs.
+"""All contracts on one page: nine nouns and their verbs. `tests/test_every_method.py` holds every member to its shelf's laws.
 
-A method is a frozen value (`core.method.Method`); what must remember between calls is the object its verb returns. A
-verb that may take long is a generator: it yields `Progress` and returns its result (`kept = yield from …`). Shapes use
-B batch, T tokens, V vocabulary, N examples, L layers. `tests/test_every_method.py` holds every member to its shelf's laws.
+A method is a frozen value (`core.method.Method`); what must remember between calls is what its verb returns. A verb that may take
+long is a generator: it yields `Progress` and returns its result (`kept = yield from …`). Shapes use B batch, T tokens, V vocabulary, N
+examples, L layers.
 """
 
 from abc import ABC, abstractmethod
@@ -197,9 +197,9 @@ class Probe(Method, ABC, shelf="probes"):
 class Merge(Method, ABC, shelf="merges"):
     """Laws: same names, shapes, dtypes; k copies of the base give the base; the same in any blocks, seed for seed.
 
-    `tensor` gets and returns float32; the streaming, the rounding and the files are the job's, which calls the verbs on blocks
-    of whole rows: what a row becomes may depend on that row and on `slot`, not on its neighbours.
-    What depends on the whole tensor is asked for with `sizes` and `ranks`, then with `totals`, and comes with the slot.
+    `tensor` gets and returns float32; the streaming, the rounding and the files are the job's, which calls the verbs on blocks of whole
+    rows: what a row becomes may depend on it and on `slot`, not on its neighbours. What depends on the whole tensor is asked for with
+    `sizes` and `ranks`, then with `totals`, and comes with the slot.
     """
 
     least: ClassVar[int] = 1  # fewest and most tuned models it is defined for
@@ -209,12 +209,12 @@ class Merge(Method, ABC, shelf="merges"):
 
     def mistakes(self, weights: Sequence[float]) -> list[str]:
         """Why these weights cannot be merged by this method, a sentence each; asked before anything is read."""
-        few = len(weights) < self.least
         if self.least <= len(weights) <= self.most:
             return []
+        few = len(weights) < self.least
         limit = f"needs at least {self.least} tuned models" if few else f"takes at most {self.most} tuned model{'s' * (self.most > 1)}"
-        remedy = "Add models" if few else "Leave some out"
-        return [f"{self.title()} {limit}, and the spec names {len(weights)}. {remedy}, or choose another method."]
+        what = f"{limit}, and the spec names {len(weights)}. {'Add models' if few else 'Leave some out'}, or choose another method."
+        return [f"{self.title()} {what}"]
 
     kit: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # its names in mergekit, each with the knobs that it stands for
     kit_defaults: ClassVar[Mapping[str, Any]] = {}  # what mergekit takes where it is told nothing, if that is not ours
@@ -227,9 +227,8 @@ class Merge(Method, ABC, shelf="merges"):
 
     @abstractmethod
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
-        """The numbers that explain what happens to this tensor (a scale, an angle); the same names for every tensor of a merge.
-
-        The picture is drawn from them. Of a tensor that comes in blocks, the job keeps the mean over its rows.
+        """The numbers that explain what happens to this tensor (a scale, an angle), with the same names for every tensor of a merge; the
+        picture is drawn from them. Of a tensor that comes in blocks, the job keeps the mean over its rows.
         """
 
     def across(self) -> bool:
