@@ -26,6 +26,8 @@ from workbench.materials.slot import cuts_of
 from workbench.materials.tensors import FLOATS, NAMES, WIDTHS, ModelWriter, Planned, read_bytes, spans, task_gram, to_bytes
 from workbench.methods.contracts import Fusion, Slot
 
+AT_ONCE = 1 << 16  # numbers that a method is given at once
+
 
 def merge(spec: MergeSpec, folder: Path, workspace: Workspace) -> Iterator[Event]:
     """Write the merged model to `workspace.model(spec.name)`; the last events are Table("layers", …) and Made("model", …).
@@ -200,9 +202,19 @@ def _written(recipe: Recipe, tensor: Planned, slot: Slot | None, layers: _Layers
         if step is None:
             yield bytearray()
             continue
-        known, (base, tuned) = step
         method, weights = recipe.at(slot)
-        yield _rounded(method.tensor(known, base, tuned, weights), tensor)
+        for known, (base, tuned) in _pieces(*step):
+            yield _rounded(method.tensor(known, base, tuned, weights), tensor)
+
+
+def _pieces(slot: Slot, block: Block) -> Iterator[tuple[Slot, Block]]:
+    """A block as smaller ones of whole rows, whose float64 copies stay in the cache; what is read at once may be larger."""
+    base, tuned = block
+    for start, stop in spans(base.shape, AT_ONCE):
+        if base.dim() < 2:
+            yield slot, block
+        else:
+            yield replace(slot, first=slot.first + start), (base[start:stop], [model[start:stop] for model in tuned])
 
 
 def _rounded(merged: Tensor, tensor: Planned) -> memoryview:

@@ -127,17 +127,16 @@ def task_gram(base: Tensor, tuned: Sequence[Tensor]) -> Tensor:
 
     Every norm and angle between task vectors follows from it. A NaN or Inf anywhere in the block is a NaN or Inf here.
     """
-    size = 1 + len(tuned)
-    products = [[0.0] * size for _ in range(size)]
-    flat, others = base.reshape(-1), [other.reshape(-1) for other in tuned]
-    for start in range(0, flat.numel(), _SEGMENT):
-        origin = flat[start : start + _SEGMENT].double()
-        vectors = [origin, *(other[start : start + _SEGMENT].double().sub_(origin) for other in others)]
-        for one in range(size):
-            for two in range(one + 1):
-                products[one][two] += float((vectors[one] * vectors[two]).sum())
-    lower = torch.tensor(products, dtype=torch.float64)
-    return lower + lower.tril(-1).T
+    flat = [tensor.reshape(-1) for tensor in (base, *tuned)]
+    total = torch.zeros(len(flat), len(flat), dtype=torch.float64)
+    held = torch.empty(len(flat), min(_SEGMENT, flat[0].numel()), dtype=torch.float64)
+    for start in range(0, flat[0].numel(), _SEGMENT):
+        vectors = held[:, : flat[0].numel() - start]
+        for vector, tensor in zip(vectors, flat, strict=True):
+            vector.copy_(tensor[start : start + _SEGMENT])
+        vectors[1:] -= vectors[0]
+        total += vectors @ vectors.T
+    return (total + total.T) / 2  # a product of matrices need not be symmetric in its last digit
 
 
 class ModelWriter:
