@@ -473,3 +473,13 @@ def test_a_fusion_that_is_stopped_leaves_nothing(make: Callable, workspace: Work
         pass
     job.close()
     assert list(workspace.model().iterdir()) == []
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_it_takes_one_core_and_gives_the_others_back(stopped: bool, make: Callable, workspace: Workspace) -> None:
+    torch.set_num_threads(2)
+    job = merge(spec_of(make("base"), make("a", 0.1)), workspace.run("0001"), workspace)
+    next(job)
+    assert torch.get_num_threads() == 1
+    job.close() if stopped else list(job)
+    assert torch.get_num_threads() == 2

@@ -20,6 +20,7 @@ from workbench.core.events import Event, Made, Noted, Progress, Started, Table
 from workbench.core.spec import MergeSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.ingredients import Block, Recipe, open_recipe
+from workbench.jobs.machine import on_one_core
 from workbench.jobs.mergecard import config_of, write_side_files
 from workbench.materials.neurons import cost
 from workbench.materials.slot import cuts_of
@@ -36,6 +37,11 @@ def merge(spec: MergeSpec, folder: Path, workspace: Workspace) -> Iterator[Event
     a value too large for `dtype`, and a full disk are `WorkbenchError`s, and nothing is left of the model then, nor when the
     generator is closed. Progress counts bytes written. The run's own `folder` is not used: a merged model outlives its run.
     """
+    with on_one_core():
+        yield from _merged(spec, workspace)
+
+
+def _merged(spec: MergeSpec, workspace: Workspace) -> Iterator[Event]:
     target = workspace.model(spec.name)
     recipe = open_recipe(spec, workspace, _taken(target))
     if recipe.method.whole:
