@@ -145,3 +145,19 @@ def test_a_file_for_mergekit_takes_overrides_of_the_spec_it_becomes(tmp_path: Pa
     file.write_text("{merge_method: ties, base_model: ./base, models: [{model: ./a}, {model: ./b}]}")
     spec = read_spec(file, ["kind=merge", "name=both", "merge.density=0.5"])
     assert spec.name == "both" and spec.merge.density == 0.5 and spec.base == "./base"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{merge_method: [ties], base_model: ./b, models: [{model: ./a}]}",
+        "{merge_method: ties, base_model: ./b, models: [{model: ./a}], parameters: [1]}",
+        "{merge_method: ties, base_model: ./b, models: [{model: ./a, parameters: 3}]}",
+        "{merge_method: ties, base_model: ./b, models: [{model: ./a}], parameters: {normalize: [true, false]}}",
+        "{merge_method: ties, base_model: ./b, slices: {sources: []}}",
+        "{merge_method: ties, base_model: ./b, slices: [3]}",
+        "{merge_method: ties, base_model: ./b, models: [{model: ./a}], 7: x}",
+    ],
+)
+def test_a_broken_file_is_a_sentence_and_no_traceback(text: str) -> None:
+    assert mistakes(text)

@@ -79,3 +79,10 @@ def test_values_stay_within_the_range_and_never_at_an_open_end() -> None:
     knobs = {knob.name: knob for knob in knobs_of(type(spec_of("ties").merge))}
     assert spread(knobs["density"]) == [0.2, 0.4, 0.6, 0.8, 1.0] == spread(knobs["scale"])
     assert moved(knobs["density"], 0.4, -0.5) == pytest.approx(0.3)
+
+
+def test_without_rows_there_is_nothing_to_search_by() -> None:
+    planted = Planted(0.5, 0.5)
+    planted.tasks = []
+    with pytest.raises(WorkbenchError, match="no rows to search by"):
+        last(planted, spec_of())

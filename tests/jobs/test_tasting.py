@@ -175,3 +175,9 @@ def test_a_merge_that_changes_widths_has_a_curve_of_what_they_are_worth(recipe: 
     list(merge(spec, workspace.run("0009"), workspace))
     written = load(resolve("model:out", workspace), torch.device("cpu"), torch.float32)
     assert [score.loss for score in found.scores[MERGED]] == pytest.approx(losses(written, here.tasks), rel=1e-4)
+
+
+def test_models_that_are_no_runs_can_be_tasted_without_rows(spec: TrainSpec, workspace: Workspace) -> None:
+    given = MergeSpec.parse({"base": spec.model, "models": [{"model": spec.model}], "merge": {"method": "task_arithmetic"}})
+    found = last(Tasting(given, [], workspace), given)
+    assert found.tasks == [] and found.scores[MERGED] == [] and found.table.rows

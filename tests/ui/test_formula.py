@@ -49,3 +49,7 @@ def test_every_formula_of_every_method_can_be_drawn(method: type[Method]) -> Non
     for latex in re.findall(r"\$\$(.+?)\$\$", method.doc(), re.DOTALL):
         assert not unknown(latex), f"{method.title()}: {unknown(latex)} would be shown as names; teach ui/formula.py"
         ElementTree.fromstring(mathml(latex))
+
+
+def test_words_in_a_formula_keep_their_spaces() -> None:
+    assert ">the\u00a0largest<" in mathml(r"\text{the  largest} x") and "\ue000" not in mathml(r"\text{a b}")

@@ -96,3 +96,8 @@ def test_a_search_names_its_best_and_a_button_types_it_into_the_form() -> None:
 
 def test_a_search_draws_losses_of_nothing_too() -> None:
     assert "<svg" in taste.searched(Search(2, [Try({"scale": 0.2}, 0.0, 0.0, 0.0)]), "ties")
+
+
+def test_without_rows_to_score_on_it_says_so(tasted: Tasted) -> None:
+    bare = replace(tasted, tasks=[], scores={name: [] for name in tasted.scores}, path=[(0.0, []), (1.0, [])], said={BASE: [], MERGED: []})
+    assert "no rows to score on" in taste.scores(bare) and "<svg" not in taste.way(bare) and taste.answers(bare)

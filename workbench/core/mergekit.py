@@ -37,7 +37,8 @@ def is_kit(given: Any) -> bool:
 
 def from_kit(given: Mapping[str, Any]) -> dict[str, Any]:
     """A merge spec as plain values; everything that is not understood is a `SpecError`, all at once."""
-    mistakes = [f"{name} is not read here; remove it" for name in sorted(set(given) - KNOWN)]
+    mistakes = [f"{name} is not read here; remove it" for name in sorted(map(str, set(given) - KNOWN))]
+    shared = _mapping(given.get("parameters"), "parameters", mistakes)
     if given.get("tokenizer_source") not in (None, "base"):
         mistakes.append("tokenizer_source: tokenizers are not merged here; use 'base', or leave it out")
     if given.get("chat_template") not in (None, "auto"):
@@ -50,7 +51,7 @@ def from_kit(given: Mapping[str, Any]) -> dict[str, Any]:
         else:
             mistakes.append("base_model is missing")
     tuned = [(model, own) for model, own in models if own or model != base] or models
-    merge, weights = _knobs(kind, fixed, given.get("parameters") or {}, [own for _, own in tuned], mistakes)
+    merge, weights = _knobs(kind, fixed, shared, [own for _, own in tuned], mistakes)
     if mistakes:
         raise SpecError(list(dict.fromkeys(mistakes)))
     numbers = given.get("out_dtype") or given.get("dtype")
@@ -84,8 +85,8 @@ def to_kit(method: Method, vary: Mapping[str, Any], base: str, models: Mapping[s
 
 def _method(name: Any, mistakes: list[str]) -> tuple[type[Method] | None, Mapping[str, Any]]:
     for kind in shelf("merges").values():
-        if name in kind.kit:
-            return kind, kind.kit[name]
+        if str(name) in kind.kit:
+            return kind, kind.kit[str(name)]
     known = sorted(theirs for kind in shelf("merges").values() for theirs in kind.kit)
     mistakes.append(f"merge_method {name!r} is not read here; there are: {', '.join(known)}")
     return None, {}
@@ -94,18 +95,26 @@ def _method(name: Any, mistakes: list[str]) -> tuple[type[Method] | None, Mappin
 def _models(given: Mapping[str, Any], mistakes: list[str]) -> list[tuple[Any, dict[str, Any]]]:
     """(reference, its parameters) of every model."""
     entries = given.get("models")
-    if entries is None and given.get("slices"):
-        if len(given["slices"]) > 1:
+    slices = given.get("slices")
+    if entries is None and isinstance(slices, list) and slices:
+        if len(slices) > 1:
             mistakes.append("slices: several of them stack layers, which is not done here; merge whole models")
             return []
-        entries = given["slices"][0].get("sources")
+        entries = _mapping(slices[0], "slices", mistakes).get("sources")
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) and "model" in entry for entry in entries):
         mistakes.append("models: write a list of entries with 'model', and 'parameters' where they have any")
         return []
     for entry in entries:
         if "+" in str(entry["model"]):
             mistakes.append(f"{entry['model']}: name a run, or merge the adapter into its base first")
-    return [(entry["model"], dict(entry.get("parameters") or {})) for entry in entries]
+    return [(entry["model"], _mapping(entry.get("parameters"), f"parameters of {entry['model']}", mistakes)) for entry in entries]
+
+
+def _mapping(given: Any, what: str, mistakes: list[str]) -> dict[str, Any]:
+    """What should be a mapping, and is none where it is left out."""
+    if given is not None and not isinstance(given, Mapping):
+        mistakes.append(f"{what}: write names and values, this is {given!r}")
+    return dict(given) if isinstance(given, Mapping) else {}
 
 
 def _knobs(
@@ -127,7 +136,7 @@ def _knobs(
             mistakes.append(f"parameter {name!r} differs between the models; here it is one for all of them")
         else:
             target, translated = targets[name]
-            merge[target] = translated.get(values[0], values[0]) if translated else values[0]
+            merge[target] = next((ours for theirs, ours in translated.items() if theirs == values[0]), values[0])
     return merge, weights
 
 

@@ -154,7 +154,7 @@ class MergeSpec(Spec):
             return given
         lists = {name: value for name, value in merge.items() if isinstance(value, list)}
         plain = {name: value for name, value in merge.items() if name not in lists}
-        return {**given, "merge": plain, "vary": {**given.get("vary", {}), **lists}} if lists else given
+        return {**given, "merge": plain, "vary": {**(given.get("vary") or {}), **lists}} if lists else given
 
     @model_validator(mode="after")
     def _varies_what_is_there(self) -> "MergeSpec":

@@ -108,7 +108,8 @@ def estimate(spec: TrainSpec, workspace: Workspace, rows: Rows | None = None) ->
 def disk(spec: TrainSpec, workspace: Workspace) -> Disk:
     """What the run will write, and what is free where the workspace lies."""
     cost = spec.adapter.cost(skeleton(resolve(spec.model, workspace).path))
-    checkpoint = (FLOAT + spec.update.bytes_per_parameter()) * cost.trained
+    kept = 2 * FLOAT if spec.stop.keep_best else FLOAT  # as it is, and as it was at its best
+    checkpoint = (kept + spec.update.bytes_per_parameter()) * cost.trained
     artifact = FLOAT * (cost.total if spec.adapter.whole else cost.trained)
     return Disk(checkpoint, artifact, shutil.disk_usage(workspace.database.parent).free)
 

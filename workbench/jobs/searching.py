@@ -57,6 +57,8 @@ def search(tasting: Tasting, spec: MergeSpec) -> Iterator[Search]:
         WorkbenchError: the method has no number to search over.
     """
     knobs = searched(spec)
+    if not tasting.tasks:
+        raise WorkbenchError("There are no rows to search by: the models are no runs of this workspace. Choose a data set to score on.")
     if not knobs:
         raise WorkbenchError(f"{spec.merge.title()} has no number that could be searched over. Move the shares, or choose another method.")
     learnt = [_was_learnt(tasting, place) for place in range(len(tasting.tasks))]

@@ -9,10 +9,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
-import yaml
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -20,7 +19,7 @@ from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.events import Table
 from workbench.core.method import knobs_of
 from workbench.core.parts import DataSpec
-from workbench.core.spec import MergeSpec, TrainSpec
+from workbench.core.spec import MergeSpec, TrainSpec, read_spec
 from workbench.core.workspace import Workspace
 from workbench.jobs.ingredients import Recipe, open_recipe
 from workbench.jobs.machine import memory_total
@@ -222,7 +221,7 @@ def _of_runs(spec: MergeSpec, workspace: Workspace) -> Iterator[tuple[DataSpec, 
         kind, _, run = given.model.partition(":")
         path = workspace.home / "runs" / run / "spec.yaml"
         if kind == "run" and path.exists():
-            trained = TrainSpec.parse(yaml.safe_load(path.read_text(encoding="utf-8")))
+            trained = cast(TrainSpec, read_spec(path))
             if trained.data.validation_share:
                 yield trained.data, trained.seed
 

@@ -27,12 +27,15 @@ UPRIGHT = {"mathrm", "text", "operatorname", "textrm"}
 STYLES = {"mathbb", "mathcal", "mathbf", "boldsymbol", "mathit"}
 SILENT = {"textstyle", "displaystyle", "left", "right", "limits", "big", "Big", "bigl", "bigr", "Bigl", "Bigr"}
 DOUBLE = {"R": "ℝ", "N": "ℕ", "Z": "ℤ", "E": "𝔼", "P": "ℙ"}
+WORDS = re.compile(r"\\text\{[^{}]*\}")
+GAP = "\ue000"  # stands for a space between words until the formula is taken apart
 TOKEN = re.compile(r"\\([a-zA-Z]+|.)|([0-9]+(?:\.[0-9]+)?)|(\s+)|(.)", re.DOTALL)
 
 
 def mathml(latex: str) -> str:
     """One formula as a block of MathML."""
-    tokens = [match.group(0) for match in TOKEN.finditer(latex) if not match.group(3)]
+    held = WORDS.sub(lambda words: re.sub(r"\s+", GAP, words.group(0)), latex)  # elsewhere spaces mean nothing
+    tokens = [match.group(0) for match in TOKEN.finditer(held) if not match.group(3)]
     return f'<math display="block">{_row(tokens, "")}</math>'
 
 
@@ -116,4 +119,4 @@ def _plain(tokens: list[str]) -> str:
         inner.append(tokens.pop(0))
     if tokens:
         tokens.pop(0)
-    return "".join(inner)
+    return "".join(inner).replace(GAP, "\u00a0")

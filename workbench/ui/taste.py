@@ -75,6 +75,8 @@ def _mean(rows: Sequence[Mapping[str, Any]], layer: int, name: str) -> float:
 
 def scores(tasted: Tasted) -> str:
     """Tasks by models: the share of right answers and the loss; a cell is tinted by how much is right."""
+    if not tasted.tasks:
+        return '<p class="quiet">There are no rows to score on: the models are no runs of this workspace. Choose a data set above.</p>'
     head = "".join(f'<th{_strong(name)} title="{escaped(name)}">{escaped(name)}</th>' for name in tasted.scores)
     rows = "".join(
         f"<tr><th>{escaped(task.name)}</th>{''.join(_cell(of[place], name) for name, of in tasted.scores.items())}</tr>"

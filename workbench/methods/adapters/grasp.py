@@ -26,14 +26,14 @@ READERS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "qkv_proj", "ga
 class GRASP(Ranked, Adapter, title="GRASP", paper="arXiv:2605.27676"):
     """Train a LoRA once, see what it leans on, and train again without leaning on that anew.
 
-    $$\\Delta W = s B A, \\qquad A \\leftarrow A - (A D) D^\\top \\quad \\text{after every step}, \\qquad
-    D = \\text{right singular vectors of the earlier } \\Delta W$$
+    $$\\Delta W = s B A, \\qquad A \\leftarrow A - (A D) D^\\top$$
 
-    The earlier run's strongest directions are what its update reads [D]. With A D = 0 the new update never reads them, while what the
-    base knows along them stays [A]: that is the difference from silencing the direction in the activations. Projecting the gradient
-    is not enough, since AdamW scales each number by itself and turns the step: in a toy max |ΔW d| was 0.14 after 100 steps, against 1e-16
-    with the parameter projected [M]. The strongest direction may be the task itself; `skip` leaves it open [O].
-    The abstract reports that misalignment learnt from insecure code vanished and that learnt from bad medical advice fell fivefold [A].
+    after every step; D holds right singular vectors of the earlier run's ΔW, the strongest directions that its update reads [D]. With
+    A D = 0 the new update never reads them, while what the base knows along them stays [A]: that is the difference from silencing the
+    direction in the activations. Projecting the gradient is not enough, since AdamW scales each number by itself and turns the step: in
+    a toy max |ΔW d| was 0.14 after 100 steps, against 1e-16 with the parameter projected [M]. The strongest direction may be the task
+    itself; `skip` leaves it open [O]. The abstract reports that misalignment learnt from insecure code vanished and that learnt from bad
+    medical advice fell fivefold [A].
     """
 
     earlier_run: str = knob("", help="the careless run whose directions are forbidden, such as run:0001", label="earlier run")

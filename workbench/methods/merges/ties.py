@@ -18,7 +18,7 @@ from workbench.methods.contracts import Merge, Slot
 class TIES(Deep, Merge, title="TIES", paper="arXiv:2306.01708"):
     """Keep the largest changes of each model, settle by vote whether a number goes up or down, and average those who voted so.
 
-    $$\\hat\\tau_i = \\text{the largest } d \\text{ of } \\tau_i, \\qquad \\gamma = \\mathrm{sgn} \\sum_i w_i \\hat\\tau_i, \\qquad
+    $$\\hat\\tau_i = \\mathrm{top}_d(\\tau_i), \\qquad \\gamma = \\mathrm{sgn} \\sum_i w_i \\hat\\tau_i, \\qquad
     \\theta = \\theta_0 + \\lambda\\, \\frac{\\sum_{i \\in A} w_i \\hat\\tau_i}{\\sum_{i \\in A} w_i}, \\qquad
     A = \\{ i : \\mathrm{sgn}\\, w_i \\hat\\tau_i = \\gamma \\}$$
 
