@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Noted, Progress, Table, to_dict
-from workbench.core.spec import TrainSpec, parse_spec, read_spec, setting
+from workbench.core.spec import TrainSpec, override, parse_spec, read_spec, setting
 from workbench.runs.failures import sentence
 from workbench.runs.live import Live
 from workbench.runs.text import ProgressLine, as_json, grid, method_as_values, run_as_values, run_in_full, runs_list, table
@@ -116,7 +116,7 @@ def tell(
 @app.command()
 def merge(spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml")], set: Set = None, home: Home = None) -> None:
     """Merge models as a spec says; the merged model appears in the workspace whole or not at all."""
-    registry()
+    registry("merges")
     finish(read_spec(spec, ["kind=merge", *(set or [])]), home, kind="merge")
 
 
@@ -130,13 +130,15 @@ def compare(
     max_tokens: Annotated[int, typer.Option(help="Longest answer in tokens.")] = 64,
     seed: Annotated[int, typer.Option(help="Fixes the sampling.")] = 0,
     system: Annotated[str, typer.Option(help="A system message put before the prompt.")] = "",
+    set: Set = None,
     json: Json = False,
     home: Home = None,
 ) -> None:
-    """Ask up to four models the same."""
+    """Ask up to four models the same; --set decoder=ensemble lets the first one have a say in the others' answers."""
     registry()
     given = {"kind": "compare", "models": model, "prompt": prompt, "system": system, "seed": seed}
-    finish(parse_spec(given | {"temperature": temperature, "max_tokens": max_tokens}), home, kind="compare", json=json)
+    given |= {"temperature": temperature, "max_tokens": max_tokens}
+    finish(parse_spec(override(given, set or [])), home, kind="compare", json=json)
 
 
 @app.command()

@@ -1,0 +1,34 @@
+"""Two models answer as one: the base's and the tuned model's opinion of the next token, averaged at every step.
+
+What it is not: LEVI itself, an architecture whose layers are trained on the intermediate outputs of both models and which is not built
+here. It is what LEVI is held against: no weight is merged, and two models run at every token.
+Tags as in the project's notes: [P] read in the paper, [O] our own choice.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from workbench.core.method import knob
+from workbench.methods.contracts import Decoder, Voice
+
+
+class Ensemble(Decoder, title="Ensemble with the base", paper="arXiv:2402.04644"):
+    """Let the base have a say in every token, as a measure of what a merge of the two could do.
+
+    $$\\log p = (1 - \\alpha)\\, \\log p_0 + \\alpha\\, \\log p_1 + c$$
+
+    p₀ is the base's distribution and p₁ the tuned model's, c makes it a distribution. The mean of log-probabilities is a product of
+    experts: a token that one of the two rules out is ruled out [O]; the paper ensembles trained layers and names averaging of outputs as
+    the plain way [P]. The first model of a comparison is the base. Paper: arXiv:2402.04644.
+    """
+
+    neutral = {"share": 1.0}
+
+    share: float = knob(0.5, ge=0, le=1, step=0.05, help="α: how much of the say the tuned model has; 1 is the tuned model alone")
+
+    def logits(self, voice: Voice, base: Voice, tokens: Sequence[int]) -> Tensor:
+        says = (voice, self.share), (base, 1 - self.share)
+        parts = [share * model.logits(tokens).log_softmax(-1) for model, share in says if share > 0]  # 0·(−∞) is no number
+        return torch.stack(parts).sum(0)
