@@ -99,7 +99,7 @@ def estimate(spec: TrainSpec, workspace: Workspace, rows: Rows | None = None) ->
         ("weights", (FLOAT if whole else dtype.itemsize) * cost.total),
         ("copy of the start", FLOAT * cost.trained if whole and device.type == "cpu" else 0),  # it lies in main memory
         ("adapter", 0 if whole else FLOAT * cost.trained),
-        ("optimizer", spec.update.bytes_per_parameter() * cost.trained),
+        ("optimizer", (spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained),
         *max(_moments(model, spec, cost, rows or Rows.of(spec), numbers), key=lambda moment: sum(size for _, size in moment)),
     ]
     return Estimate(cost.trained, cost.total, cost.by_module, [(item, size) for item, size in memory if size], memory_total())
@@ -109,7 +109,7 @@ def disk(spec: TrainSpec, workspace: Workspace) -> Disk:
     """What the run will write, and what is free where the workspace lies."""
     cost = spec.adapter.cost(skeleton(resolve(spec.model, workspace).path))
     kept = 2 * FLOAT if spec.stop.keep_best else FLOAT  # as it is, and as it was at its best
-    checkpoint = (kept + spec.update.bytes_per_parameter()) * cost.trained
+    checkpoint = (kept + spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained
     artifact = FLOAT * (cost.total if spec.adapter.whole else cost.trained)
     return Disk(checkpoint, artifact, shutil.disk_usage(workspace.database.parent).free)
 

@@ -19,6 +19,7 @@ from workbench.core.events import Event, Finished, Made, Measured, Noted, Progre
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import checkpoint
+from workbench.jobs.averaging import Average
 from workbench.jobs.batches import Batches
 from workbench.jobs.ending import Ending
 from workbench.jobs.machine import Gpu, memory_used
@@ -78,6 +79,7 @@ class Run:
             model.enable_input_require_grads()
         self.batches = Batches.of(prepared.train, spec, prepared.tokenizer.pad_token_id)
         self.probing = Probing(spec.probes)
+        self.average = Average()
         self.gpu = Gpu.here()
         numbers = place(spec.precision)[1]
         special = prepared.tokenizer.all_special_ids
@@ -95,6 +97,7 @@ class Run:
         if parts:
             self.attachment.load_state(parts["adapter"])
             self.stepper.load_state(parts["optimizer"])
+        self.average.load_state(parts.get("average", {}), self.attachment.trained())
         self.best = parts.get("best", {})
         self.objective.scaling.load_state(parts.get("scaling", {}))
 
@@ -173,7 +176,9 @@ class Run:
         events = self.probing.read("gradient", moment, values)
         scaling = self.objective.scaling
         finite = not scaling.overflowed and all(math.isfinite(value) for value in values.values())
+        self.average.begin(self.attachment.trained(), self.spec.update.average)
         events += self._move(moment, values, window, before) if finite else self._skipped(step)
+        self.average.follow(self.attachment.trained(), self.spec.update.average)
         tokens = sum(int((batch["rows"] >= 0).sum()) for batch in window)
         seconds = time.perf_counter() - began
         values |= {"tokens_per_s": tokens / seconds, "memory_gb": memory_used() / 1e9, **self.gpu.figures()}
@@ -187,6 +192,10 @@ class Run:
 
     def evaluate(self) -> dict[str, float]:
         """Validation loss, of each task too, and what the evaluation probes read; changes no random state."""
+        with self.average.in_place(self.attachment.trained()):
+            return self._evaluated()
+
+    def _evaluated(self) -> dict[str, float]:
         prepared, values = self.prepared, {}
         if prepared.validation:
             values["validation_loss"] = self.objective.mean_loss(prepared.validation)
@@ -203,6 +212,7 @@ class Run:
         ending = self.ending
         if self.spec.stop.keep_best and self.best and ending.best_at < self.step:
             self.attachment.load_state(self.best)
+            self.average = Average()  # the best is an average already, if one is kept
             place = f"step {int(ending.best_at)}, where the validation loss was {ending.best:.4g}; in the end it was {ending.last:.4g}"
             yield Noted(f"What is kept is from {place}.", "info", int(ending.best_at))
 
@@ -211,7 +221,9 @@ class Run:
         model = self.attachment.model
         model.eval()
         for prompt in self.prepared.prompts:
-            yield Said(self.step, "model", prompt, greedy(model, self.prepared.tokenizer, prompt))
+            with self.average.in_place(self.attachment.trained()):
+                answer = greedy(model, self.prepared.tokenizer, prompt)
+            yield Said(self.step, "model", prompt, answer)
         self.ending.answered_at = self.step
 
     def keep(self) -> None:
@@ -227,6 +239,7 @@ class Run:
         self.kept = self.step
         state |= {"ending": self.ending.state(), "scaling": self.objective.scaling.state()}
         state |= {"best": self.best} if self.spec.stop.keep_best else {}
+        state |= {"average": self.average.slow} if self.average.slow else {}
         path = checkpoint.write(self.folder, self.step, state)
         try:
             yield Made("checkpoint", str(path), self.step)
@@ -234,7 +247,8 @@ class Run:
             checkpoint.show(self.folder)
 
     def _save(self, folder: Path) -> None:
-        self.attachment.save(folder)
+        with self.average.in_place(self.attachment.trained()):
+            self.attachment.save(folder)
         if self.made == "model":
             self.prepared.tokenizer.save_pretrained(folder)
 
