@@ -33,13 +33,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
 
 import torch
 
+from workbench.core.job import drain
 from workbench.core.method import discover
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.curate import look, tokenizer_of
 from workbench.jobs.estimate import Rows, estimate
 from workbench.jobs.trial import trial
-from workbench.methods.contracts import drain
 
 RESULT = ROOT / "benchmarks" / "results" / "memory.json"
 ADAPTERS = ("lora", "full")

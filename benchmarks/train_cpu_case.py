@@ -25,6 +25,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from workbench.core.job import drain
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import ASSETS, Workspace
 from workbench.jobs.batches import Batches
@@ -32,7 +33,6 @@ from workbench.jobs.prepare import Prepared, prepare
 from workbench.materials.corpus import load
 from workbench.materials.packing import pack, pad
 from workbench.materials.templates import Encoded, encode_all
-from workbench.methods.contracts import drain
 
 SHAPES = {"7M": (8, 4_096), "13M": (6, 32_000)}  # case → layers, vocabulary
 LENGTH, ROWS, PACKS = 512, 16, 4  # longest row and size of a pack; rows or packs in a step, about as many tokens either way

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForCausalLM
 
+from workbench.core.job import drain
 from workbench.core.method import SHELVES, Method, discover, knobs_of
 from workbench.materials.corpus import Example
 from workbench.materials.models import weights_by_module
-from workbench.methods.contracts import Attachment, Moment, Slot, Voice, drain
+from workbench.methods.contracts import Attachment, Moment, Slot, Voice
 
 discover()
 ROOT = Path(__file__).parents[1]

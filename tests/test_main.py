@@ -259,3 +259,15 @@ def test_ctrl_c_stops_and_keeps_a_checkpoint(home: Path, spec: Path, number: int
 @pytest.mark.parametrize("seconds, told", [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3725, "1 h 2 min")])
 def test_durations(seconds: float, told: str) -> None:
     assert duration(seconds) == told
+
+
+def test_a_merge_does_not_wait_for_what_only_training_needs() -> None:
+    """transformers' model code and peft take longer to import than many a merge takes to run."""
+    wanted = (
+        "import sys, workbench.jobs.merge; from workbench import shell; shell.registry('merges'); from workbench.jobs.registry import JOBS"
+    )
+    slow = "('transformers', 'peft', 'accelerate', 'scipy', 'gradio')"
+    code = f"{wanted}; print([name for name in {slow} if name in sys.modules], sorted(shell.registry('merges')['merges'])[:1])"
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "[] ['arcee_fusion']"

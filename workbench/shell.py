@@ -110,11 +110,12 @@ def _home_flag(home: Path | None) -> str:
     return f" --home {home}" if home else ""
 
 
-def registry() -> dict[str, dict[str, type[Method]]]:
-    """Every method by shelf and name. A checkout that is not installed finds its kernels beside it."""
+def registry(shelf: str = "") -> dict[str, dict[str, type[Method]]]:
+    """Every method by shelf and name, or those of one shelf alone, which is quicker. A checkout that is not installed finds its kernels
+    beside it."""
     kernels = Path(__file__).parents[1] / "kernels"
     if kernels.is_dir() and str(kernels) not in sys.path:
         sys.path.append(str(kernels))
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about the libraries' own insides
-    discover()
+    discover(f"workbench.methods.{shelf}" if shelf else "workbench.methods")
     return SHELVES

@@ -71,11 +71,17 @@ def test_everything_that_is_not_understood_is_said_at_once() -> None:
 models: [{model: ./a+./lora, parameters: {weight: 1, density: 0.5}}]
 merge_method: task_arithmetic
 base_model: ./base
-tokenizer_source: union
+tokenizer_source: ./c
 modules: {}
 parameters: {gamma: 1}
 """)
-    for part in ("modules is not read", "tokenizers are not merged", "./a+./lora", "'density' is not known to Task arithmetic", "'gamma'"):
+    for part in (
+        "modules is not read",
+        "tokenizer './c' is none of the models",
+        "./a+./lora",
+        "'density' is not known to Task arithmetic",
+        "'gamma'",
+    ):
         assert any(part in sentence for sentence in found), (part, found)
     assert len(found) == 5
 
@@ -84,7 +90,7 @@ parameters: {gamma: 1}
     ("text", "sentence"),
     [
         ("{merge_method: evolve, base_model: ./b, models: [{model: ./a}]}", "merge_method 'evolve' is not read here; there are: "),
-        ("{merge_method: task_arithmetic, base_model: ./b, slices: [{sources: []}, {sources: []}]}", "stack layers"),
+        ("{merge_method: task_arithmetic, base_model: ./b, slices: [{sources: []}, {sources: []}]}", "slices.1: it has no sources"),
         ("{merge_method: task_arithmetic, base_model: ./b, models: ./a}", "write a list of entries"),
         ("{merge_method: task_arithmetic, models: []}", "base_model is missing"),
     ],
@@ -117,18 +123,18 @@ def test_a_parameter_of_each_model_that_is_one_for_all_here() -> None:
 def test_what_is_written_reads_back(text: str) -> None:
     models = [{"model": "./a", "weight": 1.0}, {"model": "./b", "weight": 1.0}]
     spec = parse_spec({"kind": "merge", "base": "./base", "models": models, "merge": yaml.safe_load(text), "dtype": "bfloat16"})
-    written = to_kit(spec.merge, spec.vary, spec.base, {"./a": 1.0, "./b": 1.0}, "bfloat16")
+    written = to_kit(spec.merge, spec.vary, spec.base, [("./a", 1.0), ("./b", 1.0)], "bfloat16")
     assert written and ("base_model" in written) == spec.merge.kit_base
     assert read(written) == (spec if spec.merge.kit_base else spec.model_copy(update={"base": "./a"}))
 
 
 def test_what_mergekit_has_not_is_not_written() -> None:
-    assert to_kit(find("merges", "lines")(), {}, "./base", {"./a": 1.0}, None) is None
-    assert to_kit(find("merges", "task_arithmetic")(deeper=0.5), {}, "./base", {"./a": 1.0}, None) is None
-    assert to_kit(find("merges", "ties")(combine="largest"), {}, "./base", {"./a": 1.0}, None) is None
-    assert to_kit(find("merges", "ties")(trim="model"), {}, "./base", {"./a": 1.0}, None) is None
-    assert to_kit(find("merges", "dare")(combine="ties", rescale="L1"), {}, "./base", {"./a": 1.0}, None) is None
-    assert to_kit(find("merges", "model_stock")(), {}, "./base", {"./a": 1.0}, None) is None, "it has no clamp"
+    assert to_kit(find("merges", "lines")(), {}, "./base", [("./a", 1.0)], None) is None
+    assert to_kit(find("merges", "task_arithmetic")(deeper=0.5), {}, "./base", [("./a", 1.0)], None) is None
+    assert to_kit(find("merges", "ties")(combine="largest"), {}, "./base", [("./a", 1.0)], None) is None
+    assert to_kit(find("merges", "ties")(trim="model"), {}, "./base", [("./a", 1.0)], None) is None
+    assert to_kit(find("merges", "dare")(combine="ties", rescale="L1"), {}, "./base", [("./a", 1.0)], None) is None
+    assert to_kit(find("merges", "model_stock")(), {}, "./base", [("./a", 1.0)], None) is None, "it has no clamp"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in shelf("merges").values() if kind.kit], ids=lambda kind: kind.name)
@@ -161,3 +167,36 @@ def test_a_file_for_mergekit_takes_overrides_of_the_spec_it_becomes(tmp_path: Pa
 )
 def test_a_broken_file_is_a_sentence_and_no_traceback(text: str) -> None:
     assert mistakes(text)
+
+
+@pytest.mark.parametrize(
+    ("said", "tokenizer"),
+    [
+        ("", "same"),
+        ("tokenizer_source: base", "base"),
+        ("tokenizer_source: union", "union"),
+        ("tokenizer_source: ./a", "./a"),
+        ("tokenizer: {}", "union"),
+        ("tokenizer: {source: base}", "base"),
+    ],
+)
+def test_where_the_tokens_come_from(said: str, tokenizer: str) -> None:
+    text = f"{{merge_method: task_arithmetic, base_model: ./base, models: [{{model: ./a}}], dtype: float32, {said}}}"
+    spec = read(text)
+    assert spec.tokenizer == tokenizer
+    told = None if tokenizer == "same" else tokenizer
+    assert read(to_kit(spec.merge, {}, "./base", [("./a", 1.0)], "float32", tokenizer=told) or "") == spec
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("tokenizer: {source: union, tokens: {a: {source: ./a}}}", "tokenizer.tokens: rows of single tokens are not chosen here"),
+        ("tokenizer: {pad_to_multiple_of: 8}", "tokenizer.pad_to_multiple_of is not read here"),
+        ("tokenizer: [1]", "tokenizer: write names and values"),
+        ("tokenizer_source: [1]", "is none of the models"),
+    ],
+)
+def test_tokens_that_are_chosen_one_by_one_are_refused(said: str, sentence: str) -> None:
+    found = mistakes(f"{{merge_method: task_arithmetic, base_model: ./base, models: [{{model: ./a}}], {said}}}")
+    assert any(sentence in one for one in found), found

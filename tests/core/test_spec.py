@@ -19,9 +19,10 @@ DEMOS = sorted((Path(__file__).parents[2] / "assets" / "demos").glob("*.yaml"))
         TrainSpec(),
         TrainSpec(adapter="full", loss={"method": "dft", "power": 0.5}, data={"path": "x.csv", "columns": {"prompt": "q"}}),
         MergeSpec(models=[{"model": "run:0001"}, {"model": "run:0002", "weight": 0.5}]),
+        MergeSpec(models=[{"model": "run:0001"}], save="adapter", rank=8, of="factors"),
         CompareSpec(models=["pocket"], prompt="Straße?\n - 'x': \"y\""),
     ],
-    ids=["defaults", "chosen", "merge", "compare"],
+    ids=["defaults", "chosen", "merge", "adapter", "compare"],
 )
 def test_yaml_there_and_back(spec: TrainSpec) -> None:
     assert parse_spec(yaml.safe_load(spec.to_yaml())) == spec
@@ -77,6 +78,12 @@ def find_names(shelf: str) -> list[str]:
         ([1, 2], "a spec is a mapping"),
         ({"kind": "fly"}, "kind is 'fly'"),
         ({"kind": "merge"}, "models is missing"),
+        (
+            {"kind": "merge", "models": [{"model": "a"}], "rank": 8},
+            "rank is about an adapter, and this merge writes a whole model; set save",
+        ),
+        ({"kind": "merge", "models": [{"model": "a"}], "of": "factors"}, "of is about an adapter, and this merge writes a whole model"),
+        ({"kind": "merge", "models": [{"model": "a"}], "save": "adapter", "rank": -1}, "rank is -1; it must be at least 0"),
         ({"kind": "compare", "models": ["a"] * 5, "prompt": "x"}, "models"),
         ({"steps": float("inf")}, "steps"),
         ({"update": {"method": "adamw", "lr": float("nan")}}, "update.lr is nan; it must be a finite number"),

@@ -1,11 +1,18 @@
-"""A small training run for the tests of what happens in one."""
+"""A small training run for the tests of what happens in one, and runs that made an adapter."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
+from peft import LoraConfig, get_peft_model
+from pico import make_model
+from transformers import PreTrainedTokenizerFast
 
 from workbench.core.spec import TrainSpec
+from workbench.core.workspace import Workspace
 from workbench.materials.world.skills import World
 
 
@@ -23,3 +30,29 @@ def spec(pico_folder: Path, rows: Path) -> TrainSpec:
         model=str(pico_folder), data={"path": str(rows), "max_length": 64}, adapter={"method": "lora", "rank": 4, "dropout": 0.1},
         update={"method": "adamw", "lr": 1e-2}, steps=6, batch_size=4, evaluate_every=3, sample_every=6, checkpoint_every=2,
     )  # fmt: skip
+
+
+@pytest.fixture
+def lora_base(tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast) -> Path:
+    make_model().save_pretrained(tmp_path / "base")
+    pico_tokenizer.save_pretrained(tmp_path / "base")
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def lora_run(workspace: Workspace, lora_base: Path) -> Callable[..., str]:
+    """A function that makes a run with a random adapter on `lora_base` and returns its reference."""
+
+    def build(number: int, **knobs: object) -> str:
+        peft = get_peft_model(make_model(), LoraConfig(**{"target_modules": ["q_proj", "down_proj"], "r": 4, "lora_alpha": 6, **knobs}))
+        torch.manual_seed(number)
+        with torch.no_grad():
+            for parameter in peft.parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(torch.randn_like(parameter) * 0.1)
+        folder = workspace.run(f"{number:04}")
+        peft.save_pretrained(folder / "adapter")
+        (folder / "spec.yaml").write_text(yaml.safe_dump({"model": str(lora_base)}))
+        return f"run:{number:04}"
+
+    return build

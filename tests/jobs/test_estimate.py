@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from workbench.core.job import drain
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import estimate as module
 from workbench.jobs.estimate import Disk, Rows, choices, disk, estimate
 from workbench.jobs.prepare import prepare
 from workbench.jobs.train import Run, train
-from workbench.methods.contracts import drain
 
 LORA = {"method": "lora", "rank": 4, "dropout": 0.1}
 LONGEST = 40

@@ -8,13 +8,13 @@ import torch
 
 from tests.jobs.story import run, series
 from workbench.core.errors import WorkbenchError
+from workbench.core.job import drain
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.batches import Batches
 from workbench.jobs.judging import Known, judged, known_of
 from workbench.jobs.objective import learnt_at
 from workbench.materials.templates import Encoded
-from workbench.methods.contracts import drain
 from workbench.methods.losses.poft import PoFT
 
 

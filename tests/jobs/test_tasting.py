@@ -105,6 +105,23 @@ def test_a_set_of_ones_own_is_scored_too(recipe: Callable[..., MergeSpec], works
     assert [task.name for task in Tasting(spec, ["skill_b"], workspace).tasks] == ["tale.jsonl", "skill_b"]
 
 
+def test_a_stack_is_tasted_as_the_model_that_would_be_written(
+    recipe: Callable[..., MergeSpec], workspace: Workspace, runs: list[str]
+) -> None:
+    spec = recipe(1.0, 1.0, method="passthrough")
+    stack = [{"layers": [0, 2], "models": [runs[0]]}, {"layers": [1, 3], "models": [runs[1]]}]
+    spec = MergeSpec.parse({**spec.model_dump(mode="json"), "stack": stack})
+    here = Tasting(spec, [], workspace)
+    first, then = here.taste(spec)
+    assert not first.path and MERGED not in first.said and list(then.places) == [BASE, *here.labels] and then.said[MERGED]
+    assert then.table == preview(spec, workspace) and {row[1] for row in then.table.rows} == {None, 0, 1, 2, 3}
+    list(merge(spec, workspace.run("0009"), workspace))
+    written = load(resolve("model:out", workspace), torch.device("cpu"), torch.float32)
+    assert [score.loss for score in then.scores[MERGED]] == pytest.approx(losses(written, here.tasks), rel=1e-5)
+    again = last(here, MergeSpec.parse({**spec.model_dump(mode="json"), "stack": [{"layers": [0, 3], "models": [runs[0]]}]}))
+    assert [score.loss for score in again.scores[MERGED]] == pytest.approx([score.loss for score in again.scores[here.labels[0]]], rel=1e-5)
+
+
 def test_weights_that_a_method_does_not_take_are_refused(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
     here = Tasting(recipe(1.0, 1.0), [], workspace)
     with pytest.raises(SpecError, match="add up to zero"):
@@ -172,6 +189,7 @@ def test_a_merge_that_changes_widths_has_a_curve_of_what_they_are_worth(recipe: 
     assert first.path == [] and first.said[MERGED] and MERGED not in first.places
     widths = [width for width, _ in found.path]
     assert widths == sorted(widths) and widths[0] == 1.0 and len(widths) == 5 and found.along == tasting.WIDTHS
+    assert "neurons cut" in first.table.columns and [row[1] for row in found.table.rows] == [0, 1, 2]
     list(merge(spec, workspace.run("0009"), workspace))
     written = load(resolve("model:out", workspace), torch.device("cpu"), torch.float32)
     assert [score.loss for score in found.scores[MERGED]] == pytest.approx(losses(written, here.tasks), rel=1e-4)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tests.jobs.story import run, series
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Measured, Noted, Said, Started
+from workbench.core.job import drain
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import checkpoint, objective
@@ -20,7 +21,7 @@ from workbench.jobs.schedule import rate
 from workbench.jobs.train import Run, train
 from workbench.materials.lora import read_lora
 from workbench.methods.adapters.lora import LoRA
-from workbench.methods.contracts import Moment, drain
+from workbench.methods.contracts import Moment
 from workbench.methods.probes.step_safety import StepSafety
 
 

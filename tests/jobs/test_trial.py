@@ -13,6 +13,7 @@ import torch
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Measured, Progress
+from workbench.core.job import drain
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import trial as module
@@ -21,7 +22,6 @@ from workbench.jobs.batches import Batches
 from workbench.jobs.train import train
 from workbench.jobs.trial import MemoryWatch, Trial, planned, told, trial, tried
 from workbench.materials.templates import Encoded
-from workbench.methods.contracts import drain
 from workbench.methods.probes.forgetting import Forgetting
 from workbench.methods.probes.gradient_norm import GradientNorm
 from workbench.methods.probes.step_safety import StepSafety

@@ -23,6 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "qwen2": {"model_type": "qwen2"},
     "qwen3": {"model_type": "qwen3", "head_dim": 10},
 }
+MATCHES = ("place", "weights")
 IDS = torch.randint(0, 50, (2, 12), generator=torch.Generator().manual_seed(3))
 CLOSE = {"rtol": 1e-6, "atol": 1e-6}  # the norms and the softmax of transformers are in float32, whatever the weights
 
@@ -52,8 +53,8 @@ def pair(kind: str = "llama") -> tuple[PreTrainedModel, PreTrainedModel, dict[st
 
 
 def fuse(a: PreTrainedModel, b: PreTrainedModel, config: dict[str, Any], **knobs: Any) -> PreTrainedModel:
-    state, wider = fused(
-        a.state_dict(), b.state_dict(), config, **{"share_b": 0.5, "mlp": 0.0, "attention": 0.0, "match": "identity", **knobs}
+    state, wider, _ = fused(
+        a.state_dict(), b.state_dict(), config, **{"share_b": 0.5, "mlp": 0.0, "attention": 0.0, "match": "place", **knobs}
     )
     return model_of(wider, state)
 
@@ -83,35 +84,39 @@ def rescaled(model: PreTrainedModel) -> dict[str, Tensor]:
     return state
 
 
+def turned(rows: Tensor, order: Tensor) -> Tensor:
+    return rows.unflatten(0, (len(order), -1))[order].flatten(0, 1)
+
+
 def permuted(model: PreTrainedModel) -> dict[str, Tensor]:
     """The same function with neurons, groups, and the query heads within each group in another order."""
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     draw = torch.Generator().manual_seed(5)
     for layer in range(2):
-        at, order, groups = f"model.layers.{layer}.", torch.randperm(40, generator=draw), torch.randperm(4, generator=draw)
+        neurons, groups = torch.randperm(40, generator=draw), torch.randperm(4, generator=draw)
         heads = torch.cat([2 * group + torch.randperm(2, generator=draw) for group in groups])
-        for name, places in (("q_proj", heads), ("k_proj", groups), ("v_proj", groups)):
-            rows = state[f"{at}self_attn.{name}.weight"]
-            state[f"{at}self_attn.{name}.weight"] = rows.view(-1, 6, 48)[places].reshape(rows.shape)
-        columns = state[f"{at}self_attn.o_proj.weight"]
-        state[f"{at}self_attn.o_proj.weight"] = columns.view(48, 8, 6)[:, heads].reshape(48, 48)
-        for name in ("gate_proj", "up_proj"):
-            state[f"{at}mlp.{name}.weight"] = state[f"{at}mlp.{name}.weight"][order]
-        state[f"{at}mlp.down_proj.weight"] = state[f"{at}mlp.down_proj.weight"][:, order]
+        for module, order in (("q_proj", heads), ("k_proj", groups), ("v_proj", groups), ("gate_proj", neurons), ("up_proj", neurons)):
+            for name in (name for name in state if f"layers.{layer}." in name and f".{module}." in name):
+                state[name] = turned(state[name], order)
+        for module, order in (("self_attn.o_proj", heads), ("mlp.down_proj", neurons)):  # their biases belong to no unit
+            name = f"model.layers.{layer}.{module}.weight"
+            state[name] = turned(state[name].T, order).T
     return state
 
 
+@pytest.mark.parametrize("match", MATCHES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_of_one_model_is_that_model(kind: str) -> None:
+def test_all_of_one_model_is_that_model(kind: str, match: str) -> None:
     a, b, config = pair(kind)
-    torch.testing.assert_close(answers(fuse(a, b, config, share_b=1.0)), answers(b), **CLOSE)
-    torch.testing.assert_close(answers(fuse(a, b, config, share_b=0.0)), answers(a), **CLOSE)
+    torch.testing.assert_close(answers(fuse(a, b, config, share_b=1.0, match=match)), answers(b), **CLOSE)
+    torch.testing.assert_close(answers(fuse(a, b, config, share_b=0.0, match=match)), answers(a), **CLOSE)
 
 
+@pytest.mark.parametrize("match", MATCHES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_apart_every_block_gives_both_blocks_by_their_shares(kind: str) -> None:
+def test_all_apart_every_block_gives_both_blocks_by_their_shares(kind: str, match: str) -> None:
     a, b, config = pair(kind)
-    model = fuse(a, b, config, share_b=0.3, mlp=1.0, attention=1.0)
+    model = fuse(a, b, config, share_b=0.3, mlp=1.0, attention=1.0, match=match)
     stream = torch.randn(2, 12, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     for layer in range(2):
         for ours, one, other in zip(*(parts(each, layer, stream) for each in (model, a, b)), strict=True):
@@ -119,29 +124,54 @@ def test_all_apart_every_block_gives_both_blocks_by_their_shares(kind: str) -> N
             torch.testing.assert_close(ours, 0.7 * one + 0.3 * other, **CLOSE)
 
 
+@pytest.mark.parametrize("match", MATCHES)
 @pytest.mark.parametrize(("mlp", "attention"), [(0.0, 0.0), (0.3, 0.5), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
 @pytest.mark.parametrize("share_b", [0.0, 0.3, 1.0])
-def test_a_model_with_itself_is_itself(mlp: float, attention: float, share_b: float) -> None:
+def test_a_model_with_itself_is_itself(mlp: float, attention: float, share_b: float, match: str) -> None:
     a, _, config = pair()
-    torch.testing.assert_close(answers(fuse(a, a, config, share_b=share_b, mlp=mlp, attention=attention)), answers(a), **CLOSE)
-    same = model_of(config, rescaled(a))
-    torch.testing.assert_close(answers(fuse(a, same, config, share_b=share_b, mlp=mlp, attention=attention)), answers(a), **CLOSE)
+    knobs = {"share_b": share_b, "mlp": mlp, "attention": attention, "match": match}
+    torch.testing.assert_close(answers(fuse(a, a, config, **knobs)), answers(a), **CLOSE)
+    torch.testing.assert_close(answers(fuse(a, model_of(config, rescaled(a)), config, **knobs)), answers(a), **CLOSE)
 
 
-def test_a_permuted_copy_is_the_same_model_only_with_all_units_apart() -> None:
-    a, _, config = pair()
+@pytest.mark.parametrize("kind", KINDS)
+def test_by_place_a_permuted_copy_is_another_model_unless_all_is_apart(kind: str) -> None:
+    a, _, config = pair(kind)
     same = model_of(config, permuted(a))
     torch.testing.assert_close(answers(same), answers(a), **CLOSE)
     torch.testing.assert_close(answers(fuse(a, same, config, share_b=0.3, mlp=1.0, attention=1.0)), answers(a), **CLOSE)
-    assert (answers(fuse(a, same, config)) - answers(a)).abs().max() > 0.1  # identity pairs strangers: a plain average
+    assert (answers(fuse(a, same, config)) - answers(a)).abs().max() > 0.1  # it pairs strangers: a plain average
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("mlp", "attention"), [(0.0, 0.0), (0.3, 0.5)])
+def test_by_weights_a_permuted_copy_is_the_same_model(kind: str, mlp: float, attention: float) -> None:
+    a, _, config = pair(kind)
+    both = fuse(a, model_of(config, permuted(a)), config, share_b=0.3, mlp=mlp, attention=attention, match="weights")
+    torch.testing.assert_close(answers(both), answers(a), **CLOSE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_by_weights_the_order_of_the_other_model_is_worth_nothing(kind: str) -> None:
+    a, far, config = pair(kind)
+    near = {name: torch.lerp(tensor, far.state_dict()[name], 0.1) for name, tensor in a.state_dict().items()}
+    knobs = {"share_b": 0.3, "mlp": 0.3, "attention": 0.5, "match": "weights"}
+    given = fused(a.state_dict(), near, config, **knobs)
+    found = fused(a.state_dict(), permuted(model_of(config, near)), config, **knobs)
+    torch.testing.assert_close(answers(model_of(given[1], found[0])), answers(model_of(given[1], given[0])), **CLOSE)
+    for one, other in zip(given[2], found[2], strict=True):
+        assert one.pop("neurons anew") == one.pop("heads anew") == 0
+        assert other.pop("neurons anew") > 0.8 and other.pop("heads anew") > 0
+        assert other == pytest.approx(one)
 
 
 @pytest.mark.parametrize(
     ("mlp", "attention", "widths"), [(0, 0, (40, 4, 8)), (0.25, 0, (50, 4, 8)), (0.5, 0.5, (60, 6, 12)), (1, 1, (80, 8, 16))]
 )
-def test_the_width_grows_with_what_is_apart(mlp: float, attention: float, widths: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("match", MATCHES)
+def test_the_width_grows_with_what_is_apart(mlp: float, attention: float, widths: tuple[int, int, int], match: str) -> None:
     a, b, config = pair()
-    state, wider = fused(a.state_dict(), b.state_dict(), config, share_b=0.5, mlp=mlp, attention=attention, match="identity")
+    state, wider, _ = fused(a.state_dict(), b.state_dict(), config, share_b=0.5, mlp=mlp, attention=attention, match=match)
     assert (wider["intermediate_size"], wider["num_key_value_heads"], wider["num_attention_heads"], wider["head_dim"]) == (*widths, 6)
     count = sum(tensor.numel() for tensor in state.values())
     # 2 blocks; a neuron is 3 × 48 numbers, a group of 4 query, key and value heads and as many columns as queries is 6 × 6 × 48
@@ -155,7 +185,7 @@ def test_a_share_is_rounded_down_and_one_that_just_falls_short_is_not() -> None:
     config = {**config_of(), "intermediate_size": 100}
     a = model_of(config).state_dict()
     for share, apart in ((0.0099, 0), (0.01, 1), (0.0199, 1), (0.29, 29)):  # 0.29 × 100 is 28.999999999999996 in floats
-        wider = fused(a, a, config, share_b=0.5, mlp=share, attention=0, match="identity")[1]
+        wider = fused(a, a, config, share_b=0.5, mlp=share, attention=0, match="place")[1]
         assert wider["intermediate_size"] == 100 + apart
 
 
@@ -169,7 +199,7 @@ def test_apart_is_the_neuron_that_differs_most_and_the_sets_are_nested(module: s
         moved[unit] += size * torch.randn(48, dtype=torch.float64, generator=torch.Generator().manual_seed(unit))
     gates = a.state_dict()["model.layers.1.mlp.gate_proj.weight"] * a.state_dict()["model.layers.1.post_attention_layernorm.weight"]
     for count, units in ((1, [7]), (2, [3, 7]), (3, [3, 7, 20]), (4, [0, 3, 7, 20])):  # all others are equal: the first of them follows
-        state, _ = fused(a.state_dict(), changed, config, share_b=0.5, mlp=count / 40, attention=0, match="identity")
+        state, _, _ = fused(a.state_dict(), changed, config, share_b=0.5, mlp=count / 40, attention=0, match="place")
         assert torch.equal(state["model.layers.1.mlp.gate_proj.weight"][40 - count : 40], gates[units])
 
 
@@ -182,14 +212,14 @@ def test_apart_is_the_group_that_differs_most(module: str) -> None:
     moved = moved.T if module == "o_proj" else moved
     moved[2 * each : 3 * each] += 0.1
     moved[1 * each : 2 * each] += 0.01  # differs too, and stays in its place
-    state, _ = fused(a.state_dict(), changed, config, share_b=0.5, mlp=0, attention=0.25, match="identity")
+    state, _, _ = fused(a.state_dict(), changed, config, share_b=0.5, mlp=0, attention=0.25, match="place")
     bias = a.state_dict()["model.layers.0.self_attn.k_proj.bias"]
     assert torch.equal(state["model.layers.0.self_attn.k_proj.bias"].view(5, 6), bias.view(4, 6)[[0, 1, 3, 2, 2]])
 
 
 def test_transformers_opens_it_as_any_llama(tmp_path: Path) -> None:
     a, b, config = pair()
-    state, wider = fused(a.state_dict(), b.state_dict(), config, share_b=0.4, mlp=0.3, attention=0.5, match="identity")
+    state, wider, _ = fused(a.state_dict(), b.state_dict(), config, share_b=0.4, mlp=0.3, attention=0.5, match="place")
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     (tmp_path / "config.json").write_text(json.dumps(wider))
     opened, told = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float64, attn_implementation="eager", output_loading_info=True)
@@ -201,7 +231,7 @@ def test_a_tied_model_stays_tied() -> None:
     a, b = make_model(0), make_model(1)
     for head in (True, False):
         states = [{n: t for n, t in model.state_dict().items() if head or n != "lm_head.weight"} for model in (a, b)]
-        state, wider = fused(*states, a.config.to_dict(), share_b=0.5, mlp=0.5, attention=1.0, match="identity")
+        state, wider, _ = fused(*states, a.config.to_dict(), share_b=0.5, mlp=0.5, attention=1.0, match="place")
         assert wider["tie_word_embeddings"] and ("lm_head.weight" in state) == head
         torch.testing.assert_close(
             state["model.embed_tokens.weight"], (states[0]["model.embed_tokens.weight"] + states[1]["model.embed_tokens.weight"]) / 2
@@ -212,21 +242,22 @@ def test_numbers_are_rounded_once_and_inputs_stay() -> None:
     a, b, config = pair("qwen2")
     halves = [{name: tensor.bfloat16() for name, tensor in model.state_dict().items()} for model in (a, b)]
     before = [{name: tensor.clone() for name, tensor in half.items()} for half in halves]
-    knobs = {"share_b": 0.3, "mlp": 0.5, "attention": 0.5, "match": "identity"}
-    state, _ = fused(*halves, config, **knobs)
-    exact, _ = fused(*({name: tensor.double() for name, tensor in half.items()} for half in halves), config, **knobs)
+    knobs = {"share_b": 0.3, "mlp": 0.5, "attention": 0.5, "match": "place"}
+    state, _, _ = fused(*halves, config, **knobs)
+    exact, _, _ = fused(*({name: tensor.double() for name, tensor in half.items()} for half in halves), config, **knobs)
     assert state.keys() == exact.keys()
     assert all(torch.equal(state[name], exact[name].bfloat16()) for name in exact)
     assert all(torch.equal(half[name], kept[name]) for half, kept in zip(halves, before, strict=True) for name in half)
     assert config == config_of("qwen2")
 
 
-def test_heads_that_share_a_norm_stay_together_unless_it_is_one_norm() -> None:
+@pytest.mark.parametrize("match", MATCHES)
+def test_heads_that_share_a_norm_stay_together_unless_it_is_one_norm(match: str) -> None:
     a, b, config = pair("qwen3")
     b.model.layers[1].self_attn.k_norm.weight.data[0] += 1
     with pytest.raises(WorkbenchError, match=r"model\.layers\.1\.self_attn\.k_norm\.weight is not the same .* Give 0 for attention"):
-        fuse(a, b, config, attention=0.25)
-    norm = fuse(a, b, config, mlp=0.5).model.layers[1].self_attn.k_norm.weight
+        fuse(a, b, config, attention=0.25, match=match)
+    norm = fuse(a, b, config, mlp=0.5, match=match).model.layers[1].self_attn.k_norm.weight
     torch.testing.assert_close(norm, (a.model.layers[1].self_attn.k_norm.weight + b.model.layers[1].self_attn.k_norm.weight) / 2)
 
 
@@ -236,7 +267,6 @@ def test_heads_that_share_a_norm_stay_together_unless_it_is_one_norm() -> None:
         ({"share_b": 1.5}, "share_b is 1.5"),
         ({"mlp": -0.1}, "mlp is -0.1"),
         ({"attention": float("nan")}, "attention is nan"),
-        ({"match": "assign"}, "needs an exact solver .* Choose 'identity'"),
         ({"attention": 0.25}, "1 of 4 groups kept apart would give 10 query heads.*Give one of these for attention: 0, 0.5, 1"),
     ],
 )

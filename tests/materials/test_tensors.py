@@ -28,8 +28,8 @@ def planned(tensors: dict[str, Tensor]) -> list[Planned]:
 
 def put(folder: Path, tensors: dict[str, Tensor], shard: int = 10**9) -> None:
     with ModelWriter(folder, planned(tensors), shard) as writer:
-        for tensor in tensors.values():
-            writer.write(to_bytes(tensor))
+        for name, tensor in tensors.items():
+            writer.write(name, to_bytes(tensor))
         writer.commit()
 
 
@@ -72,7 +72,7 @@ def test_what_is_written_is_what_safetensors_reads(shard: int, tmp_path: Path) -
 def test_a_model_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     tensors = some()
     with pytest.raises(KeyError), ModelWriter(tmp_path / "out", planned(tensors)) as writer:
-        writer.write(to_bytes(tensors["a.weight"]))
+        writer.write("a.weight", to_bytes(tensors["a.weight"]))
         assert (tmp_path / "out.partial" / "model.safetensors").exists() and not (tmp_path / "out").exists()
         raise KeyError
     assert list(tmp_path.iterdir()) == []
@@ -103,8 +103,8 @@ def test_a_full_disk_is_told_before_and_while_writing(tmp_path: Path, monkeypatc
 def test_a_name_that_was_taken_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     tensors = some()
     with pytest.raises(WorkbenchError, match="by now"), ModelWriter(tmp_path / "out", planned(tensors)) as writer:
-        for tensor in tensors.values():
-            writer.write(to_bytes(tensor))
+        for name, tensor in tensors.items():
+            writer.write(name, to_bytes(tensor))
         (tmp_path / "out").mkdir()
         writer.commit()
     assert list((tmp_path / "out").iterdir()) == []
@@ -171,3 +171,15 @@ def test_inner_products_of_blocks_add_up_and_show_what_is_not_finite() -> None:
     for bad in (float("nan"), float("inf")):
         tuned[1][3, 4] = bad
         assert [bool(torch.isfinite(value)) for value in task_gram(base, tuned).diagonal()] == [True, True, False]
+
+
+def test_rough_inner_products_are_good_to_a_millionth_of_the_norms() -> None:
+    torch.manual_seed(0)
+    base = torch.randn(300, 500)
+    tuned = [base + 0.01 * torch.randn(300, 500), base, 1e30 * torch.randn(300, 500)]
+    for models in (tuned[:2], tuned):  # the squares of the last one are too large for float32
+        exact = task_gram(base, models)
+        norms = exact.diagonal().sqrt()
+        assert ((task_gram(base, models, rough=True) - exact).abs() <= 1e-6 * norms.outer(norms)).all()
+    broken = torch.full_like(base, float("nan"))
+    assert [bool(torch.isfinite(value)) for value in task_gram(base, [tuned[0], broken], rough=True).diagonal()] == [True, True, False]

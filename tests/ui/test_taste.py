@@ -65,6 +65,9 @@ def test_numbers_of_one_unit_share_a_picture_and_others_have_their_own() -> None
     assert taste.picture(stock).count("<svg") == 2
     ties = Table("layers", ["tensor", "layer", "depth", "module", "scale", "kept", "agree"], [["a", 0, 0.0, "up", 1.0, 0.3, 0.9]])
     assert taste.picture(ties).count("<svg") == 2 and "numbers that are changed" in taste.picture(ties)
+    names = ["neurons near", "neurons cut", "heads near", "heads cut", "neurons anew", "heads anew"]
+    fused = taste.picture(Table("layers", ["tensor", "layer", "depth", "module", *names], [["a", 0, 0.0, "block", *[0.1] * 6]]))
+    assert fused.count("<svg") == 3 and "distance of heads over their norm" in fused and fused.count("the farthest that are averaged") == 4
     assert "nothing to show" in taste.picture(Table("layers", ["tensor", "layer", "depth", "module"], []))
 
 

@@ -1,6 +1,6 @@
 """What a job is: long work as a generator of events, and the lane it runs in. Knows no job by name."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,3 +18,12 @@ class Job:
 
     work: Work
     lane: Literal["device", "host"]
+
+
+def drain(work: Generator[Any, None, Any]) -> Any:
+    """Run a generator to its end and return its result; for callers who do not show progress."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value

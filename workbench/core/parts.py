@@ -114,6 +114,15 @@ class MergeInput(Spec):
         return given
 
 
+class Slice(Spec):
+    """Some layers of the models, merged, on top of those of the slice before."""
+
+    layers: tuple[int, int] = Field(
+        description="the models' layers from the first to the one before the last number: [0, 4] is four of them"
+    )
+    models: list[str] = Field(default_factory=list, description="which of the models take part, or the base; empty takes all models")
+
+
 def _names() -> set[str]:
     """Every name that may stand in a spec, for the guess at what was meant."""
     models = [*_below(Spec), *(method for methods in SHELVES.values() for method in methods.values())]

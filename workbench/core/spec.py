@@ -30,6 +30,8 @@ from workbench.core.parts import (
     Spec,
     StopSpec,
 )
+from workbench.core.stack import Stack
+from workbench.core.stack import mistakes as unstacked
 from workbench.core.varied import at as value_at
 from workbench.core.varied import mistakes, numbers
 
@@ -141,8 +143,29 @@ class MergeSpec(Spec):
     vary: dict[str, list[Any]] = Field(
         default_factory=dict, description="knobs of the merge that differ from tensor to tensor; a list may stand in the merge itself too"
     )
+    stack: Stack = Field(
+        default_factory=list,
+        description="slices of layers, each merged of its models, one on top of the other; empty takes all as they are",
+    )
+    tokenizer: str = knob(
+        "same",
+        help="same for models of one vocabulary; else base, union, or one of the models: rows are matched by their tokens",
+        more=True,
+    )
     dtype: Literal["as base", "float32", "bfloat16", "float16"] = knob(
-        "as base", help="number format of the written weights; the arithmetic is always float32"
+        "as base", help="number format of the written weights (of an adapter float32, unless named); the arithmetic is float32 or finer"
+    )
+    save: Literal["model", "adapter"] = knob(
+        "model", help="a whole model, or one LoRA adapter on the base; for that all models must be LoRA adapters on it", label="written as"
+    )
+    rank: int = knob(
+        0, ge=0, le=4096, label="adapter rank", help="directions kept of each matrix; 0 keeps all, up to the sum of the ranks", more=True
+    )
+    of: Literal["changes", "factors"] = knob(
+        "changes",
+        help="what the adapters give to the method: the changes B·A themselves, or A and B apart, as peft's linear and ties; that is rough",
+        label="adapter from",
+        more=True,
     )
 
     @model_validator(mode="before")
@@ -157,11 +180,25 @@ class MergeSpec(Spec):
         return {**given, "merge": plain, "vary": {**(given.get("vary") or {}), **lists}} if lists else given
 
     @model_validator(mode="after")
-    def _varies_what_is_there(self) -> "MergeSpec":
+    def _names_what_is_there(self) -> "MergeSpec":
         wrong = [mistake for name, value in self.vary.items() for mistake in self._wrong(name, value)]
+        wrong += unstacked(self.stack, self.base, self._references()[1:])
+        if self.tokenizer not in ("same", "base", "union", *self._references()):
+            known = ", ".join(["same", "base", "union", *self._references()])
+            wrong.append(f"tokenizer is {self.tokenizer!r}; it must be one of {known}")
+        if self.save == "adapter" and (self.stack or self.tokenizer != "same"):
+            wrong.append("an adapter has the layers and the tokens of its base; leave stack and tokenizer out, or set save to model")
+        wrong += [
+            f"{name} is about an adapter, and this merge writes a whole model; set save to adapter, or leave {name} out"
+            for name in ("rank", "of")
+            if self.save == "model" and self.model_dump()[name] != MergeSpec.model_fields[name].default
+        ]
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
+
+    def _references(self) -> list[str]:
+        return [self.base, *(given.model for given in self.models)]
 
     def _wrong(self, name: str, value: list[Any]) -> Iterator[str]:
         """What is wrong with one varied knob: how it is written, or that the method does not take one of its numbers."""

@@ -23,6 +23,7 @@ def at(given: Varied, name: str, depth: float | None) -> float:
             raise ValueError(f"no entry is for {name}; add one without a filter for all the rest")
         return at(found, name, depth)
     place = (depth if depth is not None else float(bool(AFTER_BLOCKS.search(name)))) * (len(given) - 1)
+    place = round(place) if abs(place - round(place)) < 1e-9 else place  # 1/49·49 falls short of 1; as many points as blocks are exact
     below = min(int(place), len(given) - 2) if len(given) > 1 else 0
     share = place - below
     return given[below] if share == 0 else (1 - share) * given[below] + share * given[below + 1]

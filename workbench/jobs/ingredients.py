@@ -13,34 +13,50 @@ from torch import Tensor
 
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.spec import MergeSpec
+from workbench.core.stack import Layout, beyond, laid_out
 from workbench.core.workspace import Workspace
+from workbench.jobs.adaptable import unfit
 from workbench.materials.family import Member, differences, open_member, same_head
-from workbench.materials.models import layer_of, resolve
-from workbench.materials.tensors import NAMES, WIDTHS, Planned, spans
+from workbench.materials.models import ModelRef, layer_of, resolve
+from workbench.materials.stack import layers_of, misfits, renumbered, stacked_config, unclear
+from workbench.materials.stack import stacked as stacked_member
+from workbench.materials.tensors import NAMES, READ, WIDTHS, Planned, spans
+from workbench.materials.vocabulary import Vocabulary, matched
 from workbench.methods.contracts import Merge, Slot
 
 Block = tuple[Tensor, list[Tensor]]
-"""The same rows of the base and of every tuned model, float32."""
+"""The same rows of the base and of every tuned model that takes part, float32."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A spec whose models are open and belong together."""
+    """A spec whose models are open and belong together.
+
+    Where layers are stacked, `base` and `tuned` have the result's layers already, and the base is the last of the tuned ones too, for
+    the slices that name it.
+    """
 
     spec: MergeSpec
-    folder: Path  # the base's, where config and tokenizer come from
+    folder: Path  # where the tokenizer comes from
     base: Member
     tuned: list[Member]
     places: tuple[str, ...]  # where base and tuned lie, an adapter behind a +, as mergekit writes it
+    layout: Layout | None = None  # of a stack
+    vocabulary: Vocabulary | None = None  # where tokens are matched
     in_memory: dict[str, Block] = field(default_factory=dict)  # whole tensors, where they were read already
 
     @property
     def method(self) -> Merge:
         return cast(Merge, self.spec.merge)
 
+    def takers(self, slot: Slot) -> tuple[int, ...]:
+        """The places among `tuned` of the models that take part in this tensor."""
+        return tuple(range(len(self.tuned))) if self.layout is None else self.layout.at(slot.name, slot.layer)
+
     def at(self, slot: Slot) -> tuple[Merge, list[float]]:
-        """The method and the models' weights as they are for this tensor."""
-        return cast(tuple[Merge, list[float]], self.spec.at(slot.name, slot.depth))
+        """The method, and the weights of the models that take part, as they are for this tensor; a base among them weighs 1."""
+        method, weights = self.spec.at(slot.name, slot.depth)
+        return cast(Merge, method), [[*weights, 1.0][place] for place in self.takers(slot)]
 
     def slots(self) -> list[Slot]:
         """The tensors that are merged, in the order of the base's file. A model of one block has depth 1."""
@@ -54,22 +70,30 @@ class Recipe:
 
     def held(self) -> "Recipe":
         """The same with all that is merged in memory, float32."""
-        return replace(self, in_memory={slot.name: self._read(slot.name, 0, self._rows(slot.name)) for slot in self.slots()})
+        return replace(self, in_memory={slot.name: self._read(slot, 0, self._rows(slot.name)) for slot in self.slots()})
 
     def blocks(self, slot: Slot) -> Iterator[tuple[Slot, Block]]:
-        """The tensor in blocks of whole rows, each with the slot that says where it begins; one block if it is in memory."""
+        """The tensor in blocks of whole rows, each with the slot that says where it begins."""
         if slot.name in self.in_memory:
-            yield slot, self.in_memory[slot.name]
+            base, tuned = self.in_memory[slot.name]
+            for start, stop in spans(base.shape):
+                yield replace(slot, first=start), (_part(base, start, stop), [_part(model, start, stop) for model in tuned])
             return
-        for start, stop in spans(self.base.shape(slot.name)):
-            yield replace(slot, first=start), self._read(slot.name, start, stop)
+        members = [self.base, *(self.tuned[place] for place in self.takers(slot))]
+        for first, last in spans(self.base.shape(slot.name), READ):
+            raw = [member.raw(slot.name, first, last) for member in members]
+            for start, stop in spans(raw[0].shape):
+                parts = zip(members, raw, strict=True)
+                rows = [member.tuned(slot.name, first + start, _part(all, start, stop)) for member, all in parts]
+                yield replace(slot, first=first + start), (rows[0], rows[1:])
 
     def _rows(self, name: str) -> int:
         shape = self.base.shape(name)
         return shape[0] if shape else 1
 
-    def _read(self, name: str, start: int, stop: int) -> Block:
-        return self.base.rows(name, start, stop), [member.rows(name, start, stop) for member in self.tuned]
+    def _read(self, slot: Slot, start: int, stop: int) -> Block:
+        tuned = [self.tuned[place].rows(slot.name, start, stop) for place in self.takers(slot)]
+        return self.base.rows(slot.name, start, stop), tuned
 
     def _planned(self, name: str) -> Planned:
         entry, shape = self.base.entries[name], self.base.shape(name)
@@ -81,29 +105,117 @@ class Recipe:
 
 def open_recipe(spec: MergeSpec, workspace: Workspace, mistakes: Sequence[str] = ()) -> Recipe:
     """The spec with its models opened, or a `SpecError` with these and all other mistakes."""
-    method = cast(Merge, spec.merge)
-    ends = (("", None), ("", 0.0), ("", 1.0))
-    found = [*mistakes, *(sentence for end in ends for sentence in method.mistakes(spec.at(*end)[1]))]
+    return stacked(open_models(spec, workspace, mistakes), spec)
+
+
+def open_models(spec: MergeSpec, workspace: Workspace, mistakes: Sequence[str] = ()) -> Recipe:
+    """As `open_recipe`, with the models as they are before any layers are stacked."""
+    found = [*mistakes, *refusals(spec)]
     members: list[Member | None] = []
+    refs: list[ModelRef] = []
     places: list[str] = []
     for place, reference in [("base", spec.base), *((f"models.{number}", given.model) for number, given in enumerate(spec.models))]:
         try:
             ref = resolve(reference, workspace)
+            refs.append(ref)
             places.append(f"{ref.path}+{ref.adapter}" if ref.adapter else ref.path)
             members.append(open_member(ref))
         except WorkbenchError as error:
             found.append(f"{place}: {error}")
             members.append(None)
     opened = same_head([member for member in members if member is not None])
+    vocabulary = None
+    if spec.tokenizer != "same" and None not in members:
+        try:
+            opened, vocabulary = _matched(spec, opened, places)
+        except WorkbenchError as error:
+            found.append(f"tokenizer: {error}")
     if members[0] is not None:
-        found += [sentence for other in opened[1:] for sentence in differences(opened[0], other)]
+        comparable = opened[1:] if vocabulary or spec.tokenizer == "same" else []  # their rows differ as long as they are not matched
+        found += [sentence for other in comparable for sentence in differences(opened[0], other)]
+        found += _unstackable(spec, opened[0]) if spec.stack else []
+    if spec.save == "adapter" and None not in members:
+        found += unfit(spec, refs, opened)
     if found:
         raise SpecError(list(dict.fromkeys(found)))
-    return Recipe(spec, Path(places[0].partition("+")[0]), opened[0], opened[1:], tuple(places))
+    folder = vocabulary.folder if vocabulary else _folder(places[0])
+    return Recipe(spec, folder, opened[0], opened[1:], tuple(places), vocabulary=vocabulary)
+
+
+def stacked(plain: Recipe, spec: MergeSpec) -> Recipe:
+    """The opened models with their layers as `spec` stacks them; in memory a layer that is there twice is there once."""
+    if not spec.stack:
+        return replace(plain, spec=spec)
+    layout = layout_of(spec)
+    base, *tuned = (stacked_member(member, layout.sources) for member in (plain.base, *plain.tuned, plain.base))
+    base = replace(base, config=stacked_config(base.config, layout.sources))
+    recipe = replace(plain, spec=spec, base=base, tuned=tuned, layout=layout)
+    held, blocks = renumbered(plain.in_memory, layout.sources), dict[str, Block]()
+    for slot in recipe.slots() if held else ():
+        own, models = held[slot.name]
+        blocks[slot.name] = own, [[*models, own][place] for place in recipe.takers(slot)]
+    return replace(recipe, in_memory=blocks)
+
+
+def layout_of(spec: MergeSpec) -> Layout:
+    """The layout of a spec that stacks layers."""
+    return laid_out(spec.stack, spec.base, [given.model for given in spec.models], cast(Merge, spec.merge).most)
+
+
+def refusals(spec: MergeSpec) -> list[str]:
+    """Why the method does not take the models and weights, of the whole or of a slice; nothing is opened for it."""
+    method = cast(Merge, spec.merge)
+    if not spec.stack:
+        ends = (("", None), ("", 0.0), ("", 1.0))
+        return list(dict.fromkeys(sentence for end in ends for sentence in method.mistakes(spec.at(*end)[1])))
+    if method.whole:
+        return [
+            f"{method.title()} makes one model of whole ones, so no layers can be stacked. Leave `stack` out, or choose another method."
+        ]
+    layout = layout_of(spec)
+    if method.across() and len({frozenset(some) for some in (*layout.takers, layout.before, layout.behind)}) > 1:
+        return [f"{method.title()} looks at all layers together, so all slices need the same models. Name the same ones in each slice."]
+    found = []
+    for layer, number in enumerate(layout.slices):
+        asked = _weighed(spec, "", _depth(layer, len(layout.slices)), layout.takers[number])
+        found += [f"stack.{number}: {sentence}" for sentence in asked]
+    found = found or [*_weighed(spec, "", None, layout.before), *_weighed(spec, "norm.", None, layout.behind)]
+    return list(dict.fromkeys(found))
+
+
+def _matched(spec: MergeSpec, opened: list[Member], places: Sequence[str]) -> tuple[list[Member], Vocabulary]:
+    references = [spec.base, *(given.model for given in spec.models)]
+    kept = 0 if spec.tokenizer in ("base", "union") else references.index(spec.tokenizer)
+    return matched(opened, [_folder(place) for place in places], kept, spec.tokenizer == "union")
+
+
+def _folder(place: str) -> Path:
+    return Path(place.partition("+")[0])
+
+
+def _weighed(spec: MergeSpec, name: str, depth: float | None, takers: Sequence[int]) -> list[str]:
+    weights = [*spec.at(name, depth)[1], 1.0]
+    return cast(Merge, spec.merge).mistakes([weights[place] for place in takers])
+
+
+def _unstackable(spec: MergeSpec, base: Member) -> list[str]:
+    """Why the base's layers cannot be stacked so."""
+    wrong = unclear(base)
+    found = [f"stack: {wrong}"] if wrong else list(beyond(spec.stack, layers_of(base), base.label))
+    sources = layout_of(spec).sources
+    return found or list(misfits(base.config, stacked_config(base.config, sources), sources))
+
+
+def _part(rows: Tensor, start: int, stop: int) -> Tensor:
+    return rows[start:stop] if rows.dim() else rows
+
+
+def _depth(layer: int, layers: int) -> float:
+    return layer / (layers - 1) if layers > 1 else 1.0
 
 
 def _slot(name: str, layers: int) -> Slot:
     layer = layer_of(name)
     if layer is None:
         return Slot(name, None, None, layers)
-    return Slot(name, layer / (layers - 1) if layers > 1 else 1.0, layer, layers)
+    return Slot(name, _depth(layer, layers), layer, layers)

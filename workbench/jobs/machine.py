@@ -1,15 +1,19 @@
 """What this machine has and what is in use, in bytes; the GPU's memory where there is one, else the process's."""
 
+from __future__ import annotations
+
 import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
-from transformers import PreTrainedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SMALL = 30_000_000  # parameters: below, a matrix is too small to be worth sharing between cores
 
@@ -63,7 +67,7 @@ class Gpu:
     handle: Any = None
 
     @classmethod
-    def here(cls) -> "Gpu":
+    def here(cls) -> Gpu:
         """The GPU that torch computes on; without one, or without the library, one that has nothing to tell."""
         if not torch.cuda.is_available():
             return cls()

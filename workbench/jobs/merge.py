@@ -1,33 +1,39 @@
 """Several tuned models of one base into one model: reads, asks the method, rounds once and writes, a block of rows at a time.
 
-Memory depends on the number of models and not on their size. The model appears in the workspace whole or not at all: it is
-written to `NAME.partial` and renamed. A tensor of one block is read once; a larger one once for its inner products, as often as the
-method wants to know something of the whole, and once for the merge. What a merge is, stands in `methods/merges`; this module knows
-none of them by name.
+Tensors are merged side by side, one in each thread. Memory depends on the number of models and threads and not on the models' size.
+The model appears in the workspace whole or not at all: it is written to `NAME.partial` and renamed. A tensor is read once for its
+inner products, as often as the method wants to know something of the whole, and once for the merge. What a merge is, stands in
+`methods/merges`; this module knows none of them by name.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from workbench.core.additive import Additive
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Made, Noted, Progress, Started, Table
+from workbench.core.job import drain
 from workbench.core.spec import MergeSpec
 from workbench.core.workspace import Workspace
+from workbench.jobs.adapting import adapt
+from workbench.jobs.crew import side_by_side
 from workbench.jobs.ingredients import Block, Recipe, open_recipe
 from workbench.jobs.machine import on_one_core
 from workbench.jobs.mergecard import config_of, write_side_files
 from workbench.materials.neurons import cost
-from workbench.materials.slot import cuts_of
-from workbench.materials.tensors import FLOATS, NAMES, WIDTHS, ModelWriter, Planned, read_bytes, spans, task_gram, to_bytes
-from workbench.methods.contracts import Fusion, Slot
+from workbench.materials.slot import ranked
+from workbench.materials.tensors import FLOATS, NAMES, WIDTHS, ModelWriter, Planned, read_bytes, task_gram, to_bytes
+from workbench.methods.contracts import Fusion, Merge, Slot
 
-AT_ONCE = 1 << 16  # numbers that a method is given at once
+TOLD = 1 << 19  # numbers of a tensor, spread evenly, from which the shares that explain a merge are taken: good to a thousandth
 
 
 def merge(spec: MergeSpec, folder: Path, workspace: Workspace) -> Iterator[Event]:
@@ -47,20 +53,25 @@ def _merged(spec: MergeSpec, workspace: Workspace) -> Iterator[Event]:
     if recipe.method.whole:
         yield from _fuse(recipe, target)
         return
+    if spec.save == "adapter":
+        yield from adapt(recipe, target, _Layers(recipe))
+        return
     plan = recipe.plan()
     total, done = sum(tensor.size for tensor in plan), 0
     yield Started(total, _about(recipe, plan))
     layers = _Layers(recipe)
     slots = {slot.name: slot for slot in recipe.slots()}
-    layers.prepare()
+    for _ in layers.prepare():
+        yield Progress(0, total, "looking through the models")
     with ModelWriter(target, plan) as writer:
-        for tensor in plan:
-            for data in _written(recipe, tensor, slots.get(tensor.name), layers):
-                writer.write(data)
-                done += len(data)
+        work = [partial(_written, recipe, tensor, slots.get(tensor.name), layers, writer) for tensor in plan]
+        with closing(side_by_side(work)) as pieces:
+            for size in pieces:
+                done += size
                 yield Progress(done, total, "bytes")
         write_side_files(recipe, writer.partial)
         yield from layers.unmoved()
+        yield from (Noted(text, "watch") for text in (recipe.vocabulary.notes() if recipe.vocabulary else ()))
         yield layers.table()
         writer.commit()
     yield Made("model", str(target))
@@ -69,14 +80,14 @@ def _merged(spec: MergeSpec, workspace: Workspace) -> Iterator[Event]:
 def _fuse(recipe: Recipe, target: Path) -> Iterator[Event]:
     """A merge of whole models, which are in memory for it."""
     yield Progress(0, 1, "reading the models")
-    tensors, config = fused(recipe.held())
+    tensors, config, table = fused(recipe.held())
     plan = [_planned(recipe, name, tensor) for name, tensor in tensors.items()]
     total, done = sum(tensor.size for tensor in plan), 0
     yield Started(total, _about(recipe, plan))
     with ModelWriter(target, plan) as writer:
         for tensor in plan:
             data = _rounded(tensors[tensor.name].float(), tensor)
-            writer.write(data)
+            writer.write(tensor.name, data)
             done += len(data)
             yield Progress(done, total, "bytes")
         write_side_files(recipe, writer.partial, config)
@@ -84,14 +95,19 @@ def _fuse(recipe: Recipe, target: Path) -> Iterator[Event]:
     before, after = cost(recipe.base.config), cost(config)
     wider, slower = (own / of for own, of in zip(after, before, strict=True))
     yield Noted(f"It has {wider:.3g} times the base's parameters, and takes {slower:.3g} times its operations a token.", "info")
+    if table.rows:
+        yield table
     yield Made("model", str(target))
 
 
-def fused(recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State dict and config that a merge of whole models gives; the recipe's tensors are in memory."""
+def fused(recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Any], Table]:
+    """State dict and config that a merge of whole models gives, and what explains it, block by block; the recipe is in memory."""
     method, weights = recipe.at(Slot("", None, None, 0))
     tuned = [{name: block[1][place] for name, block in recipe.in_memory.items()} for place in range(len(recipe.tuned))]
-    return cast(Fusion, method).model(config_of(recipe), tuned, weights)
+    tensors, config, told = cast(Fusion, method).model(config_of(recipe), tuned, weights)
+    last = max(1, len(told) - 1)
+    rows = [[f"model.layers.{layer}", layer, layer / last, "block", *block.values()] for layer, block in enumerate(told)]
+    return tensors, config, Table("layers", ["tensor", "layer", "depth", "module", *(told[0] if told else ())], rows)
 
 
 def _planned(recipe: Recipe, name: str, tensor: Tensor) -> Planned:
@@ -105,7 +121,7 @@ def preview(spec: MergeSpec, workspace: Workspace) -> Table:
     if recipe.method.whole:
         return Table("layers", ["tensor", "layer", "depth", "module"], [])
     layers = _Layers(recipe)
-    layers.prepare()
+    drain(layers.prepare())
     for slot in recipe.slots():
         for _ in layers.measured(slot):
             pass
@@ -115,7 +131,7 @@ def preview(spec: MergeSpec, workspace: Workspace) -> Table:
 def in_memory(recipe: Recipe) -> tuple[dict[str, Tensor], Table]:
     """The merged tensors, float32 and not rounded, and the table that explains them."""
     layers, merged = _Layers(recipe), dict[str, Tensor]()
-    layers.prepare()
+    drain(layers.prepare())
     for slot in recipe.slots():
         method, weights = recipe.at(slot)
         parts = [method.tensor(step[0], *step[1], weights) for step in layers.measured(slot) if step is not None]
@@ -128,46 +144,47 @@ class _Layers:
 
     def __init__(self, recipe: Recipe):
         self._recipe = recipe
-        self._rows: list[list[object]] = []
-        self._columns: list[str] = []
-        self._moved = [0.0] * len(recipe.tuned)
+        self._told: dict[str, tuple[dict[str, float], list[float]]] = {}  # what explains a tensor, and how far each model moved it
         self._across: tuple[tuple[float, ...], ...] | None = None
 
-    def prepare(self) -> None:
-        """Look through the whole model first, where the method wants to know something of all tensors together."""
+    def prepare(self) -> Generator[None, None, None]:
+        """Look through the whole model first, where the method wants to know something of all tensors together; yields breaths."""
         if self._recipe.method.across():
             slots = self._recipe.slots()
-            self._across = cuts_of(
+            self._across = yield from ranked(
                 self._recipe.method, lambda: (self._sizes(*part) for slot in slots for part in self._recipe.blocks(slot))
             )
 
     def measured(self, slot: Slot) -> Iterator[tuple[Slot, Block] | None]:
         """The tensor's blocks, each with the slot that knows the whole; None is a breath while that is found out."""
-        once = slot.name in self._recipe.in_memory or len(spans(self._recipe.base.shape(slot.name))) <= 1
-        few = list(self._recipe.blocks(slot)) if once else None
         known = slot
-        for step in self._whole(slot, lambda: self._recipe.blocks(slot) if few is None else iter(few)):
+        for step in self._whole(slot):
             known = step or known
             yield None
         method, weights = self._recipe.at(slot)
         told: list[tuple[int, dict[str, float]]] = []
-        for at, block in self._recipe.blocks(slot) if few is None else few:
+        every = self._every(slot)
+        for number, (at, block) in enumerate(self._recipe.blocks(slot)):
             here = replace(known, first=at.first)
-            told.append((block[0].shape[0] if block[0].dim() else 1, method.explain(here, *block, weights)))
+            if number % every == 0:
+                told.append((block[0].shape[0] if block[0].dim() else 1, method.explain(here, *block, weights)))
             yield here, block
         self._add(slot, known, told)
 
-    def _whole(self, slot: Slot, blocks: Callable[[], Iterator[tuple[Slot, Block]]]) -> Iterator[Slot | None]:
-        """What is wanted of the whole tensor, found in at most four readings of its blocks; what is yielded last is the slot with it."""
+    def _whole(self, slot: Slot) -> Iterator[Slot | None]:
+        """What is wanted of the whole tensor, found in at most four readings of it; what is yielded last is the slot with it."""
         method, weights = self._recipe.at(slot)
-        gram = torch.zeros(len(self._moved) + 1, len(self._moved) + 1, dtype=torch.float64)
-        for _, block in blocks():
-            gram += task_gram(*block)
+        rough = isinstance(method, Additive) and method.adds() and not method.by_angles()
+        gram = torch.zeros(len(weights) + 1, len(weights) + 1, dtype=torch.float64)
+        for _, block in self._recipe.blocks(slot):
+            gram += task_gram(*block, rough=rough)
             yield None
-        _check_finite(self._recipe, slot.name, gram)
-        cuts = self._across if self._across is not None else cuts_of(method, lambda: (self._sizes(*part) for part in blocks()))
+        _check_finite(self._recipe, slot, gram)
+        cuts = self._across
+        if cuts is None:
+            cuts = yield from ranked(method, lambda: (self._sizes(*part) for part in self._recipe.blocks(slot)))
         known, totals = replace(slot, gram=gram, cuts=cuts), None
-        for at, block in blocks():
+        for at, block in self._recipe.blocks(slot):
             added = method.totals(replace(known, first=at.first), *block, weights)
             if added is None:
                 break
@@ -175,52 +192,56 @@ class _Layers:
             yield None
         yield replace(known, totals=totals)
 
+    def _every(self, slot: Slot) -> int:
+        """At how many blocks the method explains itself once: at all of a small tensor, at the first where all follows from the slot."""
+        numbers = math.prod(self._recipe.base.shape(slot.name))
+        return max(1, numbers) if _adds(self._recipe.at(slot)[0]) else max(1, numbers // TOLD)
+
     def _sizes(self, slot: Slot, block: Block) -> list[Tensor]:
         method, weights = self._recipe.at(slot)
         return method.sizes(slot, *block, weights)
 
     def unmoved(self) -> Iterator[Noted]:
         """A word about each model that is the base itself."""
-        for member, moved in zip(self._recipe.tuned, self._moved, strict=True):
-            if moved == 0:
+        for place, member in enumerate(self._recipe.tuned if self._recipe.layout is None else ()):  # in a stack it adds its layers
+            if not any(moved[place] for _, moved in self._told.values()):
                 text = f"{member.label} does not differ from the base {self._recipe.base.label}, so it adds nothing to the merge."
                 yield Noted(text, "watch")
 
     def table(self) -> Table:
-        return Table("layers", ["tensor", "layer", "depth", "module", *self._columns], self._rows)
+        told = [(slot, self._told[slot.name][0]) for slot in self._recipe.slots() if slot.name in self._told]
+        columns = [name for name in (told[0][1] if told else ()) if all(name in numbers for _, numbers in told)]
+        rows = [[slot.name, slot.layer, slot.depth, _module(slot), *(numbers[name] for name in columns)] for slot, numbers in told]
+        return Table("layers", ["tensor", "layer", "depth", "module", *columns], rows)
 
     def _add(self, slot: Slot, known: Slot, told: list[tuple[int, dict[str, float]]]) -> None:
         if not told or known.gram is None:
             return
-        self._columns = list(told[0][1])
         rows = sum(count for count, _ in told)
-        means = [math.fsum(count * numbers[name] for count, numbers in told) / rows for name in self._columns]
-        self._rows.append([slot.name, slot.layer, slot.depth, _module(slot), *means])
-        self._moved = [total + square for total, square in zip(self._moved, known.gram.diagonal().tolist()[1:], strict=True)]
+        means = {name: math.fsum(count * numbers[name] for count, numbers in told) / rows for name in told[0][1]}
+        self._told[slot.name] = means, known.gram.diagonal().tolist()[1:]
 
 
-def _written(recipe: Recipe, tensor: Planned, slot: Slot | None, layers: _Layers) -> Iterator[memoryview | bytearray]:
-    """The bytes of one tensor of the merged model, piece by piece; empty pieces are breaths. Without a slot it is copied."""
+def _written(recipe: Recipe, tensor: Planned, slot: Slot | None, layers: _Layers, writer: ModelWriter) -> Iterator[int]:
+    """Write one tensor of the merged model; yields how many bytes more, 0 for a breath. Without a slot it is copied."""
     if slot is None:
-        yield read_bytes(recipe.base.entries[tensor.name])
+        writer.write(tensor.name, read_bytes(recipe.base.entries[tensor.name]))
+        yield tensor.size
         return
+    method, weights = recipe.at(slot)
     for step in layers.measured(slot):
         if step is None:
-            yield bytearray()
+            yield 0
             continue
-        method, weights = recipe.at(slot)
-        for known, (base, tuned) in _pieces(*step):
-            yield _rounded(method.tensor(known, base, tuned, weights), tensor)
+        known, (base, tuned) = step
+        data = _rounded(method.tensor(known, base, tuned, weights), tensor)
+        writer.write(tensor.name, data)
+        yield len(data)
 
 
-def _pieces(slot: Slot, block: Block) -> Iterator[tuple[Slot, Block]]:
-    """A block as smaller ones of whole rows, whose float64 copies stay in the cache; what is read at once may be larger."""
-    base, tuned = block
-    for start, stop in spans(base.shape, AT_ONCE):
-        if base.dim() < 2:
-            yield slot, block
-        else:
-            yield replace(slot, first=slot.first + start), (base[start:stop], [model[start:stop] for model in tuned])
+def _adds(method: Merge) -> bool:
+    """Whether all that explains a tensor follows from its inner products, so that it is asked once and not for each block."""
+    return isinstance(method, Additive) and method.adds()
 
 
 def _rounded(merged: Tensor, tensor: Planned) -> memoryview:
@@ -246,13 +267,14 @@ def _taken(target: Path) -> list[str]:
     return [f"name: there is a model called {target.name!r} already. Choose another name, or remove {target}."]
 
 
-def _check_finite(recipe: Recipe, name: str, gram: Tensor) -> None:
+def _check_finite(recipe: Recipe, slot: Slot, gram: Tensor) -> None:
     if torch.isfinite(gram).all():
         return
     bad = next(index for index, value in enumerate(gram.diagonal().tolist()) if not math.isfinite(value))
-    label = [recipe.base.label, *(member.label for member in recipe.tuned)][bad]
+    label = [recipe.base, *(recipe.tuned[place] for place in recipe.takers(slot))][bad].label
     raise WorkbenchError(
-        f"{label} holds NaN or Inf in {name}. A merge would carry it into the new model. Use a checkpoint from before its training broke."
+        f"{label} holds NaN or Inf in {slot.name}. A merge would carry it into the new model. Use a checkpoint from before its training "
+        "broke."
     )
 
 
@@ -260,7 +282,7 @@ def _about(recipe: Recipe, plan: Sequence[Planned]) -> dict[str, object]:
     return {
         "method": recipe.method.title(),
         "base": recipe.base.label,
-        "models": [member.label for member in recipe.tuned],
+        "models": [member.label for member in recipe.tuned[: len(recipe.spec.models)]],
         "tensors": len(plan),
         "parameters": sum(math.prod(tensor.shape) for tensor in plan),
         "bytes": sum(tensor.size for tensor in plan),

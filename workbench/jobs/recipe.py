@@ -14,12 +14,13 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerBase
 
 from workbench.core.events import Progress
+from workbench.core.job import drain
 from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
 from workbench.materials.corpus import Corpus, load, normalised, path_of
 from workbench.materials.rows import Example, Reject
 from workbench.materials.templates import End, encode_all
-from workbench.methods.contracts import Selector, drain
+from workbench.methods.contracts import Selector
 
 MEASURED = 2000  # rows whose tokens are counted; the first ones
 NAMED = 200  # row numbers an issue names

@@ -21,9 +21,10 @@ from workbench.core.method import knobs_of
 from workbench.core.parts import DataSpec
 from workbench.core.spec import MergeSpec, TrainSpec, read_spec
 from workbench.core.workspace import Workspace
-from workbench.jobs.ingredients import Recipe, open_recipe
+from workbench.jobs.ingredients import Recipe, open_models, refusals, stacked
 from workbench.jobs.machine import memory_total
 from workbench.jobs.merge import fused, in_memory
+from workbench.jobs.mergecard import config_of
 from workbench.jobs.scoring import Score, Task, answers, held_out, losses, share_right, tasks_of
 from workbench.materials.angles import mean_cosine
 from workbench.materials.corpus import load as load_data
@@ -63,7 +64,7 @@ class Tasted:
 
 
 class TooLarge(WorkbenchError):
-    """The models do not fit into memory together; a merge, which reads them piece by piece, may still be made."""
+    """The models cannot be tried in memory, for want of room or of a common vocabulary; a merge may still be made."""
 
 
 class Tasting:
@@ -74,11 +75,18 @@ class Tasting:
 
         Raises:
             WorkbenchError: a model cannot be opened, or they do not belong together.
-            TooLarge: they do not fit into memory.
+            TooLarge: they do not fit into memory, or the merge has other tokens than the base.
         """
-        recipe, ref = open_recipe(spec, workspace), resolve(spec.base, workspace)
-        numbers = sum(math.prod(recipe.base.shape(slot.name)) for slot in recipe.slots())
-        needed = FLOAT * numbers * (len(recipe.tuned) + 3)  # the base, the tuned, the merged, and the model that speaks
+        recipe, ref = open_models(spec, workspace), resolve(spec.base, workspace)
+        words = recipe.vocabulary
+        if words and (words.new or words.size != words.config.get("vocab_size") or spec.tokenizer not in (spec.base, "base", "union")):
+            raise TooLarge(
+                "A preview of scores asks all models with the base's tokenizer, and this merge has another one. Save the merge and "
+                "compare it with its base."
+            )
+        numbers, merged = _numbers(recipe), _numbers(stacked(recipe, spec))
+        speaking = merged if spec.stack else 0  # a stack is a model of its own, beside the one that speaks for all others
+        needed = FLOAT * (numbers * (len(recipe.tuned) + 2) + merged + speaking)  # base, tuned, the model that speaks; the merged
         if needed > ROOM * memory_total():
             raise TooLarge(
                 f"A preview of scores holds all models in memory, and would need {needed / 1e9:.1f} GB of it, too much for this machine. "
@@ -100,12 +108,12 @@ class Tasting:
         Raises:
             SpecError: the method does not take these weights.
         """
-        recipe = replace(self.recipe, spec=spec)
-        mistakes = [mistake for end in (None, 0.0, 1.0) for mistake in recipe.method.mistakes(spec.at("", end)[1])]
+        mistakes = refusals(spec)
         if mistakes:
-            raise SpecError(list(dict.fromkeys(mistakes)))
-        if recipe.method.whole:
-            yield from self._wider(recipe)
+            raise SpecError(mistakes)
+        recipe = stacked(self.recipe, spec)
+        if recipe.method.whole or spec.stack:
+            yield from self._wider(recipe) if recipe.method.whole else self._taller(recipe)
             return
         merged, table = in_memory(recipe)
         grams = {name: task_gram(base, [*tuned, merged[name]]) for name, (base, tuned) in self.recipe.in_memory.items()}
@@ -122,25 +130,40 @@ class Tasting:
 
     def _wider(self, recipe: Recipe) -> Iterator[Tasted]:
         """As `taste`, for a merge of whole models: it has a model of its own, and a curve of what width is worth."""
-        model, _ = self._fused(recipe)
+        model, _, table = self._fused(recipe)
         found, said = losses(model, self.tasks), answers(model, self.tokenizer, self.tasks)
         scores = [Score(loss, share_right(task, own)) for loss, task, own in zip(found, self.tasks, said, strict=True)]
         grams = {name: task_gram(base, tuned) for name, (base, tuned) in self.recipe.in_memory.items()}
         first = Tasted(
             self.tasks, {**self.scores, MERGED: scores}, [], {**self.said, MERGED: said}, placed(sum(grams.values()), self.labels),
-            self._cosines(grams), Table("layers", ["tensor", "layer", "depth", "module"], []), WIDTHS,
+            self._cosines(grams), table, WIDTHS,
         )  # fmt: skip
         yield first
         path = []
         for spec in _along_first_knob(recipe.spec):
-            model, width = self._fused(replace(recipe, spec=spec))
+            model, width, _ = self._fused(replace(recipe, spec=spec))
             path.append((width, losses(model, [_few(task) for task in self.tasks])))
         yield replace(first, path=sorted(path))
 
-    def _fused(self, recipe: Recipe) -> tuple[PreTrainedModel, float]:
-        """The model that comes out, and its parameters over the base's."""
-        tensors, config = fused(recipe)
-        return built(config, tensors), cost(config)[0] / cost(recipe.base.config)[0]
+    def _taller(self, recipe: Recipe) -> Iterator[Tasted]:
+        """As `taste`, for stacked layers: a model of its own, to which no straight way leads from the base."""
+        merged, table = in_memory(recipe)
+        model = built(config_of(recipe), merged)
+        found = losses(model, self.tasks)
+        grams = {name: task_gram(base, tuned) for name, (base, tuned) in self.recipe.in_memory.items()}
+        first = Tasted(
+            self.tasks, {**self.scores, MERGED: [Score(loss) for loss in found]}, [], self.said, placed(sum(grams.values()), self.labels),
+            self._cosines(grams), table,
+        )  # fmt: skip
+        yield first
+        said = answers(model, self.tokenizer, self.tasks)
+        scores = [Score(loss, share_right(task, own)) for loss, task, own in zip(found, self.tasks, said, strict=True)]
+        yield replace(first, scores={**self.scores, MERGED: scores}, said={**self.said, MERGED: said})
+
+    def _fused(self, recipe: Recipe) -> tuple[PreTrainedModel, float, Table]:
+        """The model that comes out, its parameters over the base's, and what explains it."""
+        tensors, config, table = fused(recipe)
+        return built(config, tensors), cost(config)[0] / cost(recipe.base.config)[0], table
 
     def _tasks(self, spec: MergeSpec, sets: Sequence[str], workspace: Workspace) -> Iterator[Task]:
         names: list[str] = []
@@ -173,6 +196,10 @@ class Tasting:
                 products = grams[slot.name][1 : 1 + count, 1 : 1 + count]
                 by_layer[slot.layer] = by_layer.get(slot.layer, torch.zeros_like(products)) + products
         return [(layer, float(mean_cosine(products))) for layer, products in sorted(by_layer.items())] if count > 1 else []
+
+
+def _numbers(recipe: Recipe) -> int:
+    return sum(math.prod(recipe.base.shape(slot.name)) for slot in recipe.slots())
 
 
 def labels_of(spec: MergeSpec, labels: Sequence[str]) -> list[str]:
@@ -242,7 +269,7 @@ class Tastings:
         self, spec: MergeSpec, sets: Sequence[str], workspace: Workspace, work: Callable[[Tasting], Iterator[T]]
     ) -> Iterator[T | None]:
         """What `work` does with the open models; None comes first where they have to be opened. Others wait until it is done."""
-        key = (spec.base, *(given.model for given in spec.models), *sets, workspace.home)
+        key = (spec.base, *(given.model for given in spec.models), *map(str, spec.stack), spec.tokenizer, *sets, workspace.home)
         with self._lock:
             if key != self._key:
                 yield None

@@ -3,16 +3,20 @@
 What it is not: the choice of what may move, which is an adapter's (`methods/adapters/`, contract in `methods/contracts.py`).
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from workbench.materials.lora import Lora
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ from torch import Tensor
 from workbench.core.errors import WorkbenchError
 from workbench.materials.lora import Lora, read_lora
 from workbench.materials.models import ModelRef
-from workbench.materials.tensors import FLOATS, Entry, find_tensors, read_bytes, read_rows
+from workbench.materials.tensors import FLOATS, Entry, find_tensors, read_bytes, read_raw
 
 HEAD = "lm_head.weight"
 _HEADS = (HEAD, "embed_out.weight")
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
+VOCABULARY = (*_HEADS, *_EMBEDDINGS, "lm_head.bias", "embed_out.bias")  # tensors with a row for each token
 _NO_LORA = Lora({}, {})
 _BUFFERS = {"BOOL", "I16", "I32", "I64"}  # positions and masks; nothing of what a merge may mix
 
@@ -65,10 +66,17 @@ class Member:
     def shape(self, name: str) -> tuple[int, ...]:
         return self.lora.replaced[name].shape if name in self.lora.replaced else self.entries[name].shape
 
+    def raw(self, name: str, start: int, stop: int) -> Tensor:
+        """Rows of the tensor as they stand in the file."""
+        return read_raw(self.lora.replaced.get(name, self.entries[name]), start, stop)
+
+    def tuned(self, name: str, start: int, raw: Tensor) -> Tensor:
+        """Rows of the tuned tensor, float32, from those in the file that begin at row `start`."""
+        return self.lora.apply(name, start, raw.float())
+
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Rows of the tuned tensor, float32."""
-        entry = self.lora.replaced.get(name, self.entries[name])
-        return self.lora.apply(name, start, read_rows(entry, start, stop))
+        return self.tuned(name, start, self.raw(name, start, stop))
 
 
 def open_member(ref: ModelRef) -> Member:
@@ -115,7 +123,10 @@ def _shapes(base: Member, other: Member, unlike: list[tuple[str, tuple[int, ...]
     for name, found, wanted in unlike[:3]:
         words = f"{name} is {_by(found)} in {other.label} and {_by(wanted)} in the base {base.label}."
         if name.endswith(_HEADS + _EMBEDDINGS) and found[1:] == wanted[1:]:
-            yield f"The vocabularies differ: {words} Tokens are neither cut off nor moved here; merge models that have the same ones."
+            yield (
+                f"The vocabularies differ: {words} Set `tokenizer` to union (all tokens) or base (the base's), and rows are matched by "
+                "their tokens."
+            )
         else:
             yield f"The shapes differ: {words} Merge only models tuned from one base."
     if len(unlike) > 3:

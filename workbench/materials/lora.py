@@ -24,10 +24,11 @@ _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
 @dataclass(frozen=True)
 class Factors:
-    """The change of one weight matrix: `left` (out, r) times `right` (r, in), float64, the scale s already in `left`."""
+    """The change of one weight matrix: `left` (out, r) times `right` (r, in), float64, the scale s already in `left`; `scale` tells it."""
 
     left: Tensor
     right: Tensor
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _factors(config: dict[str, Any], module: str, pair: dict[str, Tensor], label
     rank = pair["A"].shape[0]
     alpha = _alpha(config, module)
     scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
-    return Factors(pair["B"] * scale, pair["A"])
+    return Factors(pair["B"] * scale, pair["A"], scale)
 
 
 def _alpha(config: dict[str, Any], module: str) -> float:

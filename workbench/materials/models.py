@@ -1,27 +1,31 @@
 """Models by reference: where one lies, what it is called, and loading it safely.
 
 A reference is what a spec says: `pocket` (the demo model), `run:0001` (what a run made), `model:NAME` (a merged model of
-the workspace), a folder, or a hub id this machine can reach. Weights are read from safetensors only, and code that comes
-with a model is never run. Knows nothing of training or merging.
+the workspace), a folder, or a hub id this machine can reach. A folder may hold a peft adapter, on the base that it names. Weights are
+read from safetensors only, and code that comes with a model is never run. Knows nothing of training or merging.
 """
 
+from __future__ import annotations
+
 import functools
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import yaml
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.workspace import ASSETS, Workspace, named
+
+if TYPE_CHECKING:  # its model code takes seconds to import, and a merge has no use for it
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 POCKET = "pocket"
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -55,10 +59,10 @@ def resolve(reference: str, workspace: Workspace) -> ModelRef:
     if kind == "run":
         return _of_run(reference, named(name), workspace)
     if kind == "model":
-        return ModelRef(reference, name, str(_checked(workspace.model(named(name)), f"The model {name!r}")))
+        return _of_folder(reference, name, workspace.model(named(name)), f"The model {name!r}", workspace)
     folder = Path(reference).expanduser()
     if folder.exists() or (os.sep in reference.removesuffix("/") and reference.startswith((".", "/", "~"))):
-        return ModelRef(reference, folder.name, str(_checked(folder, f"The folder {reference}")))
+        return _of_folder(reference, folder.name, folder, f"The folder {reference}", workspace)
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", reference):
         return ModelRef(reference, reference, reference)
     raise WorkbenchError(f"{reference!r} names no model. Use 'pocket', 'run:0001', 'model:NAME', a folder, or a hub id such as org/name.")
@@ -72,13 +76,17 @@ def available(workspace: Workspace) -> list[ModelChoice]:
         if all((adapter / name).exists() for name in ADAPTER) or (model / "config.json").exists():
             choices.append(ModelChoice(f"run:{folder.name}", _run_label(folder), "run"))
     for folder in sorted(workspace.model().iterdir()):
-        if (folder / "config.json").exists() and folder.suffix not in (".partial", ".old"):  # a merge that was killed
+        killed = folder.suffix in (".partial", ".old")
+        if not killed and ((folder / "config.json").exists() or _is_adapter(folder)):
             choices.append(ModelChoice(f"model:{folder.name}", folder.name, "merged"))
     return choices
 
 
 def load(ref: ModelRef, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """The model in eval mode on `device`, its adapter folded in. Attention is torch's scaled dot product."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
     logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -99,6 +107,8 @@ def load(ref: ModelRef, device: torch.device, dtype: torch.dtype) -> PreTrainedM
 
 def built(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PreTrainedModel:
     """The model of a config.json and a state dict, in eval mode on the CPU; a head that is tied may be left out."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), trust_remote_code=False, attn_implementation="sdpa")
     model.load_state_dict(tensors, strict=False)
     return model.float().eval()
@@ -106,6 +116,8 @@ def built(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PreTraine
 
 def tokenizer(ref: ModelRef) -> PreTrainedTokenizerBase:
     """The model's tokenizer; where it has no padding token, its end token pads (padding is masked anyway)."""
+    from transformers import AutoTokenizer
+
     try:
         found = AutoTokenizer.from_pretrained(ref.path, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -118,6 +130,8 @@ def tokenizer(ref: ModelRef) -> PreTrainedTokenizerBase:
 @functools.lru_cache(maxsize=8)
 def skeleton(path: str) -> PreTrainedModel:
     """The model's shape without its numbers (meta device), to count what an adapter would move."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -196,6 +210,39 @@ def _of_run(reference: str, run_id: str, workspace: Workspace) -> ModelRef:
     return ModelRef(reference, _run_label(folder), base.path, adapter)
 
 
+def _of_folder(reference: str, label: str, folder: Path, what: str, workspace: Workspace) -> ModelRef:
+    """A model folder, or an adapter folder on its base."""
+    if not _is_adapter(folder):
+        return ModelRef(reference, label, str(_checked(folder, what)))
+    below = _base_of(folder)
+    if not below:
+        raise WorkbenchError(f"{what} does not say which model it stands on: base_model_name_or_path is missing in {folder / ADAPTER[0]}.")
+    if _names_adapter(below, workspace):
+        raise WorkbenchError(f"{what} stands on top of another adapter, {below}. Merge that one into a model first.")
+    return ModelRef(reference, label, resolve(below, workspace).path, folder)
+
+
+def _is_adapter(folder: Path) -> bool:
+    return all((folder / name).exists() for name in ADAPTER) and not (folder / "config.json").exists()
+
+
+def _base_of(folder: Path) -> str:
+    """What an adapter folder stands on: the folder that peft is told, and where that has moved, the reference of our recipe beside it."""
+    try:
+        told = json.loads((folder / ADAPTER[0]).read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
+    except (OSError, ValueError, AttributeError):
+        told = ""
+    return told if told and Path(told).is_dir() else str(_spec_of(folder, "merge.yaml").get("base") or told)
+
+
+def _names_adapter(reference: str, workspace: Workspace) -> bool:
+    """Whether a reference names an adapter; asked without opening anything, because an adapter may name itself as its base."""
+    kind, _, name = reference.partition(":")
+    if kind == "run":
+        return not (_standing(workspace.home.resolve() / "runs" / named(name) / "model") / "config.json").exists()
+    return _is_adapter(workspace.model(named(name)) if kind == "model" else Path(reference).expanduser())
+
+
 def _standing(folder: Path) -> Path:
     """The folder; where a kill came between the two renames that put a newer one in its place, the older one."""
     older = folder.with_name(folder.name + ".old")
@@ -207,9 +254,9 @@ def _run_label(folder: Path) -> str:
     return f"run {folder.name} · {name}" if name else f"run {folder.name}"
 
 
-def _spec_of(folder: Path) -> dict[str, Any]:
-    """The spec that a run was started with; nothing where it is missing or damaged."""
-    spec = folder / "spec.yaml"
+def _spec_of(folder: Path, file: str = "spec.yaml") -> dict[str, Any]:
+    """The spec that a run was started with, or that a merge was made by; nothing where it is missing or damaged."""
+    spec = folder / file
     try:
         found = yaml.safe_load(spec.read_text(encoding="utf-8")) if spec.exists() else {}
     except (yaml.YAMLError, UnicodeDecodeError):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from workbench.core.errors import WorkbenchError
+from workbench.materials.pairing import PAIRINGS, Pairing, check_room
 from workbench.materials.units import HEAD_NORMS, WRITES, Shape, Units, check, groups, neurons, put, shape_of, shared
 
 
@@ -28,37 +29,37 @@ def fused(
     share_b: float,
     mlp: float,
     attention: float,
-    match: Literal["identity", "assign"],
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """One model of two: its state dict, in the types of `a`'s tensors, and its config.
+    match: Literal["place", "weights"],
+) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]:
+    """One model of two: its state dict, in the types of `a`'s tensors, its config, and what explains each block, the first one first.
 
     `config` is the config.json of both. `share_b` is λ_B in [0, 1], and λ_A = 1 − λ_B. Of the n neurons of a block the ⌊`mlp`·n⌋ that
     differ most are kept apart, and of the n groups of an attention the ⌊`attention`·n⌋ that differ most; `intermediate_size`,
     `num_key_value_heads` and `num_attention_heads` grow by as much, and `head_dim` is written out. How much two units differ is
     ‖x_A − x_B‖² over all their rows and columns. Those that are apart read with their own rows, and their columns are multiplied by
-    their model's share; the others are averaged. So are the embeddings, the head and the final norm. With 1 for both, every block
-    gives λ_A·block_A + λ_B·block_B of what it is given (which is not the average of the two models' answers, because the blocks stand
-    in one residual stream); with 0 for both it is an average, of neurons that are brought to one scale first [O].
+    their model's share; the others are averaged and come first, in `a`'s order. Averaged are the embeddings, the head and the final norm
+    too. With 1 for both, every block gives λ_A·block_A + λ_B·block_B of what it is given (which is not the average of the two models'
+    answers, because the blocks stand in one residual stream); with 0 for both it is an average, of neurons that are brought to one
+    scale first [O].
 
-    `match` says how the units of the two are paired: "identity" pairs the j-th with the j-th, which is right for models tuned from one
-    base. "assign", the pairing of least total distance [R], needs an exact solver that the workbench does not install, and is refused.
+    `match` says how the units of the two are paired (`materials/pairing.py`). "place": the j-th with the j-th, which is right for models
+    tuned from one base. "weights": so that the total distance is least [R]; neurons with neurons, groups with groups, and in them query
+    heads with query heads [O]. (−up, −down) is the same neuron too, and is not looked for. What explains a block are the distances
+    of its neurons and its heads, and the share that is paired `anew` where that may be.
 
     The norms before the attention and before the MLP become ones, their weights having gone into the rows that read them: a unit that
     is apart would otherwise see the averaged norm [O]. So with `share_b=1, mlp=0, attention=0` the result is `b` as a function, and not
     as numbers. As many units are kept apart in one block as in another, because transformers knows one width for all [O].
 
     `WorkbenchError` if the family will not do, the two do not have the config's tensors, a number is NaN or Inf, a share is not in
-    [0, 1], q_norm or k_norm differ where groups are to be kept apart, or the heads become more than transformers takes.
+    [0, 1], q_norm or k_norm differ where groups are to be kept apart, the heads become more than transformers takes, or there are more
+    neurons than "weights" takes.
     """
     for name, value in {"share_b": share_b, "mlp": mlp, "attention": attention}.items():
         if not 0 <= value <= 1:
             raise WorkbenchError(f"{name} is {value}, and it is a share. Give a number from 0 to 1.")
-    if match != "identity":
-        raise WorkbenchError(
-            f"The match {match!r} pairs the units of two models anew. That needs an exact solver of assignments, as scipy has one, and the "
-            "workbench installs none. Choose 'identity': models that were tuned from one base keep their units in their places."
-        )
     shape = shape_of(config)
+    check_room(match, shape.neurons)
     check(a, shape, "The first model")
     check(b, shape, "The second model")
     apart, apart_groups = _part(mlp, shape.neurons), _part(attention, shape.groups)
@@ -67,10 +68,17 @@ def fused(
         _check_head_norms(a, b, shape)
     names = [name for name in shared(a, shape) if name in b]
     out = {name: torch.lerp(a[name].double(), b[name].double(), share_b).to(a[name].dtype) for name in names}
-    for at in shape.blocks():
-        put(out, a, at, _side_by_side(neurons(a, at, shape), neurons(b, at, shape), share_b, apart))
-        put(out, a, at, _side_by_side(groups(a, at, shape), groups(b, at, shape), share_b, apart_groups))
-    return out, wider
+    kinds = (("neurons", neurons, apart, 1), ("heads", groups, apart_groups, shape.heads // shape.groups))
+    told: list[dict[str, float]] = [{} for _ in shape.blocks()]
+    for at, block in zip(shape.blocks(), told, strict=True):
+        for kind, units, count, heads in kinds:
+            one, other = units(a, at, shape), units(b, at, shape)
+            pairing = PAIRINGS[match](one, other, count, heads)
+            put(out, a, at, _side_by_side(one, other, share_b, pairing))
+            block |= {f"{kind} {name}": number for name, number in pairing.distances().items()}
+            if match != "place":
+                block[f"{kind} anew"] = pairing.anew()
+    return out, wider, told
 
 
 def pruned(a: dict[str, Tensor], config: dict[str, Any], *, keep: float) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -157,19 +165,14 @@ def _together(units: Units, cluster: Tensor, clusters: int) -> Units:
     return out
 
 
-def _side_by_side(a: Units, b: Units, share_b: float, apart: int) -> Units:
-    """The averages of the units that stay together, then the `apart` units of a that differ most from b's, then those of b.
-
-    Of two that differ equally the earlier one goes first, so what is apart at a smaller number is so at every larger one.
-    """
-    differ = torch.stack([(a[module] - b[module]).square().sum((1, 2)) for module in a]).sum(0)
-    order = differ.argsort(descending=True, stable=True)
-    alone, together = order[:apart].sort().values, order[apart:].sort().values
+def _side_by_side(a: Units, b: Units, share_b: float, pairing: Pairing) -> Units:
+    """The averages of the units that are pairs, then the units of a that are apart, then those of b."""
+    alone_a, alone_b = pairing.alone()
     out = {}
     for module in a:
         share = (1 - share_b, share_b) if module in WRITES else (1.0, 1.0)
-        average = torch.lerp(a[module][together], b[module][together], share_b)
-        out[module] = torch.cat([average, share[0] * a[module][alone], share[1] * b[module][alone]])
+        average = torch.lerp(a[module][pairing.a], pairing.opposite(module, b[module]), share_b)
+        out[module] = torch.cat([average, share[0] * a[module][alone_a], share[1] * b[module][alone_b]])
     return out
 
 

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-HALF = 1 << 16
+HALF = 1 << 16  # lower halves that there are
+UPPER = 1 << 15  # upper halves of numbers that are not negative
 
 
 class Ranking:
     """`see` every block, `want` ranks, `look` at every block again, then `found`. Rank 1 is the largest number."""
 
     def __init__(self) -> None:
-        self._upper = torch.zeros(HALF, dtype=torch.int64)
+        self._upper = torch.zeros(UPPER, dtype=torch.int64)
         self._wanted: list[tuple[int, int]] = []  # of each rank the bin, and the rank within it
         self._lower: dict[int, Tensor] = {}
         self.count = self.zeros = 0
@@ -25,7 +26,7 @@ class Ranking:
     def see(self, numbers: Tensor) -> None:
         """Count (…) float32 numbers, none of them negative or NaN."""
         bits = _bits(numbers)
-        self._upper += torch.bincount(bits >> 16, minlength=HALF)
+        self._upper += torch.bincount(bits >> 16, minlength=UPPER)
         self.count += bits.numel()
         self.zeros += int((bits == 0).sum())
 
@@ -36,7 +37,7 @@ class Ranking:
             rank = min(max(rank, 1), self.count)
             place = int(torch.searchsorted(above, rank))
             before = int(above[place - 1]) if place else 0
-            self._wanted.append((HALF - 1 - place, rank - before))
+            self._wanted.append((UPPER - 1 - place, rank - before))
         self._lower = {number: torch.zeros(HALF, dtype=torch.int64) for number, _ in self._wanted}
 
     def look(self, numbers: Tensor) -> None:
@@ -44,7 +45,8 @@ class Ranking:
         bits = _bits(numbers)
         upper = bits >> 16
         for number, counts in self._lower.items():
-            counts += torch.bincount(bits[upper == number] & (HALF - 1), minlength=HALF)
+            inside = bits[upper == number] & (HALF - 1)
+            counts.index_add_(0, inside.long(), torch.ones_like(inside, dtype=torch.int64))  # few, so no counting of all halves
 
     def found(self) -> tuple[float, ...]:
         """The wanted numbers; nothing where there were none to rank."""

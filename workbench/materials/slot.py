@@ -3,12 +3,13 @@
 What it is not: the tensor (`materials/tensors.py`), or what becomes of it (`methods/merges/`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
+from workbench.core.job import drain
 from workbench.materials.order import Ranking
 from workbench.materials.tensors import task_gram
 
@@ -44,7 +45,12 @@ def completed(method: Any, slot: Slot, base: Tensor, tuned: Sequence[Tensor], we
 
 
 def cuts_of(method: Any, sizes: Callable[[], Iterator[Sequence[Tensor]]]) -> tuple[tuple[float, ...], ...]:
-    """The order statistics that `method` wants of what `sizes` goes through, block by block, twice."""
+    """As `ranked`, without the breaths."""
+    return cast(tuple[tuple[float, ...], ...], drain(ranked(method, sizes)))
+
+
+def ranked(method: Any, sizes: Callable[[], Iterator[Sequence[Tensor]]]) -> Generator[None, None, tuple[tuple[float, ...], ...]]:
+    """The order statistics that `method` wants of what `sizes` goes through, block by block, twice; a breath after each block."""
     rankings: list[Ranking] = []
     for block in sizes():
         if not block:
@@ -52,6 +58,7 @@ def cuts_of(method: Any, sizes: Callable[[], Iterator[Sequence[Tensor]]]) -> tup
         rankings = rankings or [Ranking() for _ in block]
         for ranking, numbers in zip(rankings, block, strict=True):
             ranking.see(numbers)
+        yield
     if not rankings:
         return ()
     for ranking, ranks in zip(
@@ -61,4 +68,5 @@ def cuts_of(method: Any, sizes: Callable[[], Iterator[Sequence[Tensor]]]) -> tup
     for block in sizes():
         for ranking, numbers in zip(rankings, block, strict=True):
             ranking.look(numbers)
+        yield
     return tuple(ranking.found() for ranking in rankings)

@@ -26,7 +26,8 @@ from workbench.core.errors import WorkbenchError
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
 NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-BLOCK = 1 << 18  # numbers in one block: 1 MiB of float32, small enough for the cache, large enough to hide the Python
+BLOCK = 1 << 16  # numbers in one block: so few that a method's float64 copies stay in the cache, and enough to hide the Python
+READ = 1 << 19  # numbers that are read from a file at once
 SHARD = 2_000_000_000  # bytes
 _SEGMENT = 1 << 14  # numbers whose inner products are taken in one go: few enough that torch uses one thread, so their number
 # changes no digit, and a merge does not wrestle with a training run for the cores
@@ -104,17 +105,21 @@ def find_tensors(folder: Path, label: str) -> dict[str, Entry]:
     raise WorkbenchError(f"{label} has no weights: there is no model.safetensors in {folder}. Copy the weights there.")
 
 
-def read_rows(entry: Entry, start: int, stop: int) -> Tensor:
-    """Rows `start` to `stop` of a floating tensor as float32, (stop − start, …); the step from 16 bits is exact."""
+def read_raw(entry: Entry, start: int, stop: int) -> Tensor:
+    """Rows `start` to `stop` of a floating tensor, (stop − start, …), in the file's own number format."""
     width = entry.size // entry.rows
     raw = _read(entry, start * width, (stop - start) * width)
-    shape = (stop - start, *entry.shape[1:]) if entry.shape else ()
-    return torch.frombuffer(raw, dtype=FLOATS[entry.format]).to(torch.float32).reshape(shape)
+    return raw.view(FLOATS[entry.format]).reshape((stop - start, *entry.shape[1:]) if entry.shape else ())
 
 
-def read_bytes(entry: Entry) -> bytearray:
+def read_rows(entry: Entry, start: int, stop: int) -> Tensor:
+    """Rows `start` to `stop` of a floating tensor as float32; the step from 16 bits is exact."""
+    return read_raw(entry, start, stop).float()
+
+
+def read_bytes(entry: Entry) -> memoryview:
     """The tensor as it stands in the file, for what is copied and never merged."""
-    return _read(entry, 0, entry.size)
+    return _read(entry, 0, entry.size).numpy().data
 
 
 def to_bytes(block: Tensor) -> memoryview:
@@ -122,62 +127,71 @@ def to_bytes(block: Tensor) -> memoryview:
     return block.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def task_gram(base: Tensor, tuned: Sequence[Tensor]) -> Tensor:
+def task_gram(base: Tensor, tuned: Sequence[Tensor], rough: bool = False) -> Tensor:
     """(1 + M, 1 + M) float64 inner products of θ₀ and the M task vectors τ = θ − θ₀; those of two blocks of rows add up.
 
-    Every norm and angle between task vectors follows from it. A NaN or Inf anywhere in the block is a NaN or Inf here.
+    Every norm and angle between task vectors follows from it. A NaN or Inf anywhere in the block is a NaN or Inf here. `rough` products
+    are good to some 1e-6 of the norms and take a third of the time: enough to be shown.
     """
     flat = [tensor.reshape(-1) for tensor in (base, *tuned)]
     total = torch.zeros(len(flat), len(flat), dtype=torch.float64)
-    held = torch.empty(len(flat), min(_SEGMENT, flat[0].numel()), dtype=torch.float64)
+    held = torch.empty(len(flat), min(_SEGMENT, flat[0].numel()), dtype=torch.float32 if rough else torch.float64)
     for start in range(0, flat[0].numel(), _SEGMENT):
         vectors = held[:, : flat[0].numel() - start]
         for vector, tensor in zip(vectors, flat, strict=True):
             vector.copy_(tensor[start : start + _SEGMENT])
         vectors[1:] -= vectors[0]
         total += vectors @ vectors.T
+    if rough and not bool(total.isfinite().all()):  # float32 cannot hold the squares of large numbers
+        return task_gram(base, tuned)
     return (total + total.T) / 2  # a product of matrices need not be symmetric in its last digit
 
 
 class ModelWriter:
     """Writes a model folder so that it appears whole or not at all: `with ModelWriter(folder, plan) as writer`.
 
-    A shard holds at most `shard` bytes, or one tensor. `write` takes the bytes of the planned tensors one after the other; `commit`
-    makes the folder appear. Leaving the `with` block before that, by an error or because the job was stopped, removes every trace.
-    A full disk is a `WorkbenchError`.
+    A shard holds at most `shard` bytes, or one tensor; `file` is its name where one is enough. `write(name, data)` takes the bytes of a
+    planned tensor, one piece after the other; different tensors may be written at the same time by different threads. `commit` makes
+    the folder appear. Leaving the `with` block before that, by an error or because the job was stopped, removes every trace. A full
+    disk is a `WorkbenchError`.
     """
 
-    def __init__(self, folder: Path, plan: Sequence[Planned], shard: int | None = None):
+    def __init__(self, folder: Path, plan: Sequence[Planned], shard: int | None = None, file: str = "model.safetensors"):
         self.folder = folder
+        self._file = file
         self.partial = folder.with_name(folder.name + ".partial")
         self.needed = sum(tensor.size for tensor in plan)
         self._shards = _shards(plan, shard or SHARD)
-        self._current = 0
+        self._left = {tensor.name: tensor.size for tensor in plan}
+        self._next: dict[str, tuple[Path, int]] = {}  # where the next byte of a tensor goes
 
     def __enter__(self) -> "ModelWriter":
         shutil.rmtree(self.partial, ignore_errors=True)  # what a killed program left
         if shutil.disk_usage(self.folder.parent).free < self.needed:
             raise self._full()
         self.partial.mkdir()
-        self._left = [sum(tensor.size for tensor in shard) for shard in self._shards]
         for number, shard in enumerate(self._shards):
-            self._path(number).write_bytes(_header(shard))
+            header = _header(shard)
+            self._path(number).write_bytes(header)
+            place = len(header)
+            for tensor in shard:
+                self._next[tensor.name] = self._path(number), place
+                place += tensor.size
         return self
 
-    def write(self, data: memoryview | bytearray) -> None:
-        """The next bytes: a whole tensor or some of its rows."""
-        if not data:
-            return
-        while self._left[self._current] == 0:
-            self._current += 1
-        with self._path(self._current).open("ab") as file:
+    def write(self, name: str, data: memoryview) -> None:
+        """The next bytes of the tensor `name`: all of it or some of its rows."""
+        path, place = self._next[name]
+        with path.open("r+b") as file:
+            file.seek(place)
             file.write(data)
-        self._left[self._current] -= len(data)
+        self._next[name] = path, place + len(data)
+        self._left[name] -= len(data)
 
     def commit(self) -> None:
         """Put the model in its place. Side files that lie in `partial` by now come along."""
-        if any(self._left):
-            raise AssertionError(f"{sum(self._left)} planned bytes of {self.folder.name} were never written")
+        if any(self._left.values()):
+            raise AssertionError(f"{sum(self._left.values())} planned bytes of {self.folder.name} were never written")
         if len(self._shards) > 1:
             held = {tensor.name: self._path(number).name for number, shard in enumerate(self._shards) for tensor in shard}
             index = {"metadata": {"total_size": self.needed}, "weight_map": held}
@@ -196,7 +210,7 @@ class ModelWriter:
 
     def _path(self, number: int) -> Path:
         count = len(self._shards)
-        return self.partial / ("model.safetensors" if count == 1 else f"model-{number + 1:05d}-of-{count:05d}.safetensors")
+        return self.partial / (self._file if count == 1 else f"model-{number + 1:05d}-of-{count:05d}.safetensors")
 
     def _full(self) -> WorkbenchError:
         free = shutil.disk_usage(self.folder.parent).free
@@ -232,11 +246,11 @@ def _sharded(index: Path, label: str) -> dict[str, Entry]:
     return found
 
 
-def _read(entry: Entry, offset: int, size: int) -> bytearray:
-    raw = bytearray(size)
-    with entry.file.open("rb") as file:
+def _read(entry: Entry, offset: int, size: int) -> Tensor:
+    raw = torch.empty(size, dtype=torch.uint8)
+    with entry.file.open("rb", buffering=0) as file:
         file.seek(entry.start + offset)
-        if file.readinto(raw) != size:
+        if file.readinto(raw.numpy().data) != size:
             raise WorkbenchError(f"{entry.file} became shorter while it was read. Another program writes to it; try again when it is done.")
     return raw
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
 from workbench.core.errors import WorkbenchError
 
@@ -74,6 +73,8 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     family = config.get("model_type")
     if family not in FAMILIES:
         raise WorkbenchError(f"Units are found in Llama, Mistral, Qwen2 and Qwen3, and this model is {family!r}. {_why(config)}")
+    from transformers import AutoConfig  # takes seconds, and only what is fused or pruned needs it
+
     full = AutoConfig.for_model(family, **{name: value for name, value in config.items() if name != "model_type"}).to_dict()
     biased = family in ("llama", "qwen3") and bool(full["attention_bias"])
     return Shape(

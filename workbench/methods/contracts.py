@@ -8,13 +8,13 @@ examples, L layers.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from workbench.core.anchor import Anchored
+from workbench.core.averaged import Averaged
 from workbench.core.events import Progress
 from workbench.core.guard import Guarded
 from workbench.core.method import Method
@@ -25,6 +25,9 @@ from workbench.materials.moment import Moment, Reading, Showing
 from workbench.materials.rows import Selection
 from workbench.materials.slot import Slot, completed
 from workbench.materials.token_stats import TokenStats, kl
+
+if TYPE_CHECKING:  # its model code takes seconds to import, and merges have no use for it
+    from transformers import PreTrainedModel
 
 # Selectors: which examples are worth learning from.
 
@@ -46,11 +49,11 @@ class Adapter(Method, ABC, shelf="adapters"):
     """True where the base's own weights move: they are then kept in float32 and saved as a model, not as an adapter."""
 
     @abstractmethod
-    def attach(self, model: PreTrainedModel, seed: int) -> Attachment:
+    def attach(self, model: "PreTrainedModel", seed: int) -> Attachment:
         """Put the adapter on `model` (a causal language model in eval mode) and say what may move."""
 
     @abstractmethod
-    def cost(self, model: PreTrainedModel) -> Cost:
+    def cost(self, model: "PreTrainedModel") -> Cost:
         """What would move, without moving it; `model` may lie on the meta device."""
 
     def earlier(self) -> str:
@@ -72,8 +75,7 @@ class Loss(Anchored, Method, ABC, shelf="losses"):
     by_task: ClassVar[bool] = False
     """True where it must know which task a row belongs to (`data.task`)."""
 
-    neutral: ClassVar[dict[str, Any] | None] = {}
-    """Knob values at which it is cross-entropy; None where there are none."""
+    neutral: ClassVar[dict[str, Any] | None] = {}  # knob values at which it is cross-entropy; None where there are none
 
     def entropy_over(self) -> int | None:
         """Over how many of the likeliest tokens `stats.entropy` is wanted: 0 for the whole vocabulary, None for no entropy."""
@@ -91,7 +93,7 @@ class Loss(Anchored, Method, ABC, shelf="losses"):
         """(N,) what is added to each learnt token's term, from the (N, V) log-probabilities of the model and of the base."""
         return self.anchor * kl(base, table)
 
-    def further(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> "Further | None":
+    def further(self, model: "PreTrainedModel", batch: dict[str, Tensor]) -> "Further | None":
         """More readings of a batch, each with gradients, whose tables `difference` is given; None where one reading is enough."""
         return None
 
@@ -126,8 +128,7 @@ class Further(ABC):
 class Noise(Method, ABC, shelf="noises"):
     """Laws: labels, prompts and padding stay; nothing changes at its neutral knobs; the same for the same generator."""
 
-    neutral: ClassVar[dict[str, Any]] = {}
-    """Knob values at which it changes nothing."""
+    neutral: ClassVar[dict[str, Any]] = {}  # knob values at which it changes nothing
 
     @abstractmethod
     def disturb(self, batch: dict[str, Tensor], showing: Showing) -> dict[str, Tensor]:
@@ -155,11 +156,12 @@ class Stepper(ABC):
         """Resume exactly: the next step equals the step that would have followed."""
 
 
-class Update(Guarded, Paced, Method, ABC, shelf="updates"):
+class Update(Guarded, Paced, Averaged, Method, ABC, shelf="updates"):
     """Laws: what is not in the groups stays frozen; resumes exactly from its state; its step is linear in the learning rate.
 
     A group's parameters move at `pace` times the learning rate (1 where it says nothing; `core/pace.py`).
-    Every update can be guarded: the loop shortens a step that step safety finds too long (`core/guard.py`).
+    Every update can be guarded: the loop shortens a step that step safety finds too long (`core/guard.py`). And averaged: what is kept
+    follows what is trained slowly (`core/averaged.py`).
     """
 
     @abstractmethod
@@ -228,7 +230,7 @@ class Merge(Method, ABC, shelf="merges"):
     @abstractmethod
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
         """The numbers that explain what happens to this tensor (a scale, an angle), with the same names for every tensor of a merge; the
-        picture is drawn from them. Of a tensor that comes in blocks, the job keeps the mean over its rows.
+        picture is drawn from them. Of a tensor that comes in blocks, the job keeps the mean over rows (of some, if large).
         """
 
     def across(self) -> bool:
@@ -260,8 +262,8 @@ class Fusion(Merge, shelf="merges"):
     @abstractmethod
     def model(
         self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float]
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """State dict and config of the result, from the base's config and the tuned models' state dicts, float32."""
+    ) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]:
+        """State dict and config of the result, from the base's and the tuned models' (float32); of each block what explains it, or []."""
 
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         raise NotImplementedError
@@ -289,12 +291,3 @@ class Decoder(Method, ABC, shelf="decoders"):
     @abstractmethod
     def logits(self, voice: Voice, base: Voice, tokens: Sequence[int]) -> Tensor:
         """(V,) logits to draw the next token from."""
-
-
-def drain(work: Generator[Any, None, Any]) -> Any:
-    """Run a generator to its end and return its result; for callers who do not show progress."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value

@@ -48,6 +48,8 @@ def _handles(line: sketch.Points, first: str, more: str) -> list[sketch.Mark]:
     return [sketch.Mark(*start, first, "Drag: the first block"), sketch.Mark(*end, more, "Drag: the last block", less=first)]
 
 
+_FAR = {"near": "a tenth is nearer", "mean": "mean", "far": "a tenth is farther", "cut": "the farthest that are averaged"}
+_UNITS = ("neurons", "heads")
 WORDS = {
     "scale": "factor on what was learnt",
     "ratio": "ratio: 1 is the mean of the models, 0 the base",
@@ -56,8 +58,12 @@ WORDS = {
     "cosine": "cosine between the models",
     "kept": "numbers that are changed",
     "agree": "numbers without a vote against",
+    **{f"{kind} {name}": words for kind in _UNITS for name, words in _FAR.items()},
 }
-UNITS = {"scale": "factor", "angle": "degrees", "relative": "share of the norm", "cosine": "cosine"}
+UNITS = {
+    "scale": "factor", "angle": "degrees", "relative": "share of the norm", "cosine": "cosine",
+    **{f"{kind} {name}": f"distance of {kind} over their norm" for kind in _UNITS for name in _FAR},
+}  # fmt: skip
 
 
 def _together(names: Sequence[str]) -> list[list[str]]:
@@ -108,6 +114,8 @@ def _strong(name: str) -> str:
 def way(tasted: Tasted) -> str:
     """The loss of every task on the straight line from the base through the merge, or over the widths that the merge can have."""
     series = {task.name: [(share, of[place]) for share, of in tasted.path] for place, task in enumerate(tasted.tasks)}
+    if tasted.along == WAY and not tasted.path:
+        return '<h3>Loss on the way</h3><p class="quiet">No straight way leads from the base to layers that are stacked anew.</p>'
     ticks = {0.0: "base", 0.5: "half", 1.0: "merged", 1.25: "1.25×"} if tasted.along == WAY else None
     drawn = sketch.lines(series, tasted.along, "nats a token", log=True, ticks=ticks, says=f"Loss along the {tasted.along}")
     return f"<h3>Loss on the way</h3>{drawn}"

@@ -8,6 +8,8 @@ import torch
 from pico import make_model
 from torch import Tensor
 
+from workbench.core.errors import WorkbenchError
+from workbench.materials import pairing
 from workbench.materials.models import built
 from workbench.materials.neurons import cost
 from workbench.methods.merges.partial_fusion import PartialFusion
@@ -26,7 +28,7 @@ def state(seed: int) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def says(tensors: dict[str, Tensor], config: dict) -> Tensor:
+def says(tensors: dict[str, Tensor], config: dict, *told: object) -> Tensor:
     return built(config, tensors)(IDS).logits
 
 
@@ -41,7 +43,7 @@ def test_what_is_kept_apart_is_paid_in_width() -> None:
     a, b = state(1), state(2)
     sizes = []
     for apart in (0.0, 0.25, 0.5, 1.0):
-        tensors, config = PartialFusion(apart=apart).model(CONFIG, [a, b], (1.0, 1.0))
+        tensors, config, _ = PartialFusion(apart=apart).model(CONFIG, [a, b], (1.0, 1.0))
         assert config["intermediate_size"] == 64 + int(64 * apart)
         sizes.append(cost(config)[0])
         assert cost(config)[0] == sum(tensor.numel() for tensor in tensors.values())
@@ -51,6 +53,55 @@ def test_what_is_kept_apart_is_paid_in_width() -> None:
 def test_of_two_equal_models_any_share_is_the_model() -> None:
     a = state(1)
     assert torch.allclose(says(*PartialFusion(apart=0.4).model(CONFIG, [a, a], (1.0, 2.0))), says(a, CONFIG), atol=2e-4)
+
+
+def shuffled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same model with the neurons of every block in the opposite order."""
+    return {
+        name: tensor.flip(1) if "down_proj" in name else tensor.flip(0) if "gate_proj" in name or "up_proj" in name else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.4])
+def test_by_weights_the_order_of_the_neurons_is_worth_nothing_and_by_place_all(apart: float) -> None:
+    a = state(1)
+    for match, same in (("weights", True), ("place", False)):
+        found = says(*PartialFusion(apart=apart, match=match).model(CONFIG, [a, shuffled(a)], (1.0, 1.0)))
+        assert torch.allclose(found, says(a, CONFIG), atol=2e-4) == same
+        assert same or (found - says(a, CONFIG)).abs().max() > 0.01
+
+
+def test_where_the_nearest_stand_in_one_place_both_give_the_same_bytes() -> None:
+    a, b = state(1), state(1)
+    b = {name: tensor * (1 + 0.01 * torch.randn_like(tensor)) for name, tensor in b.items()}
+    for apart in (0.0, 0.4):
+        one, other = (
+            PartialFusion(apart=apart, heads=apart, match=match).model(CONFIG, [a, b], (1.0, 2.0)) for match in ("place", "weights")
+        )
+        assert all(torch.equal(one[0][name], other[0][name]) for name in one[0]) and one[1] == other[1]
+        for block, same in zip(one[2], other[2], strict=True):
+            assert same == pytest.approx({**block, "neurons anew": 0, "heads anew": 0}, rel=1e-12)
+
+
+def test_more_neurons_than_can_be_matched_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    a = state(1)
+    monkeypatch.setattr(pairing, "MOST", 63)
+    with pytest.raises(WorkbenchError, match=r"A block has 64 neurons.*Set match to place"):
+        PartialFusion(match="weights").model(CONFIG, [a, a], (1.0, 1.0))
+    PartialFusion(match="place").model(CONFIG, [a, a], (1.0, 1.0))
+
+
+def test_what_explains_a_block_is_how_far_apart_its_pairs_are() -> None:
+    a, b = state(1), state(2)
+    names = [f"{kind} {name}" for kind in ("neurons", "heads") for name in ("near", "mean", "far", "cut")]
+    for apart in (0.0, 0.25, 1.0):
+        told = PartialFusion(apart=apart).model(CONFIG, [a, b], (1.0, 1.0))[2]
+        assert len(told) == 3 and all(list(block) == names for block in told)
+        for block in told:
+            assert 0 < block["neurons near"] < block["neurons mean"] < block["neurons far"] < 2
+            assert (block["neurons cut"] > block["neurons far"]) == (apart == 0) and (block["neurons cut"] == 0) == (apart == 1)
+    assert PartialFusion(match="weights").model(CONFIG, [a, shuffled(a)], (1.0, 1.0))[2][0]["neurons anew"] == 1
 
 
 @pytest.mark.parametrize(

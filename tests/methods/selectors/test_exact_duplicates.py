@@ -2,8 +2,8 @@
 
 import pytest
 
+from workbench.core.job import drain
 from workbench.materials.rows import Example
-from workbench.methods.contracts import drain
 from workbench.methods.selectors.exact_duplicates import ExactDuplicates
 
 

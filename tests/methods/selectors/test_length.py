@@ -1,7 +1,7 @@
 """Length: bounds are inclusive, and each dropped row says which bound it broke."""
 
+from workbench.core.job import drain
 from workbench.materials.rows import Example
-from workbench.methods.contracts import drain
 from workbench.methods.selectors.length import Length
 
 

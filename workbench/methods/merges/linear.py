@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from workbench.core.additive import Additive
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import knob
 from workbench.materials.angles import mean_cosine
@@ -12,7 +13,7 @@ from workbench.materials.tensors import task_gram
 from workbench.methods.contracts import Merge, Slot
 
 
-class Linear(Merge, title="Linear (soup)", paper="arXiv:2203.05482"):
+class Linear(Additive, Merge, title="Linear (soup)", paper="arXiv:2203.05482"):
     """The weighted mean of the tuned models.
 
     θ = θ₀ + Σ sᵢ·(θᵢ − θ₀), where the share sᵢ is wᵢ / Σw with `normalise` on, so that θ = Σ wᵢθᵢ / Σw and the base drops out.
@@ -35,7 +36,7 @@ class Linear(Merge, title="Linear (soup)", paper="arXiv:2203.05482"):
         return super().mistakes(weights)
 
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-        shares = self._shares(weights)
+        shares = self.shares(slot, weights)
         merged = base.double().mul_(1.0 - sum(shares)) if not self.normalise else torch.zeros_like(base, dtype=torch.float64)
         for model, share in zip(tuned, shares, strict=True):
             merged.add_(model.double().mul_(share))
@@ -44,13 +45,13 @@ class Linear(Merge, title="Linear (soup)", paper="arXiv:2203.05482"):
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
         """`norm` ‖Σ sᵢτᵢ‖, `relative` that over ‖θ₀‖, and with two models or more `cosine`, the mean over pairs of task vectors."""
         gram = slot.gram if slot.gram is not None else task_gram(base, tuned)
-        shares = torch.tensor(self._shares(weights), dtype=torch.float64)
+        shares = torch.tensor(self.shares(slot, weights), dtype=torch.float64)
         norm = float((shares @ gram[1:, 1:] @ shares).clamp(min=0).sqrt())
         size = float(gram[0, 0].sqrt())
         numbers = {"norm": norm, "relative": norm / size if size else 0.0}
         return numbers if len(tuned) < 2 else {**numbers, "cosine": float(mean_cosine(gram[1:, 1:]))}
 
-    def _shares(self, weights: Sequence[float]) -> list[float]:
+    def shares(self, slot: Slot, weights: Sequence[float]) -> list[float]:
         if not self.normalise:
             return list(weights)
         if _cancels(weights):

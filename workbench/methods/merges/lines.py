@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from workbench.core.additive import Additive
 from workbench.core.method import knob
 from workbench.materials.tensors import task_gram
 from workbench.methods.contracts import Merge, Slot
@@ -17,7 +18,7 @@ from workbench.methods.contracts import Merge, Slot
 _AFTER_BLOCKS = re.compile(r"(^|\.)(norm|ln_f|final_layer_norm|lm_head|embed_out)\.")
 
 
-class LiNeS(Merge, title="LiNeS", paper="arXiv:2410.17146"):
+class LiNeS(Additive, Merge, title="LiNeS", paper="arXiv:2410.17146"):
     """Scale the task vector by a factor that grows linearly with depth, so that shallow layers keep the base's general features.
 
     θ = θ₀ + λ·Σ wᵢ(θᵢ − θ₀) with λ = α + β·ℓ/(L − 1) in block ℓ of L [P][R]; a model of one block has λ = α + β.
@@ -42,11 +43,15 @@ class LiNeS(Merge, title="LiNeS", paper="arXiv:2410.17146"):
     )
 
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-        scale, origin = self._scale(slot), base.double()
+        origin = base.double()
         merged = origin.clone()
-        for model, weight in zip(tuned, weights, strict=True):
-            merged.add_(model.double().sub_(origin).mul_(scale * weight))
+        for model, share in zip(tuned, self.shares(slot, weights), strict=True):
+            merged.add_(model.double().sub_(origin).mul_(share))
         return merged.float()
+
+    def shares(self, slot: Slot, weights: Sequence[float]) -> list[float]:
+        scale = self._scale(slot)
+        return [scale * weight for weight in weights]
 
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
         """`scale` λ; `norm` ‖Σ wᵢτᵢ‖ before scaling; `relative` that over ‖θ₀‖."""

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from workbench.core.additive import Additive
 from workbench.core.method import knob
 from workbench.materials.angles import mean_cosine
 from workbench.materials.tensors import task_gram
 from workbench.methods.contracts import Merge, Slot
 
 
-class ModelStock(Merge, title="Model Stock", paper="arXiv:2403.19522"):
+class ModelStock(Additive, Merge, title="Model Stock", paper="arXiv:2403.19522"):
     """Go from the base towards the mean of the tuned models, the further the smaller the angle between their task vectors.
 
     θ = t·mean θᵢ + (1 − t)·θ₀ with t = N·cos / (1 + (N − 1)·cos), for each tensor (`filter_wise`: for each output row; vectors
@@ -25,7 +26,8 @@ class ModelStock(Merge, title="Model Stock", paper="arXiv:2403.19522"):
     the others, so two models of which one never moved give the base. `clamp` keeps t in [0, 1]: without it task vectors that
     point apart extrapolate away from them (cos = −0.5 gives t = −2), and t is 0 where the formula has its pole [O]. Norms are
     compared with zero and not with a fixed small number, so t does not depend on how far the models moved. Needs two models;
-    their weights must be equal. Products are float64, t is rounded to float32. Paper: arXiv:2403.19522.
+    their weights must be equal. Products are float64, t is rounded to float32; mergekit sums millions of squares in float32, which moves
+    its t by some 1e-4 [R]. Paper: arXiv:2403.19522.
     """
 
     least = 2
@@ -50,6 +52,17 @@ class ModelStock(Merge, title="Model Stock", paper="arXiv:2403.19522"):
         for model in tuned:
             mean.add_(model)
         return mean.div_(len(tuned)).mul_(ratio).add_(base.double().mul_(1 - ratio)).float()
+
+    def by_angles(self) -> bool:
+        return True
+
+    def adds(self) -> bool:
+        return not self.filter_wise  # there every row has a ratio of its own
+
+    def shares(self, slot: Slot, weights: Sequence[float]) -> list[float]:
+        assert slot.gram is not None
+        ratio = float(self._ratio(mean_cosine(slot.gram[1:, 1:]), len(weights)))
+        return [ratio / len(weights)] * len(weights)
 
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
         """`angle` between task vectors in degrees and `ratio` t (means over rows if filter-wise), `norm` of the mean task vector,

@@ -1,11 +1,12 @@
-"""Partial fusion: two models into one that keeps apart what they disagree on. The work on the tensors is in `materials/neurons.py`.
+"""Partial fusion: two models into one that keeps apart what they disagree on. The work on the tensors is in `materials/neurons.py`, and
+who stands opposite whom in `materials/pairing.py`.
 
 Tags as in the project's notes: [R] read in the authors' code (Fabian-Mor/partial_fusion_nn, for plain MLPs without biases), [O] our own
 form for transformers.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -23,8 +24,12 @@ class PartialFusion(Fusion, title="Partial fusion", paper=""):
     d is what a neuron writes and σ what it says. The neurons that differ most between the two stay apart: none is an average of
     weights, all is an ensemble of every block on one residual stream [R][O] (which is not the average of the two models' answers). In
     between one pays in width for what averaging would blur. Heads can be kept apart too, in groups that share a key and a value [O]. The
-    result is an ordinary checkpoint of the same family. Neurons are paired by their places, which is right for models of one base; the
-    authors' pairing by optimal transport, for models from different starts, is not done here.
+    result is an ordinary checkpoint of the same family.
+
+    Neurons are compared place by place, which is right for models of one base, or paired so that the sum of ‖x_A − x_B‖² over all they
+    read and write is least: the authors' optimal transport, solved exactly [R], with the heads of a group in their best order [O]. The
+    residual stream has no order to look for [O]: models from different starts stay strangers. Pairing by what neurons say to data, which
+    the authors offer too [R], is not done here.
     """
 
     least = 2
@@ -33,6 +38,9 @@ class PartialFusion(Fusion, title="Partial fusion", paper=""):
 
     apart: float = knob(0.25, ge=0, le=1, step=0.05, help="share of each block's neurons that is kept apart", label="neurons apart")
     heads: float = knob(0.0, ge=0, le=1, step=0.05, help="share of each attention's head groups that is kept apart", label="heads apart")
+    match: Literal["place", "weights"] = knob(
+        "place", help="which two are compared: the j-th with the j-th, or, whatever their order, those whose weights are nearest"
+    )
 
     def mistakes(self, weights: Sequence[float]) -> list[str]:
         found = super().mistakes(weights)
@@ -42,6 +50,6 @@ class PartialFusion(Fusion, title="Partial fusion", paper=""):
 
     def model(
         self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float]
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    ) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]:
         share = weights[1] / sum(weights)
-        return fused(*tuned, config, share_b=share, mlp=self.apart, attention=self.heads, match="identity")
+        return fused(*tuned, config, share_b=share, mlp=self.apart, attention=self.heads, match=self.match)

@@ -35,5 +35,5 @@ class Pruning(Fusion, title="Pruning (clustered neurons)", paper=""):
 
     def model(
         self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float]
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return pruned(tuned[0], config, keep=self.keep)
+    ) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]:
+        return *pruned(tuned[0], config, keep=self.keep), []

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from workbench.core.additive import Additive
 from workbench.core.deep import Deep
 from workbench.methods.contracts import Merge, Slot
 
 
-class TaskArithmetic(Deep, Merge, title="Task arithmetic", paper="arXiv:2212.04089"):
+class TaskArithmetic(Deep, Additive, Merge, title="Task arithmetic", paper="arXiv:2212.04089"):
     """Add what each model has learnt to the base, as much of it as its weight says.
 
     $$\\theta = \\theta_0 + \\lambda \\sum_i w_i \\tau_i, \\qquad \\tau_i = \\theta_i - \\theta_0$$
@@ -22,11 +23,15 @@ class TaskArithmetic(Deep, Merge, title="Task arithmetic", paper="arXiv:2212.040
     kit_knobs = {"lambda": "scale"}
 
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-        scale, origin = self.scale_at(slot.depth), base.double()
+        origin = base.double()
         merged = origin.clone()
-        for model, weight in zip(tuned, weights, strict=True):
-            merged.add_(model.double().sub_(origin).mul_(scale * weight))
+        for model, share in zip(tuned, self.shares(slot, weights), strict=True):
+            merged.add_(model.double().sub_(origin).mul_(share))
         return merged.float()
+
+    def shares(self, slot: Slot, weights: Sequence[float]) -> list[float]:
+        scale = self.scale_at(slot.depth)
+        return [scale * weight for weight in weights]
 
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
         """`scale` λ; `norm` ‖Σ wᵢτᵢ‖ before scaling; `relative` that over ‖θ₀‖."""

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from workbench.core.additive import Additive
 from workbench.core.method import knob
 from workbench.methods.contracts import Merge, Slot
 
 
-class WiSEFT(Merge, title="WiSE-FT", paper="arXiv:2109.01903"):
+class WiSEFT(Additive, Merge, title="WiSE-FT", paper="arXiv:2109.01903"):
     """Go part of the way from the base to one tuned model, which often keeps what was learnt and forgets less.
 
     $$\\theta = (1 - \\alpha)\\, \\theta_0 + \\alpha\\, \\theta_1$$
@@ -35,6 +36,9 @@ class WiSEFT(Merge, title="WiSE-FT", paper="arXiv:2109.01903"):
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         """`weights` are not used; α takes their place."""
         return base.double().mul_(1 - self.alpha).add_(tuned[0].double().mul_(self.alpha)).float()
+
+    def shares(self, slot: Slot, weights: Sequence[float]) -> list[float]:
+        return [self.alpha] * len(weights)
 
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
         """`alpha` α; `norm` ‖τ‖ of the whole way; `relative` that over ‖θ₀‖."""

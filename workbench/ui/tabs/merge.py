@@ -2,9 +2,9 @@
 
 Knows no merge by name: the form comes from the registry, what it does from `jobs.tasting`, the pictures from the numbers' own
 names (`ui/taste.py`). The recipe is a draft of this tab alone; it becomes a run when it is saved.
-Ids: merge-base, merge-models, merge-weight-0 …, merge-method, merge-NAME-KNOB, merge-dtype, merge-error, merge-why, merge-picture,
-merge-table, merge-sets, merge-scores, merge-way, merge-answers, merge-search, merge-found, merge-use, merge-name, merge-save,
-merge-progress, merge-compare.
+Ids: merge-base, merge-models, merge-weight-0 …, merge-method, merge-NAME-KNOB, merge-written, merge-out-KNOB, merge-error, merge-why,
+merge-picture, merge-table, merge-sets, merge-scores, merge-way, merge-answers, merge-search, merge-found, merge-use, merge-name,
+merge-save, merge-progress, merge-compare.
 """
 
 import time
@@ -16,7 +16,7 @@ from gradio.components import Component
 
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.events import Finished, Noted, Progress
-from workbench.core.method import find, knobs_of
+from workbench.core.method import Knob, find, knobs_of
 from workbench.core.spec import MergeSpec, parse_spec
 from workbench.jobs.curate import data_sets
 from workbench.jobs.estimate import choices
@@ -31,6 +31,7 @@ from workbench.ui.forms import touched
 Draft = dict[str, Any]
 FIRST = "linear"
 REFRESH = 0.1  # seconds between two updates of the bar
+STACK = Knob("stack", "layers, stacked", "text", "", "as pocket 0-4, run:0001 2-6 (0-4 is the layers 0 to 3); empty takes all")  # in words
 NOTHING_SAVED = "Preview only · nothing saved."
 tastings = Tastings()
 
@@ -112,14 +113,13 @@ def _chosen(models: list[str] | None, held: Draft) -> Draft:
 
 
 def _method(draft: gr.State) -> None:
-    """Which merge, its form, and the number format of what is written."""
+    """Which merge, its form, and what is written."""
     cards.place("<h3>Method</h3>")
     method = gr.Dropdown(
         choices=forms.method_choices("merges"), value=_first(), label="How they become one", interactive=True, elem_id="merge-method"
     )
     error = cards.card_place("merge-error")
     method.input(lambda name, held: {**held, "merge": find("merges", name)().chosen()}, [method, draft], draft, **forms.WRITER)
-    dtype = [knob for knob in knobs_of(MergeSpec) if knob.name == "dtype"]
 
     @gr.render(inputs=[method], show_progress="hidden")
     def form(name: str) -> None:
@@ -133,9 +133,21 @@ def _method(draft: gr.State) -> None:
 
         forms.on_input(widgets, moved, [error, draft], draft)
 
-    with gr.Accordion("Number format", open=False, elem_classes=["more"]), gr.Column(elem_classes=["knobs"]):
-        format_ = forms.widget(dtype[0], "as base", "merge")
-    format_.input(lambda chosen, held: {**held, "dtype": chosen}, [format_, draft], draft, **forms.WRITER)
+    with gr.Accordion("What is written", open=False, elem_id="merge-written", elem_classes=["more"]) as panel:
+
+        @gr.render(inputs=[draft], triggers=[panel.expand], show_progress="hidden")
+        def written(held: Draft) -> None:
+            knobs = [*knobs_of(MergeSpec), STACK]
+            with gr.Column(elem_classes=["knobs"]):
+                widgets = {knob.name: forms.widget(knob, held.get(knob.name, knob.default), "merge-out") for knob in knobs}
+
+            def moved(given: dict[Component, Any]) -> tuple[str, Any]:
+                try:
+                    return "", {**given[draft], **forms.collect(knobs, {name: given[widget] for name, widget in widgets.items()})}
+                except WorkbenchError as mistake:
+                    return cards.error_card(mistake), gr.skip()
+
+            forms.on_input(widgets, moved, [error, draft], draft)
 
 
 def _effect(ctx: Context, draft: gr.State) -> Callable[[], None]:
@@ -207,7 +219,7 @@ def _tried(ctx: Context, held: Draft, sets: list[str]) -> Iterator[tuple[Any, ..
                 yield cards.note("Opening the models and asking each of them …"), *[gr.skip()] * 5
                 continue
             yield (
-                "", taste.picture(found.table, _widgets(spec)), cards.table(found.table.columns, found.table.rows, limit=400),
+                _unlike(spec), taste.picture(found.table, _widgets(spec)), cards.table(found.table.columns, found.table.rows, limit=400),
                 taste.scores(found), taste.way(found) + taste.where(found), taste.answers(found),
             )  # fmt: skip
     except TooLarge as error:
@@ -215,6 +227,15 @@ def _tried(ctx: Context, held: Draft, sets: list[str]) -> Iterator[tuple[Any, ..
         yield cards.note(str(error), "watch"), taste.picture(table), cards.table(table.columns, table.rows, limit=400), *nothing
     except WorkbenchError as error:
         yield cards.error_card(error), *[gr.skip()] * 5
+
+
+def _unlike(spec: MergeSpec) -> str:
+    """In what an adapter will differ from the model that is tried here."""
+    if spec.of == "factors":
+        return cards.note("This is the merge of the changes. The adapter is made of A and B apart, so it will differ.", "watch")
+    if spec.rank:
+        return cards.note(f"This is the merge before it is cut to rank {spec.rank}. When it is saved, the run says how much is kept.")
+    return ""
 
 
 def _widgets(spec: MergeSpec) -> tuple[str, str] | None:
