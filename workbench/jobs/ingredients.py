@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from workbench.core.errors import SpecError, WorkbenchError
@@ -73,18 +74,21 @@ class Recipe:
         return replace(self, in_memory={slot.name: self._read(slot, 0, self._rows(slot.name)) for slot in self.slots()})
 
     def blocks(self, slot: Slot) -> Iterator[tuple[Slot, Block]]:
-        """The tensor in blocks of whole rows, each with the slot that says where it begins."""
+        """The tensor in blocks of whole rows, each with the slot that says where it begins. A block lasts until the next is asked for."""
         if slot.name in self.in_memory:
             base, tuned = self.in_memory[slot.name]
             for start, stop in spans(base.shape):
                 yield replace(slot, first=start), (_part(base, start, stop), [_part(model, start, stop) for model in tuned])
             return
         members = [self.base, *(self.tuned[place] for place in self.takers(slot))]
-        for first, last in spans(self.base.shape(slot.name), READ):
-            raw = [member.raw(slot.name, first, last) for member in members]
+        shape = self.base.shape(slot.name)
+        room = torch.empty(len(members), _largest(shape))  # new memory for each block would cost more than what is done with it
+        bytes_ = torch.empty(len(members), 4 * _largest(shape, READ), dtype=torch.uint8)
+        for first, last in spans(shape, READ):
+            raw = [member.raw(slot.name, first, last, own) for member, own in zip(members, bytes_, strict=True)]
             for start, stop in spans(raw[0].shape):
-                parts = zip(members, raw, strict=True)
-                rows = [member.tuned(slot.name, first + start, _part(all, start, stop)) for member, all in parts]
+                parts = zip(members, raw, room, strict=True)
+                rows = [member.tuned(slot.name, first + start, _part(all, start, stop), own) for member, all, own in parts]
                 yield replace(slot, first=first + start), (rows[0], rows[1:])
 
     def _rows(self, name: str) -> int:
@@ -204,6 +208,11 @@ def _unstackable(spec: MergeSpec, base: Member) -> list[str]:
     found = [f"stack: {wrong}"] if wrong else list(beyond(spec.stack, layers_of(base), base.label))
     sources = layout_of(spec).sources
     return found or list(misfits(base.config, stacked_config(base.config, sources), sources))
+
+
+def _largest(shape: tuple[int, ...], block: int | None = None) -> int:
+    """Numbers in the largest block of a tensor."""
+    return math.prod(shape[1:]) * max((stop - start for start, stop in spans(shape, block)), default=0)
 
 
 def _part(rows: Tensor, start: int, stop: int) -> Tensor:

@@ -57,7 +57,7 @@ def _merged(spec: MergeSpec, workspace: Workspace) -> Iterator[Event]:
         yield from adapt(recipe, target, _Layers(recipe))
         return
     plan = recipe.plan()
-    total, done = sum(tensor.size for tensor in plan), 0
+    total = sum(tensor.size for tensor in plan)
     yield Started(total, _about(recipe, plan))
     layers = _Layers(recipe)
     slots = {slot.name: slot for slot in recipe.slots()}
@@ -66,8 +66,7 @@ def _merged(spec: MergeSpec, workspace: Workspace) -> Iterator[Event]:
     with ModelWriter(target, plan) as writer:
         work = [partial(_written, recipe, tensor, slots.get(tensor.name), layers, writer) for tensor in plan]
         with closing(side_by_side(work)) as pieces:
-            for size in pieces:
-                done += size
+            for done in _seldom(pieces, total):
                 yield Progress(done, total, "bytes")
         write_side_files(recipe, writer.partial)
         yield from layers.unmoved()
@@ -75,6 +74,16 @@ def _merged(spec: MergeSpec, workspace: Workspace) -> Iterator[Event]:
         yield layers.table()
         writer.commit()
     yield Made("model", str(target))
+
+
+def _seldom(pieces: Iterator[int], total: int) -> Iterator[int]:
+    """How many bytes are done, each five-hundredth of all and now and then while nothing is written: each word costs time too."""
+    done = told = 0
+    for number, size in enumerate(pieces):
+        done += size
+        if done == total or done - told >= total / 500 or number % 64 == 0:
+            told = done
+            yield done
 
 
 def _fuse(recipe: Recipe, target: Path) -> Iterator[Event]:

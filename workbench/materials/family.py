@@ -66,13 +66,14 @@ class Member:
     def shape(self, name: str) -> tuple[int, ...]:
         return self.lora.replaced[name].shape if name in self.lora.replaced else self.entries[name].shape
 
-    def raw(self, name: str, start: int, stop: int) -> Tensor:
-        """Rows of the tensor as they stand in the file."""
-        return read_raw(self.lora.replaced.get(name, self.entries[name]), start, stop)
+    def raw(self, name: str, start: int, stop: int, room: Tensor | None = None) -> Tensor:
+        """Rows of the tensor as they stand in the file; `room`: bytes that may be overwritten, four for each number."""
+        return read_raw(self.lora.replaced.get(name, self.entries[name]), start, stop, room)
 
-    def tuned(self, name: str, start: int, raw: Tensor) -> Tensor:
-        """Rows of the tuned tensor, float32, from those in the file that begin at row `start`."""
-        return self.lora.apply(name, start, raw.float())
+    def tuned(self, name: str, start: int, raw: Tensor, room: Tensor | None = None) -> Tensor:
+        """Rows of the tuned tensor, float32, from those in the file that begin at row `start`; `room`: numbers that may be overwritten."""
+        rows = raw.float() if room is None else room[: raw.numel()].view(raw.shape).copy_(raw)
+        return self.lora.apply(name, start, rows)
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Rows of the tuned tensor, float32."""

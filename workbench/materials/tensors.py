@@ -12,11 +12,13 @@ import json
 import os
 import shutil
 import struct
+import threading
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -26,7 +28,7 @@ from workbench.core.errors import WorkbenchError
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
 NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-BLOCK = 1 << 16  # numbers in one block: so few that a method's float64 copies stay in the cache, and enough to hide the Python
+BLOCK = 1 << 18  # numbers in one block: few enough for the cache, and so many that threads seldom wait for each other's Python
 READ = 1 << 19  # numbers that are read from a file at once
 SHARD = 2_000_000_000  # bytes
 _SEGMENT = 1 << 14  # numbers whose inner products are taken in one go: few enough that torch uses one thread, so their number
@@ -105,10 +107,10 @@ def find_tensors(folder: Path, label: str) -> dict[str, Entry]:
     raise WorkbenchError(f"{label} has no weights: there is no model.safetensors in {folder}. Copy the weights there.")
 
 
-def read_raw(entry: Entry, start: int, stop: int) -> Tensor:
-    """Rows `start` to `stop` of a floating tensor, (stop − start, …), in the file's own number format."""
+def read_raw(entry: Entry, start: int, stop: int, room: Tensor | None = None) -> Tensor:
+    """Rows `start` to `stop` of a floating tensor, (stop − start, …), in the file's own number format; `room`: bytes to read into."""
     width = entry.size // entry.rows
-    raw = _read(entry, start * width, (stop - start) * width)
+    raw = _read(entry, start * width, (stop - start) * width, room)
     return raw.view(FLOATS[entry.format]).reshape((stop - start, *entry.shape[1:]) if entry.shape else ())
 
 
@@ -138,8 +140,7 @@ def task_gram(base: Tensor, tuned: Sequence[Tensor], rough: bool = False) -> Ten
     held = torch.empty(len(flat), min(_SEGMENT, flat[0].numel()), dtype=torch.float32 if rough else torch.float64)
     for start in range(0, flat[0].numel(), _SEGMENT):
         vectors = held[:, : flat[0].numel() - start]
-        for vector, tensor in zip(vectors, flat, strict=True):
-            vector.copy_(tensor[start : start + _SEGMENT])
+        torch.stack([tensor[start : start + _SEGMENT] for tensor in flat], out=vectors)
         vectors[1:] -= vectors[0]
         total += vectors @ vectors.T
     if rough and not bool(total.isfinite().all()):  # float32 cannot hold the squares of large numbers
@@ -163,7 +164,9 @@ class ModelWriter:
         self.needed = sum(tensor.size for tensor in plan)
         self._shards = _shards(plan, shard or SHARD)
         self._left = {tensor.name: tensor.size for tensor in plan}
-        self._next: dict[str, tuple[Path, int]] = {}  # where the next byte of a tensor goes
+        self._next: dict[str, tuple[BinaryIO, int]] = {}  # where the next byte of a tensor goes
+        self._files = ExitStack()
+        self._writing = threading.Lock()
 
     def __enter__(self) -> "ModelWriter":
         shutil.rmtree(self.partial, ignore_errors=True)  # what a killed program left
@@ -171,25 +174,25 @@ class ModelWriter:
             raise self._full()
         self.partial.mkdir()
         for number, shard in enumerate(self._shards):
-            header = _header(shard)
-            self._path(number).write_bytes(header)
-            place = len(header)
+            file = self._files.enter_context(self._path(number).open("wb"))
+            place = file.write(_header(shard))
             for tensor in shard:
-                self._next[tensor.name] = self._path(number), place
+                self._next[tensor.name] = file, place
                 place += tensor.size
         return self
 
     def write(self, name: str, data: memoryview) -> None:
         """The next bytes of the tensor `name`: all of it or some of its rows."""
-        path, place = self._next[name]
-        with path.open("r+b") as file:
+        file, place = self._next[name]
+        with self._writing:
             file.seek(place)
             file.write(data)
-        self._next[name] = path, place + len(data)
+        self._next[name] = file, place + len(data)
         self._left[name] -= len(data)
 
     def commit(self) -> None:
         """Put the model in its place. Side files that lie in `partial` by now come along."""
+        self._files.close()
         if any(self._left.values()):
             raise AssertionError(f"{sum(self._left.values())} planned bytes of {self.folder.name} were never written")
         if len(self._shards) > 1:
@@ -204,6 +207,8 @@ class ModelWriter:
         self.partial.rename(self.folder)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with suppress(OSError):  # what is still to be written is not wanted any more
+            self._files.close()
         shutil.rmtree(self.partial, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise self._full() from error
@@ -246,8 +251,8 @@ def _sharded(index: Path, label: str) -> dict[str, Entry]:
     return found
 
 
-def _read(entry: Entry, offset: int, size: int) -> Tensor:
-    raw = torch.empty(size, dtype=torch.uint8)
+def _read(entry: Entry, offset: int, size: int, room: Tensor | None = None) -> Tensor:
+    raw = torch.empty(size, dtype=torch.uint8) if room is None else room[:size]
     with entry.file.open("rb", buffering=0) as file:
         file.seek(entry.start + offset)
         if file.readinto(raw.numpy().data) != size:

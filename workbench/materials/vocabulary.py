@@ -96,12 +96,12 @@ class Matched(Member):
         own = super().shape(name)
         return (len(self.everyone[0][1]), *own[1:]) if name.endswith(VOCABULARY) else own
 
-    def tuned(self, name: str, start: int, raw: Tensor) -> Tensor:
-        return raw if name.endswith(VOCABULARY) else super().tuned(name, start, raw)
+    def tuned(self, name: str, start: int, raw: Tensor, room: Tensor | None = None) -> Tensor:
+        return raw if name.endswith(VOCABULARY) else super().tuned(name, start, raw, room)
 
-    def raw(self, name: str, start: int, stop: int) -> Tensor:
+    def raw(self, name: str, start: int, stop: int, room: Tensor | None = None) -> Tensor:
         if not name.endswith(VOCABULARY):
-            return super().raw(name, start, stop)
+            return super().raw(name, start, stop, room)
         own, places = self.everyone[self.place]
         found = gathered(own, name, places[start:stop])
         absent = places[start:stop] < 0

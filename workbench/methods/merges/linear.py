@@ -37,9 +37,10 @@ class Linear(Additive, Merge, title="Linear (soup)", paper="arXiv:2203.05482"):
 
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         shares = self.shares(slot, weights)
-        merged = base.double().mul_(1.0 - sum(shares)) if not self.normalise else torch.zeros_like(base, dtype=torch.float64)
-        for model, share in zip(tuned, shares, strict=True):
-            merged.add_(model.double().mul_(share))
+        parts = [*zip(tuned, shares, strict=True), *([] if self.normalise else [(base, 1.0 - sum(shares))])]
+        merged = parts[0][0].double().mul_(parts[0][1])
+        for model, share in parts[1:]:
+            merged.add_(model.double(), alpha=share)
         return merged.float()
 
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
