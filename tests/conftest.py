@@ -4,6 +4,8 @@ import atexit
 import os
 from pathlib import Path
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: it would knock at a network that may not answer for a minute
+
 import pytest
 import torch
 from pico import make_model

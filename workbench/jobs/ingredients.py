@@ -82,10 +82,11 @@ class Recipe:
             return
         members = [self.base, *(self.tuned[place] for place in self.takers(slot))]
         shape = self.base.shape(slot.name)
-        room = torch.empty(len(members), _largest(shape))  # new memory for each block would cost more than what is done with it
-        bytes_ = torch.empty(len(members), 4 * _largest(shape, READ), dtype=torch.uint8)
+        # the same memory for all blocks: to ask for new one would cost more than what is done with it
+        room = torch.empty(len(members), _largest(shape))
+        room_for_raw = torch.empty(len(members), 4 * _largest(shape, READ), dtype=torch.uint8)
         for first, last in spans(shape, READ):
-            raw = [member.raw(slot.name, first, last, own) for member, own in zip(members, bytes_, strict=True)]
+            raw = [member.raw(slot.name, first, last, own) for member, own in zip(members, room_for_raw, strict=True)]
             for start, stop in spans(raw[0].shape):
                 parts = zip(members, raw, room, strict=True)
                 rows = [member.tuned(slot.name, first + start, _part(all, start, stop), own) for member, all, own in parts]

@@ -37,11 +37,11 @@ class Linear(Additive, Merge, title="Linear (soup)", paper="arXiv:2203.05482"):
 
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         shares = self.shares(slot, weights)
-        parts = [*zip(tuned, shares, strict=True), *([] if self.normalise else [(base, 1.0 - sum(shares))])]
-        merged = parts[0][0].double().mul_(parts[0][1])
-        for model, share in parts[1:]:
-            merged.add_(model.double(), alpha=share)
-        return merged.float()
+        parts = [*([] if self.normalise else [(base, 1.0 - sum(shares))]), *zip(tuned, shares, strict=True)]
+        first, *others = (model.double().mul_(share) for model, share in parts)
+        for part in others:
+            first.add_(part)
+        return first.float()
 
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
         """`norm` ‖Σ sᵢτᵢ‖, `relative` that over ‖θ₀‖, and with two models or more `cosine`, the mean over pairs of task vectors."""
