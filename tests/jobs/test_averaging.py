@@ -94,7 +94,7 @@ def test_a_resumed_run_has_the_same_average(spec: TrainSpec, workspace: Workspac
 
 
 def test_the_best_that_is_kept_is_the_average_where_it_was_best(spec: TrainSpec, workspace: Workspace) -> None:
-    wanted = averaged(spec, 0.5, stop={"keep_best": True}, evaluate_every=1)
+    wanted = averaged(spec, 0.5, stop={"keep_best": True}, evaluate_every=1, update={"method": "adamw", "lr": 0.5, "average": 0.5})
     folder = workspace.run("0001")
     found = losses(wanted, workspace, folder)["validation_loss"]
     model = AutoModelForCausalLM.from_pretrained(spec.model)

@@ -40,7 +40,12 @@ def test_pieces_are_worked_on_at_the_same_time_and_on_one_core_each() -> None:
         both.wait()
         yield torch.get_num_threads()
 
-    assert list(side_by_side([meet, meet], 2)) == [1, 1]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert list(side_by_side([meet, meet], 2)) == [1, 1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_an_error_is_raised_here_and_ends_the_others() -> None:

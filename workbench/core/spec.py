@@ -82,7 +82,7 @@ class TrainSpec(Spec):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainSpec":
-        mistakes = [*self._unguarded(), *self._unfed(), *self._wrong_changes()]
+        mistakes = [*self._unguarded(), *self._unfed(), *self._too_short(), *self._wrong_changes()]
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
@@ -115,6 +115,10 @@ class TrainSpec(Spec):
             except WorkbenchError as error:
                 yield str(error)
 
+    def _too_short(self) -> Iterator[str]:
+        if self.steps < (links := self.adapter.links()):
+            yield f"steps is {self.steps}, but the adapter's {links} links need one each; set steps to {links} or more, or take fewer links"
+
     def _wrong_changes(self) -> Iterator[str]:
         for change in self.changes:
             fixed = [name for name in change.set if not may_change(name)]
@@ -145,13 +149,14 @@ class MergeSpec(Spec):
     )
     stack: Stack = Field(
         default_factory=list,
-        description="slices of layers, each merged of its models, one on top of the other; empty takes all as they are",
+        description="as pocket 0-4, run:0001 2-6: slices of layers (0-4 is 0 to 3), one on top of the other; empty takes all as they are",
     )
     tokenizer: str = knob(
         "same",
         help="same for models of one vocabulary; else base, union, or one of the models: rows are matched by their tokens",
         more=True,
     )
+    rows: str = knob("", label="rows to listen to", help="data set to pair by activations; empty takes what the runs held back", more=True)
     dtype: Literal["as base", "float32", "bfloat16", "float16"] = knob(
         "as base", help="number format of the written weights (of an adapter float32, unless named); the arithmetic is float32 or finer"
     )

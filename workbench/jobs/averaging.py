@@ -40,6 +40,11 @@ class Average:
         finally:
             self._put(trained, fast)
 
+    def settle(self, trained: Trained) -> None:
+        """The slow weights stand where the trained ones do for good, and with that this average is over."""
+        self._put(trained, self.slow)
+        self.slow = {}
+
     def load_state(self, state: Mapping[str, Tensor], trained: Trained) -> None:
         places = {name: parameter.device for name, parameter in trained}
         self.slow = {name: tensor.to(places[name]) for name, tensor in state.items()}

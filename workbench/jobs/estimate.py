@@ -98,7 +98,7 @@ def estimate(spec: TrainSpec, workspace: Workspace, rows: Rows | None = None) ->
     memory = [
         ("weights", (FLOAT if whole else dtype.itemsize) * cost.total),
         ("copy of the start", FLOAT * cost.trained if whole and device.type == "cpu" else 0),  # it lies in main memory
-        ("adapter", 0 if whole else FLOAT * cost.trained),
+        ("adapter", 0 if whole else FLOAT * cost.trained * spec.adapter.links()),
         ("optimizer", (spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained),
         *max(_moments(model, spec, cost, rows or Rows.of(spec), numbers), key=lambda moment: sum(size for _, size in moment)),
     ]
@@ -109,8 +109,9 @@ def disk(spec: TrainSpec, workspace: Workspace) -> Disk:
     """What the run will write, and what is free where the workspace lies."""
     cost = spec.adapter.cost(skeleton(resolve(spec.model, workspace).path))
     kept = 2 * FLOAT if spec.stop.keep_best else FLOAT  # as it is, and as it was at its best
-    checkpoint = (kept + spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained
-    artifact = FLOAT * (cost.total if spec.adapter.whole else cost.trained)
+    links = spec.adapter.links()  # all of them are kept, and the last one moves
+    checkpoint = (kept * links + spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained
+    artifact = FLOAT * (cost.total if spec.adapter.whole else cost.trained * links)
     return Disk(checkpoint, artifact, shutil.disk_usage(workspace.database.parent).free)
 
 
@@ -129,7 +130,8 @@ def _moments(model: PreTrainedModel, spec: TrainSpec, cost: Cost, rows: Rows, nu
     tokens, table = spec.batch_size * length, FLOAT * config.vocab_size * rows.learnt  # a token's share of the table
     tables = TABLES * (2 if spec.loss.needs_base() else 1)
     before = gradients if spec.accumulate > 1 else 0  # of the batches before
-    copied = sum(module.weight.numel() for _, module in _matrices(model)) if spec.adapter.whole else cost.trained
+    linked = cost.trained * spec.adapter.links()
+    copied = sum(module.weight.numel() for _, module in _matrices(model)) if spec.adapter.whole else linked
     block, after = _block(model, spec, cost, length, numbers)
     blocks, inputs = config.num_hidden_layers, config.hidden_size * FLOAT
     if spec.recompute:  # only each block's input is kept; the block at work is there whole, with the gradients of its MLP

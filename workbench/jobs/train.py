@@ -26,7 +26,7 @@ from workbench.jobs.machine import Gpu, memory_used
 from workbench.jobs.objective import Objective
 from workbench.jobs.prepare import Prepared, prepare
 from workbench.jobs.probing import Probing
-from workbench.jobs.schedule import paced, rate
+from workbench.jobs.schedule import begun, opens, rate, shorten
 from workbench.jobs.steering import Steering, Wish, in_words
 from workbench.materials.models import place
 from workbench.materials.speaking import greedy
@@ -90,13 +90,12 @@ class Run:
         """Go on from the checkpoint, if there is one, with the settings that held there."""
         self.step, parts = checkpoint.load(self.folder)
         self.spec = self.steering.spec_at(self.step)
-        self.stepper = self.spec.update.begin(paced(self.attachment, self.spec.update))
         self.kept = self.step if parts else -1
         self.random = parts.get("random") or checkpoint.random_state()
         self.ending = Ending.of_state(parts.get("ending", {}))
         if parts:
-            self.attachment.load_state(parts["adapter"])
-            self.stepper.load_state(parts["optimizer"])
+            self.attachment.load_state(parts["adapter"])  # first: it says what may move
+        self.stepper = begun(self.spec.update, self.attachment, parts.get("optimizer", {}))
         self.average.load_state(parts.get("average", {}), self.attachment.trained())
         self.best = parts.get("best", {})
         self.objective.scaling.load_state(parts.get("scaling", {}))
@@ -161,15 +160,17 @@ class Run:
         turns = self.steering.turns_at(step)
         if turns:
             self.spec = self.steering.spec_at(step)
-            state = self.stepper.state()
-            self.stepper = self.spec.update.begin(paced(self.attachment, self.spec.update))
-            self.stepper.load_state(state)
+            self.stepper = begun(self.spec.update, self.attachment, self.stepper.state())
         for change in turns:
             yield Noted(f"From step {step}: {in_words(change.set)}.", "info", step)
+        if opens(step, self.spec):
+            yield Noted(f"From step {step}: link {opens(step, self.spec)} of {self.spec.adapter.links()} begins.", "info", step)
 
     def advance(self) -> list[Event]:
         """One optimizer step; returns what there is to say of it."""
         began, step, before = time.perf_counter(), self.step + 1, checkpoint.random_state()
+        if opens(step, self.spec):
+            self._next_link()
         window = [self._placed(batch) for batch in self.batches.window(step)]
         values = self.objective.gradients(window, step, self.step / self.spec.steps)
         moment = Moment(step, self.attachment, window[-1], decode=self.prepared.decode)
@@ -189,6 +190,12 @@ class Run:
         self.ending.took(values, seconds, tokens)
         self.step, self.random = step, checkpoint.random_state()
         return [Measured(step, values), *events]
+
+    def _next_link(self) -> None:
+        """What this link has learnt stays as it would be saved; the next has an optimizer and an average of its own."""
+        self.average.settle(self.attachment.trained())
+        self.attachment.next_link()
+        self.stepper = begun(self.spec.update, self.attachment, {})
 
     def evaluate(self) -> dict[str, float]:
         """Validation loss, of each task too, and what the evaluation probes read; changes no random state."""
@@ -267,7 +274,7 @@ class Run:
         events = self.probing.read("step", moment, values, always=guarded)
         if not guarded:
             return events
-        self._shorten(before, displacement, values)
+        shorten(self.spec.update, self.attachment.trained(), before, displacement, values)
         return []  # a step that was too long is taken care of, and the curve shows it
 
     def _again(self, window: list[dict[str, Tensor]], step: int, random: dict[str, Tensor]) -> None:
@@ -277,15 +284,6 @@ class Run:
         checkpoint.set_random_state(random)
         self.objective.gradients(window, step, self.step / self.spec.steps)
         self.attachment.before_step(step)
-
-    @torch.no_grad()
-    def _shorten(self, before: dict[str, Tensor], displacement: dict[str, Tensor], values: dict[str, float]) -> None:
-        """Take back what the update's guard does not allow of the step; what it read and what it kept are plotted."""
-        scale = self.spec.update.scale(values)
-        if scale < 1:
-            for name, parameter in self.attachment.trained():
-                parameter.copy_(before[name] + (scale * displacement[name] if scale else 0))
-        values |= {"step_scale": scale, "step_ratio_taken": scale * values["step_ratio"] if scale else 0.0}
 
     def _skipped(self, step: int) -> list[Event]:
         for _, parameter in self.attachment.trained():

@@ -55,6 +55,9 @@ class Attachment(ABC):
     def heed(self, earlier: Lora) -> None:
         """Called once, before anything is trained or taken up, with the LoRA that the adapter goes by (`Adapter.earlier`)."""
 
+    def next_link(self) -> None:
+        """Called between the parts of a run that is divided (`Adapter.links`): what was learnt stays, and something new may move."""
+
     def before_step(self, step: int) -> None:
         """Called when the gradients of a step are complete."""
 

@@ -24,6 +24,7 @@ _NORM_OF = {**dict.fromkeys(_LOOKS, "input_layernorm.weight"), **dict.fromkeys(_
 WRITES = (_MIXED, _INNER)  # their columns are the units'; the rows of all others are
 
 State = Mapping[str, Tensor]
+Heard = Mapping[str, Tensor]  # by what writes, as model.layers.0.mlp.down_proj: (S, inputs) float32, what S tokens give it to write
 Units = dict[str, Tensor]  # by module (units, rows of each, hidden) float64; what reads has its bias, if any, as one more column
 
 

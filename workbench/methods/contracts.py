@@ -6,8 +6,7 @@ examples, L layers.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -19,12 +18,17 @@ from workbench.core.events import Progress
 from workbench.core.guard import Guarded
 from workbench.core.method import Method
 from workbench.core.pace import Paced
+from workbench.core.takes import miscounted
 from workbench.materials.attachment import Attachment, Cost
 from workbench.materials.corpus import Example
+from workbench.materials.further import Further
+from workbench.materials.lora import Factors
 from workbench.materials.moment import Moment, Reading, Showing
 from workbench.materials.rows import Selection
 from workbench.materials.slot import Slot, completed
 from workbench.materials.token_stats import TokenStats, kl
+from workbench.materials.units import Heard
+from workbench.materials.voice import Speaker, Voice
 
 if TYPE_CHECKING:  # its model code takes seconds to import, and merges have no use for it
     from transformers import PreTrainedModel
@@ -55,6 +59,10 @@ class Adapter(Method, ABC, shelf="adapters"):
     @abstractmethod
     def cost(self, model: "PreTrainedModel") -> Cost:
         """What would move, without moving it; `model` may lie on the meta device."""
+
+    def links(self) -> int:
+        """Into how many equal parts a run is divided; each but the first begins with `Attachment.next_link`, new optimizer, new warm-up."""
+        return 1
 
     def earlier(self) -> str:
         """Reference of a run on the same base whose LoRA it goes by (`Attachment.heed`); empty where it goes by none."""
@@ -93,7 +101,7 @@ class Loss(Anchored, Method, ABC, shelf="losses"):
         """(N,) what is added to each learnt token's term, from the (N, V) log-probabilities of the model and of the base."""
         return self.anchor * kl(base, table)
 
-    def further(self, model: "PreTrainedModel", batch: dict[str, Tensor]) -> "Further | None":
+    def further(self, model: "PreTrainedModel", batch: dict[str, Tensor]) -> Further | None:
         """More readings of a batch, each with gradients, whose tables `difference` is given; None where one reading is enough."""
         return None
 
@@ -108,18 +116,6 @@ class Loss(Anchored, Method, ABC, shelf="losses"):
     def scores(self, judged: Tensor) -> Tensor:
         """(n,) `stats.score` of the n learnt tokens of the training rows, from the J judges' log-probabilities of them, (n, J)."""
         return judged.mean(-1)
-
-
-class Further(ABC):
-    """Readings of one batch with something else inside the model. What a context changes, it puts back."""
-
-    @abstractmethod
-    def watching(self) -> AbstractContextManager[None]:
-        """Around the plain reading, for what has to be measured there."""
-
-    @abstractmethod
-    def readings(self, generator: torch.Generator) -> Iterator[AbstractContextManager[None]]:
-        """One context for each further reading; `generator` (CPU) is a function of seed and step alone."""
 
 
 # Noises: what the model is shown instead of its inputs while it learns.
@@ -207,20 +203,16 @@ class Merge(Method, ABC, shelf="merges"):
     least: ClassVar[int] = 1  # fewest and most tuned models it is defined for
     most: ClassVar[int] = 1000
     whole: ClassVar[bool] = False  # whether it is a `Fusion`
+    factored: ClassVar[bool] = False  # whether it is a `FactorMerge`
     ordered: ClassVar[bool] = False  # whether the order of the models matters, because they have roles or random numbers of their own
 
     def mistakes(self, weights: Sequence[float]) -> list[str]:
         """Why these weights cannot be merged by this method, a sentence each; asked before anything is read."""
-        if self.least <= len(weights) <= self.most:
-            return []
-        few = len(weights) < self.least
-        limit = f"needs at least {self.least} tuned models" if few else f"takes at most {self.most} tuned model{'s' * (self.most > 1)}"
-        what = f"{limit}, and the spec names {len(weights)}. {'Add models' if few else 'Leave some out'}, or choose another method."
-        return [f"{self.title()} {what}"]
+        return miscounted(self.title(), self.least, self.most, len(weights))
 
     kit: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # its names in mergekit, each with the knobs that it stands for
     kit_defaults: ClassVar[Mapping[str, Any]] = {}  # what mergekit takes where it is told nothing, if that is not ours
-    kit_base: ClassVar[bool] = True  # whether mergekit is told the base
+    kit_base: ClassVar[bool | str] = True  # whether mergekit is told the base; or the knob that says so
     kit_knobs: ClassVar[Mapping[str, Any]] = {}  # mergekit's parameter → our knob, or (knob, its values → ours)
     ends: ClassVar[tuple[str, str] | None] = None  # knobs: the factor of the first block, and what the last one gets on top
 
@@ -254,16 +246,8 @@ class Merge(Method, ABC, shelf="merges"):
         return completed(self, slot, base, tuned, weights)
 
 
-class Fusion(Merge, shelf="merges"):
-    """A merge of whole models, which may change their widths; it is asked for `model`, and for nothing of a tensor alone."""
-
-    whole = True
-
-    @abstractmethod
-    def model(
-        self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float]
-    ) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]:
-        """State dict and config of the result, from the base's and the tuned models' (float32); of each block what explains it, or []."""
+class Apart(Merge, shelf="merges"):
+    """A merge that is not made tensor by tensor; what it is asked for instead, the two kinds below say."""
 
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         raise NotImplementedError
@@ -272,15 +256,33 @@ class Fusion(Merge, shelf="merges"):
         return {}
 
 
-# Decoders: how the next token is chosen from.
+class Fusion(Apart, shelf="merges"):
+    """A merge of whole models, which may change their widths."""
 
+    whole = True
 
-class Voice(ABC):
-    """A model that is speaking: it keeps its cache, so a call costs only the tokens it has not seen."""
+    def listens(self) -> bool:
+        """Whether it wants to know what the units of each model say to some rows."""
+        return False
 
     @abstractmethod
-    def logits(self, tokens: Sequence[int]) -> Tensor:
-        """(V,) next-token logits after all of `tokens`, float32."""
+    def model(
+        self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float], heard: Sequence[Heard] = ()
+    ) -> Generator[Progress, None, tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]]:
+        """State dict and config of the result, from the base's and the tuned models' (float32); of each block what explains it, or []."""
+
+
+class FactorMerge(Apart, shelf="merges"):
+    """A merge of LoRA adapters alone, one matrix at a time; an adapter that leaves the matrix alone comes with factors of rank 0."""
+
+    factored = True
+
+    @abstractmethod
+    def factors(self, slot: Slot, tuned: Sequence[Factors], weights: Sequence[float]) -> tuple[Factors, dict[str, float]]:
+        """The merged change's factors, and the numbers that explain them, by the same names for every matrix."""
+
+
+# Decoders: how the next token is chosen from.
 
 
 class Decoder(Method, ABC, shelf="decoders"):
@@ -289,5 +291,5 @@ class Decoder(Method, ABC, shelf="decoders"):
     neutral: ClassVar[dict[str, Any]] = {}  # knob values at which it is the plain model
 
     @abstractmethod
-    def logits(self, voice: Voice, base: Voice, tokens: Sequence[int]) -> Tensor:
-        """(V,) logits to draw the next token from."""
+    def begin(self, own: Speaker, base: Speaker) -> Voice:
+        """Who speaks: the voice whose logits the next token is drawn from. Both that are given go on being asked by others."""
