@@ -5,21 +5,50 @@ from pathlib import Path
 import pytest
 import torch
 from pico import make_model
+from transformers import PreTrainedTokenizerFast
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Finished, Noted, Said
-from workbench.core.spec import CompareSpec
+from workbench.core.spec import CompareSpec, parse_spec
 from workbench.core.workspace import Workspace
-from workbench.jobs.compare import ModelVoice, compare, draw
+from workbench.jobs.compare import ModelVoice, compare, draw, texts
 
 
 @torch.no_grad()
-def test_a_voice_with_its_cache_equals_the_model_without() -> None:
+def test_a_voice_with_its_cache_equals_the_model_without(pico_tokenizer: PreTrainedTokenizerFast) -> None:
     model, tokens = make_model(), [7, 8, 9, 10, 11]
-    voice = ModelVoice(model)
+    voice = ModelVoice(model, pico_tokenizer)
     for end in (1, 3, 5, 2):  # it may even go back
         expected = model(input_ids=torch.tensor([tokens[:end]])).logits[0, -1]
         assert torch.allclose(voice.logits(tokens[:end]), expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_what_was_heard_with_lent_weights_stays_heard_and_the_weights_come_back(pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    own, other = ModelVoice(make_model(), pico_tokenizer), ModelVoice(make_model(1), pico_tokenizer)
+    plain, theirs = own.anew().logits([7, 8, 9]), other.anew().logits([7, 8, 9])
+    lent = own.anew()
+    with lent.lent(other, lambda name: True):
+        assert torch.allclose(lent.logits([7, 8, 9]), theirs, atol=1e-6)
+        with own.lent(other, lambda name: "norm" in name):  # one within the other
+            pass
+        assert torch.allclose(lent.anew().logits([7, 8, 9]), theirs, atol=1e-6)
+    assert torch.equal(own.logits([7, 8, 9]), plain) and torch.equal(other.logits([7, 8, 9]), theirs)
+    assert not torch.allclose(lent.logits([7, 8, 9, 10]), own.logits([7, 8, 9, 10]), atol=1e-4), "it heard the first three with others"
+    with pytest.raises(ZeroDivisionError), own.lent(other, lambda name: True):
+        raise ZeroDivisionError
+    assert torch.equal(own.anew().logits([7, 8, 9]), plain), "also where something goes wrong"
+
+
+def test_what_tokens_add_joins_to_the_text_and_half_a_letter_adds_nothing(pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    text = "Ñu ☂ is é"
+    tokens = pico_tokenizer(text)["input_ids"]
+    parts = texts(pico_tokenizer, tokens)
+    assert "".join(parts) == text == pico_tokenizer.decode(tokens) and len(parts) == len(tokens)
+    assert not any("\ufffd" in part for part in parts) and "" in parts and "☂" in "".join(parts)
+    half = texts(pico_tokenizer, tokens[:1])
+    assert half == ["\ufffd"], "as long as it is all there is, the answer shows it too"
+    assert texts(pico_tokenizer, []) == []
 
 
 @pytest.fixture
@@ -57,6 +86,23 @@ def test_a_seed_fixes_every_pane_and_equal_models_say_the_same(two: list[str], w
     assert first == again
     assert first[two[0]].answer == first[two[0] + "/"].answer
     assert answers(spec.model_copy(update={"seed": 4}), workspace)[two[0]].answer != first[two[0]].answer
+
+
+def test_a_decoder_may_lend_the_base_the_tuned_models_weights(two: list[str], workspace: Workspace) -> None:
+    def said(**knobs: object) -> list[str]:
+        decoder = {"method": "dynamic_grafting", **knobs}
+        given = {"kind": "compare", "models": two, "prompt": "Where is Mara?", "max_tokens": 8, "temperature": 2, "decoder": decoder}
+        found = answers(parse_spec(given), workspace)  # type: ignore[arg-type]
+        return [found[reference].answer for reference in two]
+
+    plain = answers(CompareSpec(models=two, prompt="Where is Mara?", max_tokens=8, temperature=2), workspace)
+    base, tuned = (plain[reference].answer for reference in two)
+    assert base != tuned
+    assert said(positions="none") == [base, base] and said(positions="none", reverse=True) == [base, tuned]
+    assert said(positions="all", head=True) == [base, tuned]
+    assert len(said(positions="entity", entity="Mara")) == 2
+    with pytest.raises(WorkbenchError, match="The entity 'Nora' does not stand in the prompt"):
+        said(positions="entity", entity="Nora")
 
 
 def test_a_drawn_token_has_its_probability() -> None:

@@ -90,7 +90,7 @@ def test_the_configuration_says_nothing_of_this_computer(client: TestClient, hom
 
 def test_the_page_stays_light(client: TestClient) -> None:
     """A page's cost grows with its configuration (gui.md 4.3); what is chosen rarely is drawn when it is asked for."""
-    assert len(client.get("/config", headers={"accept-encoding": "identity"}).content) < 220_000
+    assert len(client.get("/config", headers={"accept-encoding": "identity"}).content) < 230_000
 
 
 @pytest.mark.parametrize("path", ["app.py", "/etc/passwd", "workspace/page.key", "../app.py"])

@@ -6,8 +6,10 @@ would have given it at that place, which is what the page tints tokens by. Knows
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -22,16 +24,18 @@ from workbench.jobs.machine import share_cores
 from workbench.materials.models import load, place, resolve
 from workbench.materials.models import tokenizer as load_tokenizer
 from workbench.materials.templates import prompt_ids
-from workbench.methods.contracts import Voice
+from workbench.methods.contracts import Speaker, Voice
 
 REFRESH = 0.1  # seconds between two glances at an answer that grows
+HALF = "\N{REPLACEMENT CHARACTER}"  # what a tokenizer puts for a letter of which the last bytes are missing
 
 
-class ModelVoice(Voice):
+class ModelVoice(Speaker):
     """A model with the cache of what it has heard so far."""
 
-    def __init__(self, model: PreTrainedModel):
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
         self.model = model
+        self.tokenizer = tokenizer
         self.heard: list[int] = []
         self.cache = DynamicCache()
         self.last = torch.empty(0)
@@ -46,6 +50,33 @@ class ModelVoice(Voice):
             self.heard = list(tokens)
         return self.last
 
+    def anew(self) -> "ModelVoice":
+        return ModelVoice(self.model, self.tokenizer)
+
+    def texts(self, tokens: Sequence[int]) -> list[str]:
+        return texts(self.tokenizer, tokens)
+
+    @contextmanager
+    def lent(self, other: Speaker, named: Callable[[str], bool]) -> Iterator[None]:
+        """As in `Speaker`. A tensor that has two names, as a head that is tied to the embeddings, is lent if one of them is named.
+
+        Raises:
+            WorkbenchError: the two models have other tensors than one another, or none is named.
+        """
+        assert isinstance(other, ModelVoice)
+        _check_alike(self.model, other.model)
+        ours, theirs = (dict(model.named_parameters(remove_duplicate=False)) for model in (self.model, other.model))
+        chosen = [(own, own.data, theirs[name].data) for name, own in ours.items() if named(name)]
+        if not chosen:
+            raise WorkbenchError("None of the model's weights is among those that are to be lent. Choose other parts or layers.")
+        for own, _, lent in chosen:  # what they point at, and not the numbers: a swap costs nothing
+            own.data = lent
+        try:
+            yield
+        finally:
+            for own, before, _ in chosen:
+                own.data = before
+
 
 @dataclass
 class Pane:
@@ -55,6 +86,7 @@ class Pane:
     tokenizer: PreTrainedTokenizerBase
     voice: Voice
     base: Voice
+    says: Voice  # whose logits the tokens are drawn from
     prompt: list[int]
     limit: int
     answer: list[int] = field(default_factory=list)
@@ -65,8 +97,7 @@ class Pane:
     def speak(self, spec: CompareSpec, luck: float) -> None:
         """Add one token, drawn with the number `luck` in [0, 1)."""
         tokens = [*self.prompt, *self.answer]
-        logits = spec.decoder.logits(self.voice, self.base, tokens)
-        token = draw(logits, spec.temperature, luck)
+        token = draw(self.says.logits(tokens), spec.temperature, luck)
         own, other = (voice.logits(tokens).log_softmax(-1)[token].item() for voice in (self.voice, self.base))
         self.ended = token == self.tokenizer.eos_token_id
         if not self.ended:
@@ -75,13 +106,10 @@ class Pane:
             self.ended = len(self.answer) >= self.limit
 
     def said(self, prompt: str) -> Said:
-        """The answer so far; a token's text is what it adds to the decoded answer, so the texts join to the answer."""
-        texts = [self.tokenizer.decode(self.answer[: end + 1]) for end in range(len(self.answer))]
-        tokens = [
-            [text[len(texts[index - 1]) if index else 0 :], round(own, 5), round(other, 5)]
-            for index, (text, (own, other)) in enumerate(zip(texts, self.logps, strict=True))
-        ]
-        return Said(len(self.answer), self.reference, prompt, texts[-1] if texts else "", tokens, self.ended)
+        """The answer so far; what its tokens add to the text joins to it."""
+        parts = texts(self.tokenizer, self.answer)
+        tokens = [[text, round(own, 5), round(other, 5)] for text, (own, other) in zip(parts, self.logps, strict=True)]
+        return Said(len(self.answer), self.reference, prompt, self.tokenizer.decode(self.answer), tokens, self.ended)
 
 
 @torch.no_grad()
@@ -102,6 +130,13 @@ def compare(spec: CompareSpec, folder: Path, workspace: Workspace) -> Iterator[E
             break
         yield Progress(turn + 1, spec.max_tokens, "tokens")
     yield Finished("finished", f"{len(panes)} answers.")
+
+
+def texts(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> list[str]:
+    """What each token adds to the decoded text, which they join to; the first half of a letter of two tokens adds nothing."""
+    ends = ["", *(tokenizer.decode(tokens[: end + 1]) for end in range(len(tokens)))]
+    sure = [*(end.rstrip(HALF) for end in ends[:-1]), ends[-1]]
+    return [after[len(before) :] for before, after in pairwise(sure)]
 
 
 def draw(logits: Tensor, temperature: float, luck: float) -> int:
@@ -128,11 +163,12 @@ def _panes(spec: CompareSpec, workspace: Workspace) -> Iterator[Event]:
         share_cores(model)
         base = base or model
         _same_vocabulary(base, model, ref.label)
-        voice = ModelVoice(model)
+        voice = ModelVoice(model, tokenizer)
+        beside = voice if model is base else ModelVoice(base, tokenizer)
         limit = room(model, len(prompt), spec.max_tokens, ref.label)
         if limit < spec.max_tokens:
             yield Noted(f"{ref.label} has room for {limit} of the {spec.max_tokens} tokens asked for.", "watch")
-        panes.append(Pane(ref.reference, tokenizer, voice, voice if model is base else ModelVoice(base), prompt, limit))
+        panes.append(Pane(ref.reference, tokenizer, voice, beside, spec.decoder.begin(voice, beside), prompt, limit))
     return panes
 
 
@@ -142,6 +178,16 @@ def room(model: PreTrainedModel, prompt: int, wanted: int, label: str) -> int:
     if prompt >= context:
         raise WorkbenchError(f"The prompt has {prompt} tokens and {label} reads at most {context}. Shorten the prompt.")
     return int(min(wanted, context - prompt))
+
+
+def _check_alike(one: PreTrainedModel, other: PreTrainedModel) -> None:
+    shapes, others = ({name: parameter.shape for name, parameter in model.named_parameters()} for model in (one, other))
+    unlike = sorted(name for name in {*shapes, *others} if shapes.get(name) != others.get(name))
+    if unlike:
+        raise WorkbenchError(
+            f"Weights can be lent only between models of one shape, and {len(unlike)} of these differ, first {unlike[0]}. "
+            "Compare models of one base, or choose another decoder."
+        )
 
 
 def _same_vocabulary(base: PreTrainedModel, model: PreTrainedModel, label: str) -> None:

@@ -18,7 +18,7 @@ class Says(Voice):
 
 
 def of(share: float, tuned: Voice, base: Voice) -> list[float]:
-    return Ensemble(share=share).logits(tuned, base, [1]).softmax(-1).tolist()
+    return Ensemble(share=share).begin(tuned, base).logits([1]).softmax(-1).tolist()
 
 
 def test_its_ends_are_the_two_models() -> None:

@@ -12,4 +12,5 @@ class Echo(Voice):
 
 
 def test_it_is_the_model_itself() -> None:
-    assert torch.equal(Plain().logits(Echo(), Echo(), [3, 1, 2]), torch.tensor([3.0, 1.0, 2.0]))
+    own = Echo()
+    assert Plain().begin(own, Echo()) is own

@@ -6,12 +6,13 @@ Tags as in the project's notes: [P] read in the paper, [O] our own choice.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from workbench.core.method import knob
-from workbench.methods.contracts import Decoder, Voice
+from workbench.methods.contracts import Decoder, Speaker, Voice
 
 
 class Ensemble(Decoder, title="Ensemble with the base", paper="arXiv:2402.04644"):
@@ -28,7 +29,16 @@ class Ensemble(Decoder, title="Ensemble with the base", paper="arXiv:2402.04644"
 
     share: float = knob(0.5, ge=0, le=1, step=0.05, help="α: how much of the say the tuned model has; 1 is the tuned model alone")
 
-    def logits(self, voice: Voice, base: Voice, tokens: Sequence[int]) -> Tensor:
-        says = (voice, self.share), (base, 1 - self.share)
-        parts = [share * model.logits(tokens).log_softmax(-1) for model, share in says if share > 0]  # 0·(−∞) is no number
-        return torch.stack(parts).sum(0)
+    def begin(self, own: Speaker, base: Speaker) -> Voice:
+        return Both([(voice, share) for voice, share in ((own, self.share), (base, 1 - self.share)) if share > 0])  # 0·(−∞) is no number
+
+
+@dataclass(frozen=True)
+class Both(Voice):
+    """Voices with their shares of the say, all above 0."""
+
+    says: list[tuple[Voice, float]]
+
+    def logits(self, tokens: Sequence[int]) -> Tensor:
+        """The mean of logits is that of log-probabilities but for c."""
+        return torch.stack([share * voice.logits(tokens) for voice, share in self.says]).sum(0)

@@ -1,10 +1,6 @@
 """Plain decoding: the model's own next-token distribution."""
 
-from collections.abc import Sequence
-
-from torch import Tensor
-
-from workbench.methods.contracts import Decoder, Voice
+from workbench.methods.contracts import Decoder, Speaker, Voice
 
 
 class Plain(Decoder, title="Plain"):
@@ -15,5 +11,5 @@ class Plain(Decoder, title="Plain"):
     T is the temperature; at T = 0 the likeliest token is taken.
     """
 
-    def logits(self, voice: Voice, base: Voice, tokens: Sequence[int]) -> Tensor:
-        return voice.logits(tokens)
+    def begin(self, own: Speaker, base: Speaker) -> Voice:
+        return own

@@ -3,7 +3,7 @@
 One generator streams all panes at most ten times a second: updates token by token cost the browser thirty times as much
 (gui.md 4.3). The models take turns in the runner, beside a training run. Closing the page stops the answers.
 Ids: compare-models, compare-prompt, compare-ask, compare-stop, compare-system, compare-temperature, compare-max_tokens,
-compare-seed, compare-more, compare-error, compare-panes (articles `.pane`, tokens `.spoken span`).
+compare-seed, compare-decoder, compare-NAME-KNOB, compare-more, compare-error, compare-panes (articles `.pane`, tokens `.spoken span`).
 """
 
 import time
@@ -15,7 +15,7 @@ from gradio.components import Component
 
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.events import Event, Finished, Noted, Progress, Said
-from workbench.core.method import knobs_of
+from workbench.core.method import find, knobs_of
 from workbench.core.spec import CompareSpec
 from workbench.jobs.estimate import choices
 from workbench.ui import answers, cards, forms
@@ -25,23 +25,25 @@ from workbench.ui.context import Context
 REFRESH = 0.1  # seconds between two updates of the panes
 MOST = 4
 KNOBS = knobs_of(CompareSpec)
+FIRST = "plain"
 
 
 def build(ctx: Context, bench: Bench) -> None:
     """Draw the tab inside the caller's `gr.Tab`."""
-    running = gr.State("")
+    running, decoder = gr.State(""), gr.State({"method": FIRST})
     with gr.Column(elem_classes=["tab-columns", "compare"]):
         models, prompt = _question(ctx)
         with gr.Row(elem_classes=["buttons"]):
             ask = gr.Button("Ask", variant="primary", elem_id="compare-ask", scale=0, min_width=120)
             stop = gr.Button("Stop", elem_id="compare-stop", scale=0, min_width=120, interactive=False)
-        with gr.Accordion("System prompt and sampling", open=False, elem_id="compare-more", elem_classes=["more"]):
+        with gr.Accordion("System prompt, sampling and decoder", open=False, elem_id="compare-more", elem_classes=["more"]):
             system = gr.Textbox("", label="System prompt", lines=2, interactive=True, elem_id="compare-system")
             widgets = forms.fields(KNOBS, {}, "compare")
+            _decoder(decoder)
         error = cards.card_place("compare-error")
         cards.place(answers.legend())
         panes = cards.place(answers.drawn(answers.Answers()), "compare-panes")
-    _wire(ctx, (models, prompt, system), widgets, (ask, stop), (error, panes, running))
+    _wire(ctx, (models, prompt, system, decoder), widgets, (ask, stop), (error, panes, running))
     fresh = bench.compare.change(lambda: gr.Dropdown(choices=_models(ctx)), None, models, **forms.READER)  # labels first, then values
     fresh.then(_fill, [bench.compare], [models, prompt], **forms.READER)
 
@@ -74,6 +76,28 @@ def _question(ctx: Context) -> tuple[gr.Dropdown, gr.Textbox]:
     return models, prompt
 
 
+def _decoder(chosen: gr.State) -> None:
+    """How the next token is chosen from, and that method's form; `chosen` follows it."""
+    method = gr.Dropdown(
+        choices=forms.method_choices("decoders"), value=FIRST, label="Decoder", interactive=True, elem_id="compare-decoder",
+        info="How the next token is chosen from what the models say",
+    )  # fmt: skip
+    error = cards.card_place("compare-decoder-error")
+    method.input(lambda name: find("decoders", name)().chosen(), method, chosen, **forms.WRITER)
+
+    @gr.render(inputs=[method], show_progress="hidden")
+    def form(name: str) -> None:
+        widgets = forms.method_block("decoders", {"method": name}, "compare")
+
+        def moved(given: dict[Component, Any]) -> tuple[str, Any]:
+            try:
+                return "", forms.method_from("decoders", name, widgets, given)
+            except WorkbenchError as mistake:
+                return cards.error_card(mistake), gr.skip()
+
+        forms.on_input(widgets, moved, [error, chosen])
+
+
 def _models(ctx: Context) -> list[tuple[str, str]]:
     return [(label, reference) for reference, label in choices(ctx.workspace)]
 
@@ -92,13 +116,14 @@ def _wire(
     outputs: tuple[Component, ...],
 ) -> None:
     """Ask on the button or Enter, stop on the other; the two are never alive at once."""
-    models, prompt, system = question
+    models, prompt, system, decoder = question
     ask, stop = buttons
     error, panes, running = outputs
 
     def stream(given: dict[Component, Any]) -> Iterator[tuple[Any, ...]]:
         try:
-            spec = _spec(given[models] or [], given[prompt] or "", given[system] or "", widgets, given)
+            asked = {"models": given[models] or [], "prompt": given[prompt] or "", "system": given[system] or "", "decoder": given[decoder]}
+            spec = _spec(asked, widgets, given)
             for shown, run, over in _answers(ctx, spec):
                 yield "", answers.drawn(shown), run, gr.Button(interactive=over), gr.Button(interactive=not over)
         except WorkbenchError as mistake:
@@ -112,7 +137,7 @@ def _wire(
     gr.on(
         [ask.click, prompt.submit],
         stream,
-        {models, prompt, system, *widgets.values()},
+        {*question, *widgets.values()},
         [error, panes, running, ask, stop],
         trigger_mode="once",
         **forms.WRITER,
@@ -120,14 +145,14 @@ def _wire(
     stop.click(end, running, error, **forms.READER)
 
 
-def _spec(models: list[str], prompt: str, system: str, widgets: Mapping[str, Component], given: Mapping[Component, Any]) -> CompareSpec:
+def _spec(asked: Mapping[str, Any], widgets: Mapping[str, Component], given: Mapping[Component, Any]) -> CompareSpec:
     """The question as a spec, or all its mistakes in words."""
-    mistakes = []
+    mistakes, models = [], asked["models"]
     if not models:
         mistakes.append("no model is chosen; choose one or more above")
     if len(set(models)) < len(models):
         mistakes.append("a model is chosen twice; one of each is enough")
-    if not prompt.strip():
+    if not asked["prompt"].strip():
         mistakes.append("the prompt is empty; write what the models should answer")
     try:
         knobs = forms.collect(KNOBS, {name: given[widget] for name, widget in widgets.items()})
@@ -135,7 +160,7 @@ def _spec(models: list[str], prompt: str, system: str, widgets: Mapping[str, Com
         mistakes += error.mistakes
     if mistakes:
         raise SpecError(mistakes)
-    return CompareSpec.parse({"models": models, "prompt": prompt, "system": system, **knobs})  # type: ignore[return-value]
+    return CompareSpec.parse({**asked, **knobs})  # type: ignore[return-value]
 
 
 def _answers(ctx: Context, spec: CompareSpec) -> Iterator[tuple[answers.Answers, str, bool]]:
