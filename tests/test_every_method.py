@@ -3,6 +3,8 @@
 import itertools
 import json
 import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from transformers import AutoModelForCausalLM
 from workbench.core.job import drain
 from workbench.core.method import SHELVES, Method, discover, knobs_of
 from workbench.materials.corpus import Example
+from workbench.materials.lora import Factors
 from workbench.materials.models import weights_by_module
-from workbench.methods.contracts import Attachment, Moment, Slot, Voice
+from workbench.methods.contracts import Attachment, Moment, Slot, Speaker
 
 discover()
 ROOT = Path(__file__).parents[1]
@@ -178,7 +181,8 @@ def test_a_probe_changes_nothing(method: type[Method], adapter: type[Method], pi
 
 # Merges.
 
-TENSORWISE = [method for method in on("merges") if not method.whole]
+TENSORWISE = [method for method in on("merges") if not method.whole and not method.factored]
+FACTORED = [method for method in on("merges") if method.factored]
 SLOTS = [
     Slot("model.layers.0.mlp.up_proj.weight", 0.0, 0, 3),
     Slot("model.layers.2.input_layernorm.weight", 1.0, 2, 3),
@@ -233,20 +237,60 @@ def test_a_merge_that_was_seeded_comes_out_the_same_again(method: type[Method]) 
     assert torch.equal(method().tensor(*given), method().tensor(*given))
 
 
+def adapters(count: int, rank: int = 2) -> list[Factors]:
+    torch.manual_seed(0)
+    return [Factors(torch.randn(6, rank).double(), torch.randn(rank, 4).double()) for _ in range(count)]
+
+
+@pytest.mark.parametrize("method", FACTORED, ids=named)
+def test_a_merge_of_adapters_that_change_nothing_changes_nothing(method: type[Method]) -> None:
+    still = [Factors(torch.zeros(6, 2).double(), pair.right) for pair in adapters(method.least)]
+    for tuned in (still, [Factors(torch.zeros(6, 0).double(), torch.zeros(0, 4).double()), *still[1:]]):
+        change, _ = method().factors(SLOTS[0], tuned, [1.0] * len(tuned))
+        assert torch.equal(change.left @ change.right, torch.zeros(6, 4).double())
+
+
+@pytest.mark.parametrize("method", FACTORED, ids=named)
+def test_a_merge_of_adapters_changes_none_of_them_and_tells_the_same_names_of_every_matrix(method: type[Method]) -> None:
+    tuned = adapters(method.least + 1)
+    held, weights = [(pair.left.clone(), pair.right.clone()) for pair in tuned], [1.0, 2.0, 0.5, 1.0, 1.0][: len(tuned)]
+    found = [method().factors(SLOTS[0], given, weights) for given in (tuned, tuned, [*adapters(2, 1), *tuned[2:-1], adapters(1, 0)[0]])]
+    (change, numbers), (again, _), (_, others) = found
+    assert torch.equal(change.left, again.left) and torch.equal(change.right, again.right)
+    assert change.left.dtype == change.right.dtype == torch.float64 and torch.isfinite(change.left @ change.right).all()
+    assert all(torch.equal(pair.left, left) and torch.equal(pair.right, right) for pair, (left, right) in zip(tuned, held, strict=True))
+    assert numbers and list(numbers) == list(others) and all(isinstance(value, float) for value in [*numbers.values(), *others.values()])
+
+
 # Decoders.
 
 
-class Fixed(Voice):
-    """A voice that always says the same."""
+class Fixed(Speaker):
+    """A voice that always says the same: the sum of its parameters, of each kind one."""
 
     def __init__(self, seed: int):
-        self.table = torch.randn(11, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        names = ("embed_tokens", "layers.0.mlp.up_proj", "layers.0.input_layernorm", "layers.7.self_attn.q_proj", "norm")
+        self.held = {name: torch.randn(11, generator=generator) for name in (*(f"model.{name}.weight" for name in names), "lm_head.weight")}
 
     def logits(self, tokens: object) -> Tensor:
-        return self.table
+        return sum(self.held.values(), torch.zeros(11))
+
+    def anew(self) -> Speaker:
+        return self
+
+    def texts(self, tokens: Sequence[int]) -> list[str]:
+        return [str(token) for token in tokens]
+
+    @contextmanager
+    def lent(self, other: "Fixed", named: Callable[[str], bool]) -> Iterator[None]:
+        own, self.held = self.held, {name: (other if named(name) else self).held[name] for name in self.held}
+        yield
+        self.held = own
 
 
 @pytest.mark.parametrize("method", on("decoders"), ids=named)
 def test_a_decoder_with_neutral_knobs_is_the_plain_model(method: type[Method]) -> None:
     voice = Fixed(1)
-    assert torch.allclose(method(**method.neutral).logits(voice, Fixed(2), [1, 2]).softmax(-1), voice.table.softmax(-1))
+    says = method(**method.neutral).begin(voice, Fixed(2))
+    assert torch.allclose(says.logits([1, 2]).softmax(-1), voice.logits([1, 2]).softmax(-1))

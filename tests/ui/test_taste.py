@@ -68,6 +68,10 @@ def test_numbers_of_one_unit_share_a_picture_and_others_have_their_own() -> None
     names = ["neurons near", "neurons cut", "heads near", "heads cut", "neurons anew", "heads anew"]
     fused = taste.picture(Table("layers", ["tensor", "layer", "depth", "module", *names], [["a", 0, 0.0, "block", *[0.1] * 6]]))
     assert fused.count("<svg") == 3 and "distance of heads over their norm" in fused and fused.count("the farthest that are averaged") == 4
+    names = ["outside 1", "outside 2", "outside 3", "flagged"]
+    strangers = taste.picture(Table("layers", ["tensor", "layer", "depth", "module", *names], [["a", 0, 0.0, "up", 0.1, 0.9, 0.1, 1.0]]))
+    assert strangers.count("<svg") == 2 and strangers.count("share of the change outside the group") == 2
+    assert all(f"</i>model {number}<" in strangers for number in (1, 2, 3)) and "models outside" in strangers
     assert "nothing to show" in taste.picture(Table("layers", ["tensor", "layer", "depth", "module"], []))
 
 

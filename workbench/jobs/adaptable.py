@@ -1,6 +1,7 @@
-"""Why a merge cannot be written as one LoRA adapter; asked when its models are open and nothing is written yet.
+"""Why a merge cannot be written as one LoRA adapter, or cannot be made of these models because it merges adapters alone.
 
-What it is not: what forbids any merge of these models (`jobs/ingredients.py`), or the writing (`jobs/adapting.py`). Knows no merge by name.
+Asked when the models are open and nothing is written yet. What it is not: what forbids any merge of these models (`jobs/ingredients.py`),
+or the writing (`jobs/adapting.py`). Knows no merge by name.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,38 @@ def unfit(spec: MergeSpec, refs: Sequence[ModelRef], members: Sequence[Member]) 
     yield from _factors(spec, members[1:]) if spec.of == "factors" else _changes(spec, members[1:])
 
 
+def unfactored(spec: MergeSpec, base: Member, tuned: Sequence[Member]) -> Iterator[str]:
+    """A sentence for each mistake of a merge that is asked with factors, however it is saved; nothing for any other merge."""
+    method = cast(Merge, spec.merge)
+    if not method.factored:
+        return
+    if base.lora.touched:
+        yield (
+            f"base: {base.label} is an adapter itself, and {method.title()} merges the adapters of a plain model. Name the model that it "
+            "stands on, or merge it into one first."
+        )
+    for number, member in enumerate(tuned):
+        yield from (f"models.{number}: {sentence}" for sentence in _no_adapter(method.title(), member, base))
+    if spec.of == "factors":
+        yield f"of: factors gives A and B to a method apart, and {method.title()} goes by the changes B·A. Set of to changes."
+
+
+def _no_adapter(title: str, member: Member, base: Member) -> Iterator[str]:
+    """Why the model is no LoRA adapter of the base."""
+    remedy = "Leave it out, or choose another method."
+    if not member.lora.touched:
+        yield f"{member.label} is a whole model or changes nothing, and {title} merges LoRA adapters alone. {remedy}"
+    elif _folder(member) != _folder(base):
+        yield f"{member.label} stands on {_folder(member)}, and the base of this merge is {_folder(base)}. Merge only adapters of one base."
+    replaced = _replaced(member, base)
+    if replaced:
+        yield f"{member.label} replaces whole tensors too ({replaced}), and {title} merges low-rank changes alone. {remedy}"
+
+
+def _folder(member: Member) -> Path:
+    return next(iter(member.entries.values())).file.parent.resolve()
+
+
 def matrices(tuned: Sequence[Member]) -> list[str]:
     """The tensors that at least one of the adapters changes."""
     return list(dict.fromkeys(name for member in tuned for name in member.lora.factors))
@@ -46,14 +79,20 @@ def _alone(ref: ModelRef, member: Member, base: ModelRef, below: Member) -> Iter
         yield f"{ref.label} is a whole model, and only LoRA adapters become one adapter. Set save to model, or leave it out."
     elif Path(ref.path).resolve() != Path(base.path).resolve():
         yield f"{ref.label} stands on {ref.path}, and the base of this merge is {base.path}. Merge only adapters of one base."
-    replaced = [name for name in sorted(member.lora.replaced) if name not in member.lora.factors or not _same(name, member, below)]
+    replaced = _replaced(member, below)
     if replaced:
-        first, *others = replaced
-        more = f" and {len(others)} more" if others else ""
         yield (
-            f"{ref.label} replaces whole tensors too ({first}{more}; modules_to_save or biases), which no low-rank adapter can hold. "
+            f"{ref.label} replaces whole tensors too ({replaced}; modules_to_save or biases), which no low-rank adapter can hold. "
             "Set save to model."
         )
+
+
+def _replaced(member: Member, base: Member) -> str:
+    """The tensors that the adapter puts others in place of, in words; empty for none."""
+    first, *others = [
+        name for name in sorted(member.lora.replaced) if name not in member.lora.factors or not _same(name, member, base)
+    ] or [""]
+    return f"{first} and {len(others)} more" if others else first
 
 
 def _same(name: str, member: Member, base: Member) -> bool:

@@ -2,7 +2,8 @@
 
 The merged change of a matrix is that of the merged model. Where the method adds changes up (`core/additive.py`) the factors stand side by
 side, exact until `rank` cuts them; any other works on ΔW a piece of rows at a time, and what comes of it is cut to `rank`, because it has
-full rank. A matrix that one adapter leaves alone is one that it changes by zero. In the terms of peft's `add_weighted_adapter` [R]:
+full rank. One that is asked with factors gives factors, exact until `rank` cuts them too. A matrix that one adapter leaves alone is one
+that it changes by zero. In the terms of peft's `add_weighted_adapter` [R]:
 
     cat                           task_arithmetic (or linear with normalise off), rank 0
     svd                           the same with a rank; singular values are not clamped here
@@ -33,6 +34,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Made, Noted, Progress, Started, Table
 from workbench.jobs.adaptable import matrices
 from workbench.jobs.crew import side_by_side
+from workbench.jobs.factored import Matrices
 from workbench.jobs.ingredients import Block, Recipe
 from workbench.jobs.mergecard import write_adapter_files
 from workbench.materials.factors import Cut, added, cut, cut_dense, half_weights, halves
@@ -102,7 +104,11 @@ def adapt(recipe: Recipe, target: Path, layers: Layers) -> Iterator[Event]:
 
 
 def _together(recipe: Recipe, slot: Slot, layers: Layers, merged: dict[str, _Merged]) -> Iterator[int]:
-    """The method on the changes ΔW themselves."""
+    """The method on the changes ΔW themselves, or on their factors if it is asked with these."""
+    if isinstance(layers, Matrices):
+        merged[slot.name] = _Merged(_shortened(recipe, slot, layers.change(slot)), [], [])
+        yield 1
+        return
     method, weights = recipe.at(slot)
     adds = isinstance(method, Additive) and method.adds()
     known, changes = slot, list[Tensor]()

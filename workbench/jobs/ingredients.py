@@ -16,7 +16,7 @@ from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.spec import MergeSpec
 from workbench.core.stack import Layout, beyond, laid_out
 from workbench.core.workspace import Workspace
-from workbench.jobs.adaptable import unfit
+from workbench.jobs.adaptable import unfactored, unfit
 from workbench.materials.family import Member, differences, open_member, same_head
 from workbench.materials.models import ModelRef, layer_of, resolve
 from workbench.materials.stack import layers_of, misfits, renumbered, stacked_config, unclear
@@ -139,7 +139,9 @@ def open_models(spec: MergeSpec, workspace: Workspace, mistakes: Sequence[str] =
         comparable = opened[1:] if vocabulary or spec.tokenizer == "same" else []  # their rows differ as long as they are not matched
         found += [sentence for other in comparable for sentence in differences(opened[0], other)]
         found += _unstackable(spec, opened[0]) if spec.stack else []
-    if spec.save == "adapter" and None not in members:
+    if cast(Merge, spec.merge).factored and None not in members:
+        found += unfactored(spec, opened[0], opened[1:])
+    elif spec.save == "adapter" and None not in members:
         found += unfit(spec, refs, opened)
     if found:
         raise SpecError(list(dict.fromkeys(found)))
@@ -170,6 +172,8 @@ def layout_of(spec: MergeSpec) -> Layout:
 def refusals(spec: MergeSpec) -> list[str]:
     """Why the method does not take the models and weights, of the whole or of a slice; nothing is opened for it."""
     method = cast(Merge, spec.merge)
+    if method.factored and (spec.stack or spec.tokenizer != "same"):
+        return [f"{method.title()} merges adapters of one base, which have its layers and its tokens. Leave stack and tokenizer out."]
     if not spec.stack:
         ends = (("", None), ("", 0.0), ("", 1.0))
         return list(dict.fromkeys(sentence for end in ends for sentence in method.mistakes(spec.at(*end)[1])))

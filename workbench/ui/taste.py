@@ -35,9 +35,9 @@ def picture(table: Table, ends: tuple[str, str] | None = None) -> str:
     drawn = [name for name in ("scale", "ratio", "kept", "agree", "angle") if name in names] or names
     parts = []
     for group in _together(drawn):
-        series = {WORDS.get(name, name): [(layer, _mean(inside, layer, name)) for layer in layers] for name in group}
+        series = {_word(name): [(layer, _mean(inside, layer, name)) for layer in layers] for name in group}
         marks = _handles(series[WORDS["scale"]], *ends) if ends and "scale" in group else []
-        unit, ticks = UNITS.get(group[0], "share"), {layer: str(layer) for layer in layers}
+        unit, ticks = _unit(group[0]), {layer: str(layer) for layer in layers}
         parts.append(sketch.lines(series, "layer", unit, marks=marks, ticks=ticks))
     return "".join(parts)
 
@@ -60,8 +60,9 @@ WORDS = {
     "agree": "numbers without a vote against",
     **{f"{kind} {name}": words for kind in _UNITS for name, words in _FAR.items()},
 }
+OUTSIDE = "share of the change outside the group"
 UNITS = {
-    "scale": "factor", "angle": "degrees", "relative": "share of the norm", "cosine": "cosine",
+    "scale": "factor", "angle": "degrees", "relative": "share of the norm", "cosine": "cosine", "flagged": "models outside",
     **{f"{kind} {name}": f"distance of {kind} over their norm" for kind in _UNITS for name in _FAR},
 }  # fmt: skip
 
@@ -70,8 +71,17 @@ def _together(names: Sequence[str]) -> list[list[str]]:
     """Names that share an axis: those of one unit."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(UNITS.get(name, "share"), []).append(name)
+        groups.setdefault(_unit(name), []).append(name)
     return list(groups.values())
+
+
+def _word(name: str) -> str:
+    """What a line is called; `outside 2` is about the second of the models, however many there are."""
+    return WORDS.get(name) or name.replace("outside ", "model ")
+
+
+def _unit(name: str) -> str:
+    return OUTSIDE if name.startswith("outside ") else UNITS.get(name, "share")
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], layer: int, name: str) -> float:
