@@ -85,7 +85,7 @@ def merged(models: list[str], workspace: Workspace) -> Any:
     for name, scores in tasting.scores.items():
         yield (name if name == BASE else SKILLS[tasting.labels.index(name)] + " alone"), row_of(scores, tasting, {})
     for method, kind in shelf("merges").items():
-        if kind.most < 2:
+        if not kind.least <= len(models) <= kind.most:
             continue
         first, more = kind.ends or ("", "")
         settings: list[dict[str, Any]] = [{first: scale, more: 0.0} for scale in SCALES] if first else [{}]

@@ -1,27 +1,16 @@
 """mergekit's slices: read as a stack and written from one, lists of numbers over a slice turned into lists over the whole depth."""
 
 import pytest
-import yaml
+from kit_files import mistakes, read
 
-from workbench.core.errors import SpecError
 from workbench.core.kitslices import within
 from workbench.core.mergekit import to_kit
 from workbench.core.method import discover
-from workbench.core.spec import MergeSpec, parse_spec
+from workbench.core.spec import parse_spec
 from workbench.core.stack import laid_out
 
 discover()
 HEAD = "{merge_method: passthrough, dtype: float32, slices: ["
-
-
-def read(text: str) -> MergeSpec:
-    return parse_spec(yaml.safe_load(text))  # type: ignore[return-value]
-
-
-def mistakes(text: str) -> list[str]:
-    with pytest.raises(SpecError) as refused:
-        read(text)
-    return refused.value.mistakes
 
 
 def test_a_tall_model_of_two() -> None:

@@ -4,23 +4,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kit_files import mistakes, read
 
-from workbench.core.errors import SpecError
 from workbench.core.mergekit import to_kit
 from workbench.core.method import Method, discover, find, shelf
-from workbench.core.spec import MergeSpec, parse_spec, read_spec
+from workbench.core.spec import parse_spec, read_spec
 
 discover()
-
-
-def read(text: str) -> MergeSpec:
-    return parse_spec(yaml.safe_load(text))  # type: ignore[return-value]
-
-
-def mistakes(text: str) -> list[str]:
-    with pytest.raises(SpecError) as refused:
-        read(text)
-    return refused.value.mistakes
 
 
 def test_a_file_as_its_documentation_has_it() -> None:
@@ -58,6 +48,23 @@ def test_what_mergekit_does_untold_is_done_too() -> None:
     """Its Model Stock lets the ratio leave 0 to 1, where ours keeps it inside unless told otherwise."""
     spec = read("{merge_method: model_stock, base_model: ./base, models: [{model: ./a}, {model: ./b}]}")
     assert spec.merge.clamp is False and find("merges", "model_stock")().clamp is True
+
+
+@pytest.mark.parametrize("name", ["nuslerp", "multislerp"])
+def test_a_base_that_mergekit_may_be_told_or_not_is_a_knob(name: str) -> None:
+    models = "[{model: ./a, parameters: {weight: 0.3}}, {model: ./b, parameters: {weight: 0.7}}]"
+    alone, on_base = (read(f"{{merge_method: {name}, models: {models}, {more}}}") for more in ("dtype: float32", "base_model: ./base"))
+    assert (alone.base, alone.merge.on_base) == ("./a", False) and [given.model for given in alone.models] == ["./a", "./b"]
+    assert (on_base.base, on_base.merge.on_base) == ("./base", True) and [given.weight for given in on_base.models] == [0.3, 0.7]
+    for spec in (alone, on_base):
+        written = to_kit(spec.merge, {}, spec.base, [(given.model, given.weight) for given in spec.models], None)
+        assert written is not None and ("base_model" in yaml.safe_load(written)) is spec.merge.on_base
+        assert read(written) == spec.model_copy(update={"dtype": "float32"})
+
+
+def test_an_angle_for_each_row_is_what_mergekit_calls_not_flat() -> None:
+    given = "{merge_method: nuslerp, models: [{model: ./a}, {model: ./b}], parameters: {nuslerp_flatten: false}}"
+    assert read(given).merge.per_row and not read(given.replace("false", "true")).merge.per_row
 
 
 def test_one_slice_over_all_is_the_models_themselves() -> None:

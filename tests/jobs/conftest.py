@@ -56,3 +56,19 @@ def lora_run(workspace: Workspace, lora_base: Path) -> Callable[..., str]:
         return f"run:{number:04}"
 
     return build
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., str]:
+    """A function that writes a model folder and returns its path: the base's weights, moved at random by `move`."""
+
+    def build(name: str, move: float = 0.0, seed: int = 1, dtype: torch.dtype = torch.float32, **changes: object) -> str:
+        model = make_model(**changes)
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(move * torch.randn_like(parameter))
+        model.to(dtype).save_pretrained(tmp_path / name)
+        return str(tmp_path / name)
+
+    return build

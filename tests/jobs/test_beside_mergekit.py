@@ -27,6 +27,8 @@ ALL: dict[str, list[dict[str, Any]]] = {  # method → its parameters, one recip
     "linear": [{}, {"normalize": False}],
     "slerp": [{"t": 0.3}],
     "karcher": [{}],
+    "nuslerp": [{}, {"nuslerp_flatten": False}, {"base_model": True}],
+    "multislerp": [{}, {"base_model": True}],
     "task_arithmetic": [{"lambda": 0.7}],
     "ties": [{"density": 0.5}, {"density": 0.3, "lambda": 0.8, "normalize": False}],
     "dare_linear": [{"density": 1.0}],
@@ -42,11 +44,11 @@ ALL: dict[str, list[dict[str, Any]]] = {  # method → its parameters, one recip
     "arcee_fusion": [{}],
     "passthrough": [{"scale": 0.9}],
 }
-WITHOUT_BASE = ("linear", "karcher", "passthrough")
+WITHOUT_BASE = ("linear", "karcher", "passthrough", "nuslerp", "multislerp")
 WITHOUT_WEIGHTS = ("karcher", "model_stock", "ram", "ramplus_tl", "sce")
 FROM_BASE = ("slerp", "nearswap", "arcee_fusion")  # the base is one of two models
 FLIPS = {"arcee_fusion": 0.02}  # numbers at its threshold: a divergence near 0 has lost its last digits in float32, and not here
-NOT_OURS = {"nuslerp", "multislerp", "dare_ties"}  # other formulas under the same name
+NOT_OURS = {"dare_ties"}  # it adds up those who agree, where the authors and we take their mean
 
 
 @pytest.fixture
@@ -74,8 +76,10 @@ def recipe(method: str, parameters: dict[str, Any], models: list[str]) -> dict[s
         entries = [{"model": model, "parameters": {"weight": weight}} for model, weight in zip(tuned, (0.6, 0.4), strict=True)]
     if method in WITHOUT_WEIGHTS:
         entries = [{"model": entry["model"]} for entry in entries]
-    of = {} if method in WITHOUT_BASE else {"base_model": base}
-    return {"merge_method": method, **of, "models": entries, "parameters": parameters, "dtype": "float32"}
+    on_base = method not in WITHOUT_BASE or "base_model" in parameters
+    given = {name: value for name, value in parameters.items() if name != "base_model"}
+    of = {"base_model": base} if on_base else {}
+    return {"merge_method": method, **of, "models": entries, "parameters": given, "dtype": "float32"}
 
 
 @pytest.mark.parametrize(("method", "parameters"), [(name, given) for name, recipes in ALL.items() for given in recipes])

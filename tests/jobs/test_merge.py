@@ -1,6 +1,5 @@
 """Merging as a job, on pico models: the laws of every method, the files that come out, and every sentence that refuses."""
 
-import errno
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,16 +8,15 @@ import pytest
 import torch
 import yaml
 from conftest import make_model
+from merged import read, reconfigure, refused, rewrite, run, same, spec_of
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.events import Made, Noted, Progress, Started, Table
 from workbench.core.method import find, shelf
-from workbench.core.spec import MergeSpec, read_spec
+from workbench.core.spec import read_spec
 from workbench.core.workspace import Workspace
+from workbench.jobs import merge as job
 from workbench.jobs.merge import merge, preview
 from workbench.materials import tensors
 
@@ -32,7 +30,10 @@ ROADS: list[dict] = [
 ]
 """One merge for each road that a tensor can take through the job; what holds of every method is held in `test_every_method.py` too."""
 TAKEN = {road["method"] for road in ROADS}
-METHODS: list[dict] = [*({"method": name} for name, kind in shelf("merges").items() if not kind.whole and name not in TAKEN), *ROADS]
+METHODS: list[dict] = [
+    *({"method": name} for name, kind in shelf("merges").items() if not (kind.whole or kind.factored) and name not in TAKEN),
+    *ROADS,
+]
 
 
 def named(method: dict) -> str:
@@ -48,68 +49,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., str]:
-    """A function that writes a model folder and returns its path: the base's weights, moved at random by `move`."""
-
-    def build(name: str, move: float = 0.0, seed: int = 1, dtype: torch.dtype = torch.float32, **changes: object) -> str:
-        model = make_model(**changes)
-        torch.manual_seed(seed)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(move * torch.randn_like(parameter))
-        model.to(dtype).save_pretrained(tmp_path / name)
-        return str(tmp_path / name)
-
-    return build
-
-
-def rewrite(folder: str, change: Callable[[dict[str, Tensor]], object]) -> str:
-    """Change the tensors of a model folder in place."""
-    path = Path(folder) / "model.safetensors"
-    held = load_file(path)
-    change(held)
-    save_file(held, path, metadata={"format": "pt"})
-    return folder
-
-
-def reconfigure(folder: str, **changes: object) -> str:
-    path = Path(folder) / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    return folder
-
-
-def spec_of(base: str, *models: str, method: dict | str = "linear", name: str = "out", **more: object) -> MergeSpec:
-    given = [{"model": model} for model in models]
-    return MergeSpec.parse({"name": name, "base": base, "models": given, "merge": method, **more})
-
-
 def few(method: dict, *models: str) -> tuple[str, ...]:
     """As many of the models as the method takes."""
     return models[: find("merges", method["method"]).most]
-
-
-def run(workspace: Workspace, spec: MergeSpec) -> dict[str, Tensor]:
-    """The merged tensors."""
-    for _ in merge(spec, workspace.run("0001"), workspace):
-        pass
-    return read(workspace.model(spec.name))
-
-
-def read(folder: Path | str) -> dict[str, Tensor]:
-    return {name: tensor for file in sorted(Path(folder).glob("*.safetensors")) for name, tensor in load_file(file).items()}
-
-
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) and one[name].dtype == other[name].dtype for name in one)
-
-
-def refused(workspace: Workspace, spec: MergeSpec) -> list[str]:
-    """The mistakes; checks that nothing was written."""
-    with pytest.raises(SpecError) as caught:
-        list(merge(spec, workspace.run("0001"), workspace))
-    assert list(workspace.model().iterdir()) == []
-    return caught.value.mistakes
 
 
 # The laws of every method.
@@ -326,128 +268,25 @@ def test_the_numbers_do_not_depend_on_the_blocks(make: Callable, workspace: Work
             assert one[:4] == other[:4] and one[4:] == pytest.approx(other[4:], rel=1e-5)
 
 
+@pytest.mark.parametrize(("method", "asked"), [("linear", 1), ("ties", 6)])
+def test_of_a_large_tensor_some_blocks_explain_the_merge_and_one_where_all_follows_from_the_whole(
+    method: str, asked: int, make: Callable, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embeddings, 400 × 32, come in 67 blocks of 6 rows; where a thousand numbers are told of, that is each twelfth of them."""
+    kind, told = find("merges", method), list[str]()
+    explain = kind.explain
+    monkeypatch.setattr(kind, "explain", lambda self, slot, *given: (told.append(slot.name), explain(self, slot, *given))[1])
+    monkeypatch.setattr(job, "TOLD", 1000)
+    monkeypatch.setattr(tensors, "BLOCK", 200)
+    preview(spec_of(make("base"), make("a", 0.1), method=method), workspace)
+    assert told.count("model.embed_tokens.weight") == asked and told.count("model.norm.weight") == 1
+
+
 def test_a_model_that_is_the_base_is_pointed_out(make: Callable, workspace: Workspace) -> None:
     base, tuned = make("base"), make("a", 0.1)
     events = list(merge(spec_of(base, tuned, base), workspace.run("0001"), workspace))
     notes = [event for event in events if isinstance(event, Noted)]
     assert notes == [Noted("base does not differ from the base base, so it adds nothing to the merge.", "watch")]
-
-
-# Stopping and failing leave nothing behind.
-
-
-@pytest.mark.parametrize("after", [1, 2, 5, 30, None])
-def test_a_stopped_merge_leaves_nothing_and_can_be_started_again(after: int | None, make: Callable, workspace: Workspace) -> None:
-    """After so many events, or when all but the last word is said; how many there are depends on the threads."""
-    spec = spec_of(make("base"), make("a", 0.1))
-    work: Iterator = merge(spec, workspace.run("0001"), workspace)
-    for number, event in enumerate(work, 1):
-        if number == after or isinstance(event, Table):
-            break
-    work.close()
-    assert list(workspace.model().iterdir()) == []
-    run(workspace, spec)
-
-
-def test_numbers_that_are_not_finite_are_refused(make: Callable, workspace: Workspace) -> None:
-    for bad in (float("nan"), float("inf")):
-        broken = rewrite(make("a", 0.1), lambda held, bad=bad: held["model.norm.weight"].__setitem__(3, bad))
-        for spec in (spec_of(make("base"), make("b", 0.1), broken), spec_of(broken, make("b", 0.1))):
-            with pytest.raises(WorkbenchError, match=r"^a holds NaN or Inf in model\.norm\.weight\. A merge would carry it"):
-                run(workspace, spec)
-            with pytest.raises(WorkbenchError, match="NaN or Inf"):
-                preview(spec, workspace)
-    assert list(workspace.model().iterdir()) == []
-
-
-def test_numbers_too_large_for_the_format_are_refused(make: Callable, workspace: Workspace) -> None:
-    loud = rewrite(make("a"), lambda held: held["model.norm.weight"].mul_(1e6))
-    with pytest.raises(
-        WorkbenchError, match=r"merged model\.norm\.weight has numbers too large for F16: the largest is 1e\+06\. Use smaller"
-    ):
-        run(workspace, spec_of(make("base"), loud, dtype="float16"))
-    assert list(workspace.model().iterdir()) == []
-
-
-def test_a_disk_that_fills_up_is_told_and_swept(make: Callable, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = []
-
-    def full(self: object, name: str, data: object) -> None:
-        written.append(data)
-        if len(written) > 20:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(tensors.ModelWriter, "write", full)
-    with pytest.raises(WorkbenchError, match=r"not enough room on the disk for 'out': it needs 0\.2 MB"):
-        run(workspace, spec_of(make("base"), make("a", 0.1)))
-    assert list(workspace.model().iterdir()) == []
-
-
-# Refusals.
-
-
-def test_all_mistakes_come_at_once(make: Callable, workspace: Workspace) -> None:
-    base = make("base")
-    run(workspace, spec_of(base, base))
-    given = [{"model": make("a", 0.1), "weight": 1}, {"model": "run:0099", "weight": -1}]
-    with pytest.raises(SpecError) as caught:
-        list(merge(MergeSpec.parse({"name": "out", "base": base, "models": given, "merge": "linear"}), workspace.run("1"), workspace))
-    name, weights, missing = caught.value.mistakes
-    assert name.startswith("name: there is a model called 'out' already. Choose another name, or remove ")
-    assert weights.startswith("The weights add up to zero") and missing.startswith("models.1: There is no run 0099")
-
-
-def test_a_method_says_how_many_models_it_needs(make: Callable, workspace: Workspace) -> None:
-    assert refused(workspace, spec_of(make("base"), make("a", 0.1), method="model_stock")) == [
-        "Model Stock needs at least 2 tuned models, and the spec names 1. Add models, or choose another method."
-    ]
-
-
-def test_models_of_other_families_and_shapes_are_refused(make: Callable, workspace: Workspace) -> None:
-    base = make("base")
-    assert refused(workspace, spec_of(base, reconfigure(make("a"), model_type="qwen3"))) == [
-        "a is a 'qwen3' model and the base base is 'llama'. Merge only models tuned from one base."
-    ]
-    assert refused(workspace, spec_of(base, make("a", vocab_size=401))) == [
-        "The vocabularies differ: model.embed_tokens.weight is 401×32 in a and 400×32 in the base base. "
-        "Set `tokenizer` to union (all tokens) or base (the base's), and rows are matched by their tokens."
-    ]
-    wide = refused(workspace, spec_of(base, make("a", intermediate_size=48)))
-    assert wide[0].startswith("The shapes differ: model.layers.0.mlp.down_proj.weight is 32×48 in a and 32×64 in the base base.")
-    assert wide[3] == "6 more tensors of a differ in shape from the base base." and len(wide) == 4
-    assert refused(workspace, spec_of(base, rewrite(make("a"), lambda held: held.pop("model.norm.weight")))) == [
-        "a lacks model.norm.weight, which the base base has. Merge only models tuned from one base."
-    ]
-    more = refused(workspace, spec_of(base, make("a", num_hidden_layers=4)))
-    assert more[0].startswith("a has 9 tensors (model.layers.3.input_layernorm.weight, model.layers.3.mlp.down_proj.weight, …), which the")
-
-
-def test_weights_that_are_rounded_pickled_or_missing_are_refused(make: Callable, workspace: Workspace) -> None:
-    base = make("base")
-    quantised = reconfigure(make("a"), quantization_config={"quant_method": "gptq"})
-    assert refused(workspace, spec_of(base, quantised))[0].startswith("models.0: a is quantised (gptq). Rounded weights cannot be merged")
-    small = rewrite(make("b"), lambda held: held.update({"model.norm.weight": held["model.norm.weight"].to(torch.float8_e4m3fn)}))
-    assert refused(workspace, spec_of(base, small))[0].startswith("models.0: b stores model.norm.weight as F8_E4M3. Only float32")
-    weights = Path(make("c")) / "model.safetensors"
-    weights.rename(weights.with_name("pytorch_model.bin"))
-    assert "pytorch_model.bin, which can run code" in refused(workspace, spec_of(base, str(weights.parent)))[0]
-    weights.with_name("pytorch_model.bin").unlink()
-    assert "has no weights" in refused(workspace, spec_of(base, str(weights.parent)))[0]
-    headless = reconfigure(make("d"), tie_word_embeddings=False)
-    assert (
-        "d says that its head is not tied to its embeddings, but has no lm_head.weight." in refused(workspace, spec_of(base, headless))[0]
-    )
-
-
-def test_models_that_cannot_be_read_are_refused(make: Callable, workspace: Workspace) -> None:
-    base, broken = make("base"), make("a")
-    assert "some/model is not on this machine, and a merge reads weight files." in refused(workspace, spec_of("some/model", base))[0]
-    for text, words in [("{", "a has no readable config.json"), ("[]", "The config.json of a is not a mapping")]:
-        (Path(broken) / "config.json").write_text(text)
-        assert words in refused(workspace, spec_of(base, broken))[0]
-    (Path(broken) / "model.safetensors").write_bytes(b"x")
-    (Path(broken) / "config.json").write_text((Path(base) / "config.json").read_text())
-    assert "is not a whole safetensors file" in refused(workspace, spec_of(base, broken))[0]
 
 
 # Merges of whole models.

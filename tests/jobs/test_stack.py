@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import make_model
+from merged import read, refused, run, same
+from merged import spec_of as any_spec
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
@@ -25,34 +27,12 @@ TWICE = [{"layers": [0, 3]}, {"layers": [1, 4]}]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., str]:
-    """A function that writes a model folder of 4 layers, all numbers moved by `move`, and returns its path."""
-
-    def build(name: str, move: float = 0.0, seed: int = 1, **changes: object) -> str:
-        model = make_model(**{"num_hidden_layers": 4, **changes})
-        torch.manual_seed(seed)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(move * torch.randn_like(parameter))
-        model.save_pretrained(tmp_path / name)
-        return str(tmp_path / name)
-
-    return build
+def make(make: Callable[..., str]) -> Callable[..., str]:
+    """As `make`, with 4 layers."""
+    return partial(make, num_hidden_layers=4)
 
 
-def spec_of(base: str, *models: str, merge: dict | str = "passthrough", name: str = "out", **more: object) -> MergeSpec:
-    given = [{"model": model} for model in models]
-    return MergeSpec.parse({"name": name, "base": base, "models": given, "merge": merge, **more})
-
-
-def run(workspace: Workspace, spec: MergeSpec) -> dict[str, Tensor]:
-    for _ in merge(spec, workspace.run("0001"), workspace):
-        pass
-    return read(workspace.model(spec.name))
-
-
-def read(folder: Path | str) -> dict[str, Tensor]:
-    return {name: tensor for file in sorted(Path(folder).glob("*.safetensors")) for name, tensor in load_file(file).items()}
+spec_of = partial(any_spec, method="passthrough")
 
 
 def layer(held: dict[str, Tensor], number: int) -> dict[str, Tensor]:
@@ -60,27 +40,16 @@ def layer(held: dict[str, Tensor], number: int) -> dict[str, Tensor]:
     return {name.removeprefix(start): tensor for name, tensor in held.items() if name.startswith(start)}
 
 
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
 @torch.no_grad()
 def logits(folder: Path | str) -> Tensor:
     return AutoModelForCausalLM.from_pretrained(folder)(IDS).logits
 
 
-def refused(workspace: Workspace, *given: object, **more: object) -> list[str]:
-    with pytest.raises(SpecError) as caught:
-        run(workspace, spec_of(*given, **more))
-    assert list(workspace.model().iterdir()) == []
-    return caught.value.mistakes
-
-
 @pytest.mark.parametrize("method", ["linear", "ties", {"method": "dare", "seed": 3}, {"method": "task_arithmetic", "deeper": 0.5}], ids=str)
 def test_one_slice_of_all_layers_is_the_plain_merge_byte_for_byte(method: object, make: Callable, workspace: Workspace) -> None:
     given = make("base"), make("a", 0.1), make("b", 0.1, 2)
-    run(workspace, spec_of(*given, merge=method, name="plain"))
-    run(workspace, spec_of(*given, merge=method, name="stack", stack=[{"layers": [0, 4]}]))
+    run(workspace, spec_of(*given, method=method, name="plain"))
+    run(workspace, spec_of(*given, method=method, name="stack", stack=[{"layers": [0, 4]}]))
     for name in ("model.safetensors", "config.json"):
         assert (workspace.model("stack") / name).read_bytes() == (workspace.model("plain") / name).read_bytes()
 
@@ -109,7 +78,7 @@ def test_layers_that_are_there_twice_and_add_nothing_leave_the_base(make: Callab
     zero = [{"filter": f"layers.{place}.{module}", "value": 0} for place in (2, 3) for module in ("self_attn.o_proj", "mlp.down_proj")]
     method = {"method": "passthrough", "scale": [*zero, {"value": 1}]}
     stack = [{"layers": [0, 2]}, {"layers": [0, 2]}, {"layers": [2, 4]}]
-    merged = run(workspace, spec_of(base, base, merge=method, stack=stack))
+    merged = run(workspace, spec_of(base, base, method=method, stack=stack))
     assert torch.equal(logits(workspace.model("out")), logits(base))
     assert same(layer(merged, 2), {**layer(read(base), 0), **{n: t for n, t in layer(merged, 2).items() if "o_proj" in n or "down" in n}})
     assert merged["model.layers.3.mlp.down_proj.weight"].abs().max() == 0 < merged["model.layers.4.mlp.down_proj.weight"].abs().max()
@@ -150,7 +119,7 @@ def test_numbers_that_are_not_finite_are_told_with_the_model_that_has_them(make:
 def test_the_order_within_a_slice_is_the_order_that_the_method_sees(make: Callable, workspace: Workspace) -> None:
     a, b = make("a", 0.1), make("b", 0.1, 2)
     stack = [{"layers": [0, 2], "models": [a, b]}, {"layers": [2, 4], "models": [b, a]}]
-    merged = run(workspace, spec_of(a, a, b, merge={"method": "slerp", "t": 1.0}, stack=stack))
+    merged = run(workspace, spec_of(a, a, b, method={"method": "slerp", "t": 1.0}, stack=stack))
     assert same(layer(merged, 0), layer(read(b), 0)) and same(layer(merged, 3), layer(read(a), 3))
 
 
@@ -171,10 +140,10 @@ def test_an_adapter_goes_with_its_layers(make: Callable, workspace: Workspace) -
 
 def test_blocks_and_shards_change_no_number(make: Callable, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     given, stack = (make("base"), make("a", 0.1), make("b", 0.1, 2)), [{"layers": [0, 3]}, {"layers": [1, 4]}]
-    whole = run(workspace, spec_of(*given, merge="ties", stack=stack))
+    whole = run(workspace, spec_of(*given, method="ties", stack=stack))
     monkeypatch.setattr(tensors, "BLOCK", 400)
     monkeypatch.setattr(tensors, "SHARD", 20_000)
-    assert same(run(workspace, spec_of(*given, merge="ties", stack=stack, name="small")), whole)
+    assert same(run(workspace, spec_of(*given, method="ties", stack=stack, name="small")), whole)
 
 
 def test_a_config_with_a_kind_for_each_layer_follows(tmp_path: Path, workspace: Workspace) -> None:
@@ -200,13 +169,15 @@ def test_the_folder_says_what_was_stacked_and_the_recipes_read_back(make: Callab
     assert "| 0 to 2 | a |\n| 1 to 3 | b |" in (folder / "README.md").read_text()
     assert parse_spec(yaml.safe_load((folder / "merge.yaml").read_text())) == spec
     assert parse_spec(yaml.safe_load((folder / "mergekit_config.yml").read_text())).stack == spec.stack
-    mixed = spec_of(a, a, b, merge="linear", stack=[{"layers": [0, 4], "models": [a]}, {"layers": [0, 4]}], name="mixed")
+    mixed = spec_of(a, a, b, method="linear", stack=[{"layers": [0, 4], "models": [a]}, {"layers": [0, 4]}], name="mixed")
     run(workspace, mixed)
     assert not (workspace.model("mixed") / "mergekit_config.yml").exists(), "mergekit takes the embeddings of the first slice alone"
 
 
 def test_a_preview_has_the_numbers_of_every_layer_and_no_word_about_models_that_did_not_move(make: Callable, workspace: Workspace) -> None:
-    spec = spec_of(make("base"), make("base"), make("a", 0.1), merge="linear", stack=[{"layers": [0, 4]}, {"layers": [0, 4], "models": []}])
+    spec = spec_of(
+        make("base"), make("base"), make("a", 0.1), method="linear", stack=[{"layers": [0, 4]}, {"layers": [0, 4], "models": []}]
+    )
     events = list(merge(spec, workspace.run("0001"), workspace))
     (table,) = [event for event in events if isinstance(event, Table)]
     assert table == preview(spec, workspace) and len(table.rows) == 2 + 8 * 9 and {row[1] for row in table.rows} == {None, *range(8)}
@@ -216,7 +187,7 @@ def test_a_preview_has_the_numbers_of_every_layer_and_no_word_about_models_that_
 def test_slices_of_one_and_of_two_models_share_a_table(make: Callable, workspace: Workspace) -> None:
     base, a = make("base"), make("a", 0.1)
     table = preview(
-        spec_of(base, a, make("b", 0.1, 2), merge="linear", stack=[{"layers": [0, 4]}, {"layers": [0, 4], "models": [a]}]), workspace
+        spec_of(base, a, make("b", 0.1, 2), method="linear", stack=[{"layers": [0, 4]}, {"layers": [0, 4], "models": [a]}]), workspace
     )
     assert table.columns[4:] == ["norm", "relative"], "one model has no cosine"
 
@@ -248,9 +219,8 @@ def test_all_that_is_wrong_with_the_slices_is_said_at_once(make: Callable) -> No
 
 def test_layers_that_are_not_there_and_models_too_many_are_said_at_once(make: Callable, workspace: Workspace) -> None:
     base, a = make("base"), make("a", 0.1)
-    found = refused(
-        workspace, base, a, base, stack=[{"layers": [0, 4], "models": [a]}, {"layers": [2, 9]}, {"layers": [4, 5], "models": [a]}]
-    )
+    stack = [{"layers": [0, 4], "models": [a]}, {"layers": [2, 9]}, {"layers": [4, 5], "models": [a]}]
+    found = refused(workspace, spec_of(base, a, base, stack=stack))
     copies, second, third = found
     assert copies.startswith("stack.1: Passthrough copies one model in each place, and here are 2.")
     assert second == "stack.1: layers [2, 9] go beyond the 4 layers of the base base. End it at 4 at the latest."
@@ -270,7 +240,7 @@ def test_layers_that_are_not_there_and_models_too_many_are_said_at_once(make: Ca
 def test_a_method_says_what_it_cannot_stack(method: object, more: dict, sentence: str, make: Callable, workspace: Workspace) -> None:
     a, b = make("a", 0.1), make("b", 0.1, 2)
     stack = [{**given, "models": [a] if given.get("models") else []} for given in more.get("stack", [])]
-    assert any(sentence in found for found in refused(workspace, make("base"), a, b, merge=method, stack=stack))
+    assert any(sentence in found for found in refused(workspace, spec_of(make("base"), a, b, method=method, stack=stack)))
 
 
 def test_layers_that_a_family_tells_apart_by_number_stay_where_they_may(tmp_path: Path, workspace: Workspace) -> None:
@@ -280,11 +250,11 @@ def test_layers_that_a_family_tells_apart_by_number_stay_where_they_may(tmp_path
     )  # fmt: skip
     Qwen3MoeForCausalLM(config).save_pretrained(tmp_path / "moe")
     base = str(tmp_path / "moe")
-    found = refused(workspace, base, base, stack=[{"layers": [1, 2]}, {"layers": [1, 2]}])
+    found = refused(workspace, spec_of(base, base, stack=[{"layers": [1, 2]}, {"layers": [1, 2]}]))
     assert found[0].startswith("stack: layer 0 of the result would be built unlike layer 1") and len(found) == 1
     run(workspace, spec_of(base, base, stack=[{"layers": [0, 2]}, {"layers": [0, 2]}]))
 
 
 def test_an_adapter_cannot_be_written_of_a_stack() -> None:
     with pytest.raises(SpecError, match="an adapter has the layers and the tokens of its base"):
-        spec_of("./base", "./a", merge="linear", stack=TWICE, save="adapter")
+        spec_of("./base", "./a", method="linear", stack=TWICE, save="adapter")

@@ -16,7 +16,7 @@ from workbench.core.workspace import Workspace
 from workbench.jobs import tasting
 from workbench.jobs.merge import merge, preview
 from workbench.jobs.scoring import losses
-from workbench.jobs.tasting import BASE, MERGED, SHARES, Tasted, Tasting, Tastings, TooLarge, placed
+from workbench.jobs.tasting import BASE, MERGED, SHARES, NoPreview, Tasted, Tasting, Tastings, placed
 from workbench.materials.models import load, resolve
 
 
@@ -132,7 +132,7 @@ def test_what_does_not_fit_into_memory_is_refused(
     recipe: Callable[..., MergeSpec], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasting, "memory_total", lambda: 100_000)
-    with pytest.raises(TooLarge, match="too much for this machine"):
+    with pytest.raises(NoPreview, match="too much for this machine"):
         Tasting(recipe(1.0, 1.0), [], workspace)
 
 

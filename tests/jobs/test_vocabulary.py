@@ -8,18 +8,18 @@ import pytest
 import torch
 import yaml
 from conftest import make_model
+from merged import read, run, spec_of
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from workbench.core.errors import SpecError
 from workbench.core.events import Noted
-from workbench.core.spec import MergeSpec, parse_spec
+from workbench.core.spec import parse_spec
 from workbench.core.workspace import Workspace
 from workbench.jobs.merge import merge
-from workbench.jobs.tasting import Tasting, TooLarge
+from workbench.jobs.tasting import NoPreview, Tasting
 from workbench.materials import tensors
 
 WORDS = ["<unk>", "<end>", "a", "house", "stands", "by", "the", "sea", "and", "sings"]
@@ -63,20 +63,6 @@ def make(tmp_path: Path) -> Callable[..., str]:
         return str(tmp_path / name)
 
     return build
-
-
-def spec_of(base: str, *inputs: str, method: dict | str = "linear", name: str = "out", **more: object) -> MergeSpec:
-    return MergeSpec.parse({"name": name, "base": base, "models": [{"model": model} for model in inputs], "merge": method, **more})
-
-
-def run(workspace: Workspace, spec: MergeSpec) -> dict[str, Tensor]:
-    for _ in merge(spec, workspace.run("0001"), workspace):
-        pass
-    return read(workspace.model(spec.name))
-
-
-def read(folder: Path | str) -> dict[str, Tensor]:
-    return {name: tensor for file in sorted(Path(folder).glob("*.safetensors")) for name, tensor in load_file(file).items()}
 
 
 @torch.no_grad()
@@ -275,6 +261,6 @@ def test_a_tokenizer_is_one_of_the_models_and_not_of_an_adapter() -> None:
 def test_a_preview_says_what_it_cannot_try(make: Callable, workspace: Workspace) -> None:
     base, a = make("base"), make("a", SHUFFLED, added=("<x>",), move=0.1)
     for given, choice in [(base, "union"), (base, a), (make("padded", rows=16), "union")]:
-        with pytest.raises(TooLarge, match="asks all models with the base's tokenizer"):
+        with pytest.raises(NoPreview, match="asks all models with the base's tokenizer"):
             Tasting(spec_of(given, a, tokenizer=choice), [], workspace)
     assert Tasting(spec_of(base, a, tokenizer="base"), [], workspace).labels == ["a"]

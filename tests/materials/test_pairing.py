@@ -12,11 +12,11 @@ from torch import Tensor
 
 from workbench.core.errors import WorkbenchError
 from workbench.materials import pairing
-from workbench.materials.pairing import Pairing, by_place, by_weights
+from workbench.materials.pairing import Pairing, by_activations, by_place, by_weights
 from workbench.materials.units import Units
 
 QUERY, KEY, VALUE, MIXED = (f"self_attn.{name}_proj" for name in "qkvo")
-PAIRINGS = [by_place, by_weights]
+PAIRINGS = [by_place, by_weights, by_activations]
 
 
 def units(count: int, seed: int) -> Units:
@@ -174,10 +174,11 @@ def test_query_heads_in_another_order_are_paired_anew() -> None:
     assert by_weights(a, b, 0, 2).anew() == 0.5 and total(by_weights(a, b, 0, 2)) == 0
 
 
-def test_more_than_fits_into_memory_is_refused() -> None:
-    pairing.check_room("weights", 12_000)
-    with pytest.raises(WorkbenchError, match=r"12,001 neurons, .* takes 12,000 at most: .* here 1\.2 GB\. Set match to place"):
-        pairing.check_room("weights", 12_001)
+@pytest.mark.parametrize("match", ["weights", "activations"])
+def test_more_than_fits_into_memory_is_refused(match: str) -> None:
+    pairing.check_room(match, 12_000)
+    with pytest.raises(WorkbenchError, match=rf"12,001 neurons, and matching by {match} takes 12,000 .* here 1\.2 GB\. Set match to place"):
+        pairing.check_room(match, 12_001)
     pairing.check_room("place", 12_001)
 
 

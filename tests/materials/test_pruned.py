@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
 from workbench.core.errors import WorkbenchError
+from workbench.core.job import drain
 from workbench.materials.neurons import cost, pruned, ward
 
 IDS = torch.randint(0, 50, (2, 12), generator=torch.Generator().manual_seed(3))
@@ -30,7 +31,7 @@ def answers(model: LlamaForCausalLM) -> Tensor:
 
 
 def narrowed(model: LlamaForCausalLM, keep: float) -> LlamaForCausalLM:
-    state, config = pruned(model.state_dict(), model.config.to_dict(), keep=keep)
+    state, config = drain(pruned(model.state_dict(), model.config.to_dict(), keep=keep))
     narrow = LlamaForCausalLM(type(model.config)(**config)).double().eval()
     narrow.load_state_dict(state)
     return narrow
@@ -98,7 +99,7 @@ def test_equal_neurons_become_one_without_a_trace() -> None:
 def test_only_mlps_get_narrower() -> None:
     model = lively(mlp_bias=True)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    state, config = pruned(model.state_dict(), model.config.to_dict(), keep=0.26)
+    state, config = drain(pruned(model.state_dict(), model.config.to_dict(), keep=0.26))
     assert config == {**model.config.to_dict(), "intermediate_size": 5}
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
     assert not {tensor.data_ptr() for tensor in state.values()} & {tensor.data_ptr() for tensor in model.state_dict().values()}
@@ -106,20 +107,20 @@ def test_only_mlps_get_narrower() -> None:
     assert {name for name in before if "mlp" not in name and "post_attention" not in name} <= same
     assert {name for name in before if name.endswith("down_proj.bias")} <= same
     assert state["model.layers.1.mlp.gate_proj.bias"].shape == (5,) and state["model.layers.1.mlp.down_proj.weight"].shape == (24, 5)
-    assert pruned(before, model.config.to_dict(), keep=0.001)[1]["intermediate_size"] == 1
+    assert drain(pruned(before, model.config.to_dict(), keep=0.001))[1]["intermediate_size"] == 1
 
 
 @pytest.mark.parametrize("keep", [0.0, -1.0, 1.1, float("nan")])
 def test_a_share_that_is_none_is_refused(keep: float) -> None:
     with pytest.raises(WorkbenchError, match="keep is"):
-        pruned({}, {"model_type": "llama"}, keep=keep)
+        drain(pruned({}, {"model_type": "llama"}, keep=keep))
 
 
 def test_what_has_no_units_is_refused() -> None:
     with pytest.raises(WorkbenchError, match="this model is 'gemma'"):
-        pruned({}, {"model_type": "gemma"}, keep=0.5)
+        drain(pruned({}, {"model_type": "gemma"}, keep=0.5))
     with pytest.raises(WorkbenchError, match="The model lacks"):
-        pruned({}, lively().config.to_dict(), keep=0.5)
+        drain(pruned({}, lively().config.to_dict(), keep=0.5))
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])

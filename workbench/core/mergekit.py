@@ -54,10 +54,13 @@ def from_kit(given: Mapping[str, Any]) -> dict[str, Any]:
             base = slices[0].sources[0][0]  # mergekit takes config and tokenizer from an input then
         else:
             mistakes.append("base_model is missing")
-    slices = [KitSlice(one.layers, _tuned(kind, one.sources, base), one.parameters) for one in slices]
-    models = _named(kind, slices, base)
+    on_base = kind is None or _on_base(kind, {kind.kit_base: bool(given.get("base_model"))})
+    slices = [KitSlice(one.layers, _tuned(on_base, one.sources, base), one.parameters) for one in slices]
+    models = _named(on_base, slices, base)
     tokenizer = _tokenizer(given, [base, *models], mistakes)
     merge, weights = _knobs(kind, fixed, shared, slices, models, mistakes)
+    if kind is not None and isinstance(kind.kit_base, str):
+        merge[kind.kit_base] = on_base
     stack = _stack(kind, slices, str(base), models, mistakes)
     if mistakes:
         raise SpecError(list(dict.fromkeys(mistakes)))
@@ -92,6 +95,7 @@ def to_kit(
         return None
     back = {target: (source, values) for source, (target, values) in _targets(method).items()}
     held = {**own, **vary}
+    usual = {**type(method)().model_dump(), **method.kit_defaults}
     parameters = {}
     for knob, value in held.items():
         if knob in back:
@@ -100,11 +104,12 @@ def to_kit(
             if values and (isinstance(value, list) or value not in theirs):
                 return None
             parameters[source] = theirs[value] if values else value
-        elif knob not in method.kit[name] and value != method.kit_defaults.get(knob, type(method).model_fields[knob].default):
+        elif knob not in (method.kit_base, *method.kit[name]) and value != usual[knob]:
             return None  # a knob of ours that it has not
-    of = {"base_model": base} if method.kit_base else {}
+    on_base = _on_base(type(method), held)
+    of = {"base_model": base} if on_base else {}
     if slices:
-        body = _sliced(slices, [*models, (base, None)], parameters, method.kit_base)
+        body = _sliced(slices, [*models, (base, None)], parameters, on_base)
     else:
         body = {"models": [{"model": path, "parameters": {"weight": weight}} for path, weight in models], "parameters": parameters}
     found = {"merge_method": name, **of, **body, **({"tokenizer_source": tokenizer} if tokenizer else {}), "dtype": "float32"}
@@ -148,19 +153,23 @@ def _sliced(
     return {"slices": written, "parameters": {name: value for name, value in parameters.items() if not isinstance(value, list)}}
 
 
-def _tuned(kind: type[Method] | None, sources: Sources, base: Any) -> Sources:
+def _on_base(kind: Any, knobs: Mapping[Any, Any]) -> bool:
+    """Whether mergekit is told the base, which for some methods is a choice and a knob here."""
+    return bool(knobs[kind.kit_base]) if isinstance(kind.kit_base, str) else kind.kit_base
+
+
+def _tuned(on_base: bool, sources: Sources, base: Any) -> Sources:
     """The models without the base, where it is listed only because the method starts from it."""
-    if kind is not None and not kind.kit_base:
+    if not on_base:
         return sources
     return [(model, own) for model, own in sources if own or model != base] or sources
 
 
-def _named(kind: type[Method] | None, slices: Sequence[KitSlice], base: Any) -> list[Any]:
+def _named(on_base: bool, slices: Sequence[KitSlice], base: Any) -> list[Any]:
     """The models of the spec: those of the only slice, or all that some slice names."""
     if len(slices) == 1:
         return [model for model, _ in slices[0].sources]
     sources = [source for one in slices for source in one.sources]
-    on_base = kind is None or kind.kit_base
     return list(dict.fromkeys(model for model, own in sources if own or model != base or not on_base)) or [base]
 
 

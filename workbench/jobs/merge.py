@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -25,13 +25,14 @@ from workbench.core.spec import MergeSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.adapting import adapt
 from workbench.jobs.crew import side_by_side
+from workbench.jobs.factored import Matrices
 from workbench.jobs.ingredients import Block, Recipe, open_recipe
 from workbench.jobs.machine import on_one_core
-from workbench.jobs.mergecard import config_of, write_side_files
+from workbench.jobs.mergecard import write_side_files
 from workbench.materials.neurons import cost
 from workbench.materials.slot import ranked
 from workbench.materials.tensors import FLOATS, NAMES, WIDTHS, ModelWriter, Planned, read_bytes, task_gram, to_bytes
-from workbench.methods.contracts import Fusion, Merge, Slot
+from workbench.methods.contracts import Merge, Slot
 
 TOLD = 1 << 19  # numbers of a tensor, spread evenly, from which the shares that explain a merge are taken: good to a thousandth
 
@@ -49,17 +50,22 @@ def merge(spec: MergeSpec, folder: Path, workspace: Workspace) -> Iterator[Event
 
 def _merged(spec: MergeSpec, workspace: Workspace) -> Iterator[Event]:
     target = workspace.model(spec.name)
-    recipe = open_recipe(spec, workspace, _taken(target))
+    mistakes = _taken(target)
+    if cast(Merge, spec.merge).whole:
+        from workbench.jobs.listening import unheard  # its model code takes seconds to import, and other merges have no use for it
+
+        mistakes += unheard(spec, workspace)
+    recipe = open_recipe(spec, workspace, mistakes)
     if recipe.method.whole:
-        yield from _fuse(recipe, target)
+        yield from _fuse(recipe, target, workspace)
         return
     if spec.save == "adapter":
-        yield from adapt(recipe, target, _Layers(recipe))
+        yield from adapt(recipe, target, _layers(recipe))
         return
     plan = recipe.plan()
     total = sum(tensor.size for tensor in plan)
     yield Started(total, _about(recipe, plan))
-    layers = _Layers(recipe)
+    layers = _layers(recipe)
     slots = {slot.name: slot for slot in recipe.slots()}
     for _ in layers.prepare():
         yield Progress(0, total, "looking through the models")
@@ -86,10 +92,14 @@ def _seldom(pieces: Iterator[int], total: int) -> Iterator[int]:
             yield done
 
 
-def _fuse(recipe: Recipe, target: Path) -> Iterator[Event]:
+def _fuse(recipe: Recipe, target: Path, workspace: Workspace) -> Iterator[Event]:
     """A merge of whole models, which are in memory for it."""
+    from workbench.jobs.listening import fused, heard
+
     yield Progress(0, 1, "reading the models")
-    tensors, config, table = fused(recipe.held())
+    held = recipe.held()
+    tensors, config, table = yield from fused(held, (yield from heard(held, workspace)))
+    del held  # while the result is written, the models need not be there
     plan = [_planned(recipe, name, tensor) for name, tensor in tensors.items()]
     total, done = sum(tensor.size for tensor in plan), 0
     yield Started(total, _about(recipe, plan))
@@ -109,27 +119,17 @@ def _fuse(recipe: Recipe, target: Path) -> Iterator[Event]:
     yield Made("model", str(target))
 
 
-def fused(recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Any], Table]:
-    """State dict and config that a merge of whole models gives, and what explains it, block by block; the recipe is in memory."""
-    method, weights = recipe.at(Slot("", None, None, 0))
-    tuned = [{name: block[1][place] for name, block in recipe.in_memory.items()} for place in range(len(recipe.tuned))]
-    tensors, config, told = cast(Fusion, method).model(config_of(recipe), tuned, weights)
-    last = max(1, len(told) - 1)
-    rows = [[f"model.layers.{layer}", layer, layer / last, "block", *block.values()] for layer, block in enumerate(told)]
-    return tensors, config, Table("layers", ["tensor", "layer", "depth", "module", *(told[0] if told else ())], rows)
-
-
 def _planned(recipe: Recipe, name: str, tensor: Tensor) -> Planned:
     format = recipe.base.entries[name].format if recipe.spec.dtype == "as base" else NAMES[recipe.spec.dtype]
     return Planned(name, format, tuple(tensor.shape), tensor.numel() * WIDTHS[format])
 
 
 def preview(spec: MergeSpec, workspace: Workspace) -> Table:
-    """The table that `merge` would yield, with nothing written; it reads every weight once (twice where blocks are needed)."""
+    """The table that `merge` would yield, with nothing written; it reads every weight as often as `merge` does."""
     recipe = open_recipe(spec, workspace)
     if recipe.method.whole:
         return Table("layers", ["tensor", "layer", "depth", "module"], [])
-    layers = _Layers(recipe)
+    layers = _layers(recipe)
     drain(layers.prepare())
     for slot in recipe.slots():
         for _ in layers.measured(slot):
@@ -139,11 +139,10 @@ def preview(spec: MergeSpec, workspace: Workspace) -> Table:
 
 def in_memory(recipe: Recipe) -> tuple[dict[str, Tensor], Table]:
     """The merged tensors, float32 and not rounded, and the table that explains them."""
-    layers, merged = _Layers(recipe), dict[str, Tensor]()
+    layers, merged = _layers(recipe), dict[str, Tensor]()
     drain(layers.prepare())
     for slot in recipe.slots():
-        method, weights = recipe.at(slot)
-        parts = [method.tensor(step[0], *step[1], weights) for step in layers.measured(slot) if step is not None]
+        parts = [rows for rows in layers.merged(slot) if rows is not None]
         merged[slot.name] = torch.cat(parts) if len(parts) > 1 else parts[0]
     return merged, layers.table()
 
@@ -180,10 +179,16 @@ class _Layers:
             yield here, block
         self._add(slot, known, told)
 
+    def merged(self, slot: Slot) -> Iterator[Tensor | None]:
+        """The merged tensor, block by block; None is a breath."""
+        method, weights = self._recipe.at(slot)
+        for step in self.measured(slot):
+            yield None if step is None else method.tensor(step[0], *step[1], weights)
+
     def _whole(self, slot: Slot) -> Iterator[Slot | None]:
         """What is wanted of the whole tensor, found in at most four readings of it; what is yielded last is the slot with it."""
         method, weights = self._recipe.at(slot)
-        rough = isinstance(method, Additive) and method.adds() and not method.by_angles()
+        rough = isinstance(method, Additive) and method.adds() and not method.by_angles()  # only told, and not gone by
         gram = torch.zeros(len(weights) + 1, len(weights) + 1, dtype=torch.float64)
         for _, block in self._recipe.blocks(slot):
             gram += task_gram(*block, rough=rough)
@@ -204,7 +209,8 @@ class _Layers:
     def _every(self, slot: Slot) -> int:
         """At how many blocks the method explains itself once: at all of a small tensor, at the first where all follows from the slot."""
         numbers = math.prod(self._recipe.base.shape(slot.name))
-        return max(1, numbers) if _adds(self._recipe.at(slot)[0]) else max(1, numbers // TOLD)
+        method = self._recipe.at(slot)[0]  # where it adds, all that explains a tensor follows from its inner products
+        return max(1, numbers) if isinstance(method, Additive) and method.adds() else max(1, numbers // TOLD)
 
     def _sizes(self, slot: Slot, block: Block) -> list[Tensor]:
         method, weights = self._recipe.at(slot)
@@ -231,26 +237,23 @@ class _Layers:
         self._told[slot.name] = means, known.gram.diagonal().tolist()[1:]
 
 
-def _written(recipe: Recipe, tensor: Planned, slot: Slot | None, layers: _Layers, writer: ModelWriter) -> Iterator[int]:
+def _written(recipe: Recipe, tensor: Planned, slot: Slot | None, layers: _Layers | Matrices, writer: ModelWriter) -> Iterator[int]:
     """Write one tensor of the merged model; yields how many bytes more, 0 for a breath. Without a slot it is copied."""
     if slot is None:
         writer.write(tensor.name, read_bytes(recipe.base.entries[tensor.name]))
         yield tensor.size
         return
-    method, weights = recipe.at(slot)
-    for step in layers.measured(slot):
-        if step is None:
+    for rows in layers.merged(slot):
+        if rows is None:
             yield 0
             continue
-        known, (base, tuned) = step
-        data = _rounded(method.tensor(known, base, tuned, weights), tensor)
+        data = _rounded(rows, tensor)
         writer.write(tensor.name, data)
         yield len(data)
 
 
-def _adds(method: Merge) -> bool:
-    """Whether all that explains a tensor follows from its inner products, so that it is asked once and not for each block."""
-    return isinstance(method, Additive) and method.adds()
+def _layers(recipe: Recipe) -> "_Layers | Matrices":
+    return Matrices(recipe) if recipe.method.factored else _Layers(recipe)
 
 
 def _rounded(merged: Tensor, tensor: Planned) -> memoryview:
@@ -271,9 +274,8 @@ def _module(slot: Slot) -> str:
 
 
 def _taken(target: Path) -> list[str]:
-    if not target.exists():
-        return []
-    return [f"name: there is a model called {target.name!r} already. Choose another name, or remove {target}."]
+    said = f"name: there is a model called {target.name!r} already. Choose another name, or remove {target}."
+    return [said] if target.exists() else []
 
 
 def _check_finite(recipe: Recipe, slot: Slot, gram: Tensor) -> None:

@@ -3,14 +3,16 @@
 What it is not: a benchmark. A handful of rows, the same ones each time, so that two models or two merges can be told apart at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.parts import DataSpec
+from workbench.core.spec import MergeSpec, TrainSpec, read_spec
 from workbench.core.workspace import Workspace
 from workbench.jobs.objective import labels_of
 from workbench.materials.corpus import Example, load, normalised, split
@@ -21,6 +23,7 @@ from workbench.materials.templates import Encoded, encode_all, prompt_ids
 
 READ = 8  # rows of a task whose loss is taken
 ASKED = 4  # of them, questions that are answered
+LONGEST = 256  # tokens of a row
 KIND = "skill"  # column that parts a set into tasks
 
 
@@ -53,6 +56,31 @@ class Score:
 def held_out(data: DataSpec, seed: int, workspace: Workspace) -> list[Example]:
     """The rows that a run with these settings never trained on."""
     return split(load(data.path, workspace, data.columns).examples, data.validation_share, seed)[1]
+
+
+def of_runs(spec: MergeSpec, workspace: Workspace) -> Iterator[tuple[DataSpec, int]]:
+    """What the tuned models that are runs here learnt from, with the seed that chose the rows they held back."""
+    for given in spec.models:
+        kind, _, run = given.model.partition(":")
+        path = workspace.home / "runs" / run / "spec.yaml"
+        if kind == "run" and path.exists():
+            trained = cast(TrainSpec, read_spec(path))
+            if trained.data.validation_share:
+                yield trained.data, trained.seed
+
+
+def held_back(given: Iterable[tuple[DataSpec, int]], workspace: Workspace) -> Iterator[tuple[str, list[Example]]]:
+    """The rows of each set that nobody trains on, with the set's name; of a set that is there twice those of the first."""
+    seen: set[str] = set()
+    for data, seed in given:
+        if data.path not in seen:
+            seen.add(data.path)
+            yield short(data.path), held_out(data, seed, workspace)
+
+
+def short(path: str) -> str:
+    """What a data set is called: its name, or that of its file."""
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def tasks_of(name: str, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, longest: int) -> list[Task]:

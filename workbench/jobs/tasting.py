@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,27 +17,30 @@ from transformers import PreTrainedModel
 
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.events import Table
+from workbench.core.job import drain
 from workbench.core.method import knobs_of
 from workbench.core.parts import DataSpec
-from workbench.core.spec import MergeSpec, TrainSpec, read_spec
+from workbench.core.spec import MergeSpec
 from workbench.core.workspace import Workspace
+from workbench.jobs.adaptable import unfactored
 from workbench.jobs.ingredients import Recipe, open_models, refusals, stacked
+from workbench.jobs.listening import fused, heard, listens, unheard
 from workbench.jobs.machine import memory_total
-from workbench.jobs.merge import fused, in_memory
+from workbench.jobs.merge import in_memory
 from workbench.jobs.mergecard import config_of
-from workbench.jobs.scoring import Score, Task, answers, held_out, losses, share_right, tasks_of
+from workbench.jobs.scoring import LONGEST, Score, Task, answers, held_back, losses, of_runs, share_right, tasks_of
 from workbench.materials.angles import mean_cosine
 from workbench.materials.corpus import load as load_data
 from workbench.materials.models import POCKET, built, load, resolve
 from workbench.materials.models import tokenizer as load_tokenizer
 from workbench.materials.neurons import cost
 from workbench.materials.tensors import task_gram
+from workbench.materials.units import Heard
 
 BASE, MERGED = "base", "merged"
 WAY, WIDTHS = "way from the base to the merge", "parameters over the base's"
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # of the way from the base to the merged model, and a little beyond
 ON_THE_WAY = 2  # rows of each task that are read on the way
-LONGEST = 256  # tokens of a row
 ROOM = 0.4  # share of the machine's memory that the models may take
 FLOAT = 4
 T = TypeVar("T")
@@ -63,7 +66,7 @@ class Tasted:
     along: str = WAY
 
 
-class TooLarge(WorkbenchError):
+class NoPreview(WorkbenchError):
     """The models cannot be tried in memory, for want of room or of a common vocabulary; a merge may still be made."""
 
 
@@ -75,12 +78,12 @@ class Tasting:
 
         Raises:
             WorkbenchError: a model cannot be opened, or they do not belong together.
-            TooLarge: they do not fit into memory, or the merge has other tokens than the base.
+            NoPreview: they do not fit into memory, or the merge has other tokens than the base.
         """
         recipe, ref = open_models(spec, workspace), resolve(spec.base, workspace)
         words = recipe.vocabulary
         if words and (words.new or words.size != words.config.get("vocab_size") or spec.tokenizer not in (spec.base, "base", "union")):
-            raise TooLarge(
+            raise NoPreview(
                 "A preview of scores asks all models with the base's tokenizer, and this merge has another one. Save the merge and "
                 "compare it with its base."
             )
@@ -88,10 +91,11 @@ class Tasting:
         speaking = merged if spec.stack else 0  # a stack is a model of its own, beside the one that speaks for all others
         needed = FLOAT * (numbers * (len(recipe.tuned) + 2) + merged + speaking)  # base, tuned, the model that speaks; the merged
         if needed > ROOM * memory_total():
-            raise TooLarge(
+            raise NoPreview(
                 f"A preview of scores holds all models in memory, and would need {needed / 1e9:.1f} GB of it, too much for this machine. "
                 "Save the merge and compare it with its base, or try smaller models."
             )
+        self.workspace, self.heard = workspace, dict[str, list[Heard]]()  # by the rows that were listened to last
         self.recipe, self.labels = recipe.held(), labels_of(spec, [member.label for member in recipe.tuned])
         self.model, self.tokenizer = load(ref, torch.device("cpu"), torch.float32), load_tokenizer(ref)
         self.parameters = untied(self.model, set(self.recipe.in_memory))
@@ -106,9 +110,13 @@ class Tasting:
         """What the merge does, first without its answers, which take longest, then with them. The models are those of the start.
 
         Raises:
-            SpecError: the method does not take these weights.
+            SpecError: the method does not take these weights, or has no rows to listen to.
         """
-        mistakes = refusals(spec)
+        mistakes = [
+            *refusals(spec),
+            *(() if spec.rows in self.heard else unheard(spec, self.workspace)),
+            *unfactored(spec, self.recipe.base, self.recipe.tuned),
+        ]
         if mistakes:
             raise SpecError(mistakes)
         recipe = stacked(self.recipe, spec)
@@ -162,15 +170,16 @@ class Tasting:
 
     def _fused(self, recipe: Recipe) -> tuple[PreTrainedModel, float, Table]:
         """The model that comes out, its parameters over the base's, and what explains it."""
-        tensors, config, table = fused(recipe)
+        rows = recipe.spec.rows
+        if listens(recipe.spec) and rows not in self.heard:
+            self.heard = {rows: drain(heard(recipe, self.workspace))}
+        tensors, config, table = drain(fused(recipe, self.heard.get(rows, [])))
         return built(config, tensors), cost(config)[0] / cost(recipe.base.config)[0], table
 
     def _tasks(self, spec: MergeSpec, sets: Sequence[str], workspace: Workspace) -> Iterator[Task]:
-        names: list[str] = []
-        for data, seed in [*_of_runs(spec, workspace), *((DataSpec(path=path, validation_share=0.5), 0) for path in sets)]:
-            if data.path not in names:
-                names.append(data.path)
-                yield from tasks_of(_short(data.path), held_out(data, seed, workspace), self.tokenizer, LONGEST)
+        given = [*of_runs(spec, workspace), *((DataSpec(path=path, validation_share=0.5), 0) for path in sets)]
+        for name, rows in held_back(given, workspace):
+            yield from tasks_of(name, rows, self.tokenizer, LONGEST)
         if spec.base == POCKET:
             yield from tasks_of("known", load_data("known", workspace, {}).examples, self.tokenizer, LONGEST)
 
@@ -236,21 +245,6 @@ def _along_first_knob(spec: MergeSpec) -> Iterator[MergeSpec]:
 
 def _few(task: Task) -> Task:
     return replace(task, rows={name: tensor[:ON_THE_WAY] for name, tensor in task.rows.items()})
-
-
-def _short(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[2]
-
-
-def _of_runs(spec: MergeSpec, workspace: Workspace) -> Iterator[tuple[DataSpec, int]]:
-    """What the tuned models that are runs here learnt from, with the seed that chose the rows they held back."""
-    for given in spec.models:
-        kind, _, run = given.model.partition(":")
-        path = workspace.home / "runs" / run / "spec.yaml"
-        if kind == "run" and path.exists():
-            trained = cast(TrainSpec, read_spec(path))
-            if trained.data.validation_share:
-                yield trained.data, trained.seed
 
 
 class Tastings:

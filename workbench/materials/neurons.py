@@ -11,14 +11,19 @@ Tags as in the project's notes: [R] read in the authors' code (Fabian-Mor/partia
 """
 
 import math
+from collections.abc import Generator, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from workbench.core.errors import WorkbenchError
+from workbench.core.events import Progress
 from workbench.materials.pairing import PAIRINGS, Pairing, check_room
-from workbench.materials.units import HEAD_NORMS, WRITES, Shape, Units, check, groups, neurons, put, shape_of, shared
+from workbench.materials.units import HEAD_NORMS, WRITES, Heard, Shape, State, Units, check, groups, neurons, put, shape_of, shared
+
+Told = list[dict[str, float]]  # of each block what explains it
+MIXED, INNER = WRITES
 
 
 def fused(
@@ -29,9 +34,11 @@ def fused(
     share_b: float,
     mlp: float,
     attention: float,
-    match: Literal["place", "weights"],
-) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]:
+    match: Literal["place", "weights", "activations"],
+    heard: Sequence[Heard] = (),
+) -> Generator[Progress, None, tuple[dict[str, Tensor], dict[str, Any], Told]]:
     """One model of two: its state dict, in the types of `a`'s tensors, its config, and what explains each block, the first one first.
+    Yields after each block.
 
     `config` is the config.json of both. `share_b` is λ_B in [0, 1], and λ_A = 1 − λ_B. Of the n neurons of a block the ⌊`mlp`·n⌋ that
     differ most are kept apart, and of the n groups of an attention the ⌊`attention`·n⌋ that differ most; `intermediate_size`,
@@ -44,45 +51,47 @@ def fused(
 
     `match` says how the units of the two are paired (`materials/pairing.py`). "place": the j-th with the j-th, which is right for models
     tuned from one base. "weights": so that the total distance is least [R]; neurons with neurons, groups with groups, and in them query
-    heads with query heads [O]. (−up, −down) is the same neuron too, and is not looked for. What explains a block are the distances
-    of its neurons and its heads, and the share that is paired `anew` where that may be.
+    heads with query heads [O]. (−up, −down) is the same neuron too, and is not looked for. "activations": so that the total distance of
+    what they say is least, S numbers h·‖down‖ of a neuron that gives its column h to write at S tokens, the same for (c·up, down/c) [R][O],
+    and of a head what it gives o_proj [O]; `heard` is then that of both models, at the same tokens. What explains a block are the
+    distances of its neurons and its heads, and the share that is paired `anew` where that may be.
 
     The norms before the attention and before the MLP become ones, their weights having gone into the rows that read them: a unit that
     is apart would otherwise see the averaged norm [O]. So with `share_b=1, mlp=0, attention=0` the result is `b` as a function, and not
     as numbers. As many units are kept apart in one block as in another, because transformers knows one width for all [O].
 
     `WorkbenchError` if the family will not do, the two do not have the config's tensors, a number is NaN or Inf, a share is not in
-    [0, 1], q_norm or k_norm differ where groups are to be kept apart, the heads become more than transformers takes, or there are more
-    neurons than "weights" takes.
+    [0, 1], q_norm or k_norm differ where groups are to be kept apart, the heads become more than transformers takes, there are more
+    neurons than "weights" and "activations" take, or nothing was heard for these.
     """
-    for name, value in {"share_b": share_b, "mlp": mlp, "attention": attention}.items():
-        if not 0 <= value <= 1:
-            raise WorkbenchError(f"{name} is {value}, and it is a share. Give a number from 0 to 1.")
-    shape = shape_of(config)
-    check_room(match, shape.neurons)
-    check(a, shape, "The first model")
-    check(b, shape, "The second model")
+    shape = _checked(a, b, config, match, heard, {"share_b": share_b, "mlp": mlp, "attention": attention})
     apart, apart_groups = _part(mlp, shape.neurons), _part(attention, shape.groups)
     wider = _wider(config, shape, apart, apart_groups)
     if apart_groups:
         _check_head_norms(a, b, shape)
     names = [name for name in shared(a, shape) if name in b]
     out = {name: torch.lerp(a[name].double(), b[name].double(), share_b).to(a[name].dtype) for name in names}
-    kinds = (("neurons", neurons, apart, 1), ("heads", groups, apart_groups, shape.heads // shape.groups))
-    told: list[dict[str, float]] = [{} for _ in shape.blocks()]
-    for at, block in zip(shape.blocks(), told, strict=True):
-        for kind, units, count, heads in kinds:
-            one, other = units(a, at, shape), units(b, at, shape)
-            pairing = PAIRINGS[match](one, other, count, heads)
-            put(out, a, at, _side_by_side(one, other, share_b, pairing))
-            block |= {f"{kind} {name}": number for name, number in pairing.distances().items()}
-            if match != "place":
-                block[f"{kind} anew"] = pairing.anew()
+    kinds = (("neurons", neurons, INNER, apart, 1), ("heads", groups, MIXED, apart_groups, shape.heads // shape.groups))
+    told: Told = []
+    for at in shape.blocks():
+        block: dict[str, float] = {}
+        for kind, units, writes, count, heads in kinds:
+            both = [units(state, at, shape) for state in (a, b)]
+            x = [_said(at, writes, *own) for own in zip(both, (a, b), heard, strict=True)] if match == "activations" else both
+            pairing = PAIRINGS[match](*x, count, heads)
+            put(out, a, at, _side_by_side(*both, share_b, pairing))
+            numbers = pairing.distances() | ({} if match == "place" else {"anew": pairing.anew()})
+            block |= {f"{kind} {name}": number for name, number in numbers.items()}
+        told.append(block)
+        yield Progress(len(told), shape.layers, "blocks fused")
     return out, wider, told
 
 
-def pruned(a: dict[str, Tensor], config: dict[str, Any], *, keep: float) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The model with ⌊`keep`·n⌋ neurons a block, at least one, instead of n: its state dict, in `a`'s types, and its config.
+def pruned(
+    a: dict[str, Tensor], config: dict[str, Any], *, keep: float
+) -> Generator[Progress, None, tuple[dict[str, Tensor], dict[str, Any]]]:
+    """The model with ⌊`keep`·n⌋ neurons a block, at least one, instead of n: its state dict, in `a`'s types, and its config. Yields after
+    each block.
 
     Neurons that are alike become one, by Ward's clustering of (gate row, up row, down column): every neuron has the weight 1 and a
     cluster that of its members, and joined are always the two whose joining costs least, w_i·w_j/(w_i + w_j)·‖c_i − c_j‖² with the
@@ -98,9 +107,10 @@ def pruned(a: dict[str, Tensor], config: dict[str, Any], *, keep: float) -> tupl
     check(a, shape, "The model")
     width = max(1, _part(keep, shape.neurons))
     out = {name: tensor.clone() for name, tensor in a.items()}
-    for at in shape.blocks():
+    for done, at in enumerate(shape.blocks(), 1):
         units = neurons(a, at, shape)
         put(out, a, at, _together(units, ward(torch.cat([rows.flatten(1) for rows in units.values()], 1), width), width))
+        yield Progress(done, shape.layers, "blocks pruned")
     return out, {**config, "intermediate_size": width}
 
 
@@ -163,6 +173,29 @@ def _together(units: Units, cluster: Tensor, clusters: int) -> Units:
         total = rows.new_zeros(clusters, *rows.shape[1:]).index_add_(0, cluster, rows)
         out[module] = total if module in WRITES else total / size
     return out
+
+
+def _checked(
+    a: dict[str, Tensor], b: dict[str, Tensor], config: dict[str, Any], match: str, heard: Sequence[Heard], shares: dict[str, float]
+) -> Shape:
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise WorkbenchError(f"{name} is {value}, and it is a share. Give a number from 0 to 1.")
+    shape = shape_of(config)
+    check_room(match, shape.neurons)
+    if match == "activations" and len(heard) != 2:
+        raise WorkbenchError("Matching by activations goes by what both models say, and nothing was heard of them. Give what they say.")
+    check(a, shape, "The first model")
+    check(b, shape, "The second model")
+    return shape
+
+
+def _said(at: str, writes: str, units: Units, state: State, heard: Heard) -> Units:
+    """What these units of one block give the module that writes, by its name: (units, rows of each, S) float64."""
+    says = heard[at + writes].double()
+    if writes == INNER:  # (c·up, down/c) says c times as much, and its column is as much shorter
+        says = says * state[f"{at}{writes}.weight"].double().norm(dim=0)
+    return {writes: says.T.reshape(*units[writes].shape[:2], len(says))}
 
 
 def _side_by_side(a: Units, b: Units, share_b: float, pairing: Pairing) -> Units:

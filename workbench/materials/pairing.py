@@ -1,7 +1,7 @@
-"""Which unit of one model stands opposite which unit of another: by their places, or by the least total distance of their weights.
+"""Which unit of one model stands opposite which unit of another: by their places, or by the least total distance of what they are.
 
-Units are those of `materials/units.py`; x is all that one reads and writes with, in float64, and two differ by ‖x_A − x_B‖². Knows no
-model and no file, nor what becomes of a pair. What it is not: a matching by what the units say to data, which needs more than weights.
+Units are those of `materials/units.py`; x is all that one reads and writes with, or what it says to some tokens, in float64, and two
+differ by ‖x_A − x_B‖². Knows no model and no file, nor what becomes of a pair, nor how a model is made to say something.
 Tags as in the project's notes: [R] read in the authors' code (Fabian-Mor/partial_fusion_nn), [O] our own form of it.
 """
 
@@ -14,6 +14,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.materials.units import Units
 
 HEADED = ("self_attn.q_proj", "self_attn.o_proj")  # in which each query head of a group has rows of its own
+ALIKE = 1e-10  # of the mean ‖x‖²: what is said comes in float32, and a smaller difference of squares tells nobody apart
 MOST = 12_000  # units whose distances may be held at once: n·(n + apart) numbers of 8 bytes are 1.2 GB then, 2.3 GB at most
 
 
@@ -79,15 +80,43 @@ def by_weights(a: Units, b: Units, apart: int, heads: int) -> Pairing:
     distances come from one matrix product, exact to about 1e-16 of ‖x‖². Memory is n·(n + apart) numbers. Time is that of the product
     where most units have a near one, in whatever order; between strangers it is n³ (a minute for n = 3,000, with a quarter apart).
     """
+    return _nearest(a, b, apart, heads, 0.0)
+
+
+def by_activations(a: Units, b: Units, apart: int, heads: int) -> Pairing:
+    """As `by_weights`, of what the units say to S tokens: (units, rows of each, S), of a query head as many rows as it has numbers [R].
+
+    Key and value heads say nothing of their own: of two groups there is only the best order of their query heads [O]. Some units are not
+    told apart by what they say, as those that are silent at every token. Of pairings that cost the same but for n·`ALIKE` of the mean ‖x‖²,
+    that one is taken in which most units, and query heads, stand opposite the one in their place [O].
+    """
+    return _nearest(a, b, apart, heads, ALIKE * (_norm(a, b) ** 2 or 1.0))
+
+
+PAIRINGS = {"place": by_place, "weights": by_weights, "activations": by_activations}
+
+
+def check_room(match: str, units: int) -> None:
+    """A `WorkbenchError` where the distances of so many units would not fit into memory."""
+    if match != "place" and units > MOST:
+        raise WorkbenchError(
+            f"A block has {units:,} neurons, and matching by {match} takes {MOST:,} at most: it holds the distances of all to all in "
+            f"memory, here {8 * units**2 / 1e9:.1f} GB. Set match to place, which is right for models that were tuned from one base."
+        )
+
+
+def _nearest(a: Units, b: Units, apart: int, heads: int, move: float) -> Pairing:
+    """The pairs of least total cost; `move` is what it costs beside the distance to leave one's place."""
     count = len(next(iter(a.values())))
     costs = torch.zeros(count, count + apart, dtype=torch.float64)
     within = costs[:, :count]
     for module in a:
         if heads == 1 or module not in HEADED:
             _add_distances(within, a[module], b[module])
-    orders = _add_heads(within, a, b, heads)
+    orders = _add_heads(within, a, b, heads, move)
     within.clamp_(min=0)  # a product may fall short of 0 in its last digit
     squares = within.min(1).values
+    _add_move(within, move)
     taken = _assigned(costs, squares)
     del costs, within
     together = (taken < count).nonzero().flatten()
@@ -95,18 +124,6 @@ def by_weights(a: Units, b: Units, apart: int, heads: int) -> Pairing:
     exact = [(a[module][together] - pairs.opposite(module, b[module])).square().sum((1, 2)) for module in a]
     squares[together] = torch.stack(exact).sum(0)
     return pairs
-
-
-PAIRINGS = {"place": by_place, "weights": by_weights}
-
-
-def check_room(match: str, units: int) -> None:
-    """A `WorkbenchError` where the distances of so many units would not fit into memory."""
-    if match == "weights" and units > MOST:
-        raise WorkbenchError(
-            f"A block has {units:,} neurons, and matching by weights takes {MOST:,} at most: it holds the distances of all to all in "
-            f"memory, here {8 * units**2 / 1e9:.1f} GB. Set match to place, which is right for models that were tuned from one base."
-        )
 
 
 def _assigned(costs: Tensor, nearest: Tensor) -> Tensor:
@@ -128,7 +145,7 @@ def _assigned(costs: Tensor, nearest: Tensor) -> Tensor:
     return taken
 
 
-def _add_heads(within: Tensor, a: Units, b: Units, heads: int) -> Tensor:
+def _add_heads(within: Tensor, a: Units, b: Units, heads: int, move: float) -> Tensor:
     """(n, n, heads) int64: of each two groups which query head of b's stands opposite each of a's; what it costs is added to `within`."""
     from scipy.optimize import linear_sum_assignment
 
@@ -137,15 +154,22 @@ def _add_heads(within: Tensor, a: Units, b: Units, heads: int) -> Tensor:
         return torch.zeros(1, dtype=torch.int64).expand(count, count, 1)
     orders = torch.empty(count, count, heads, dtype=torch.int64)
     costs = torch.zeros(count * heads, count * heads, dtype=torch.float64)
-    for module in HEADED:
+    for module in (name for name in HEADED if name in a):
         _add_distances(costs, *(units[module].reshape(count * heads, -1) for units in (a, b)))
     blocks = costs.view(count, heads, count, heads).transpose(1, 2)
     for one in range(count):
         for other in range(count):
-            order = torch.from_numpy(linear_sum_assignment(blocks[one, other].numpy())[1])
+            own = blocks[one, other]
+            order = torch.from_numpy(linear_sum_assignment(_add_move(own.clone(), move).numpy())[1])
             orders[one, other] = order
-            within[one, other] += blocks[one, other][torch.arange(heads), order].sum()
+            within[one, other] += own[torch.arange(heads), order].sum()
     return orders
+
+
+def _add_move(costs: Tensor, move: float) -> Tensor:
+    """(n, n) costs, in place: `move` more wherever the two do not stand in one place."""
+    costs.add_(move).diagonal().sub_(move)
+    return costs
 
 
 def _add_distances(costs: Tensor, a: Tensor, b: Tensor) -> None:

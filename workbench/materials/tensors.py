@@ -133,7 +133,7 @@ def task_gram(base: Tensor, tuned: Sequence[Tensor], rough: bool = False) -> Ten
     """(1 + M, 1 + M) float64 inner products of θ₀ and the M task vectors τ = θ − θ₀; those of two blocks of rows add up.
 
     Every norm and angle between task vectors follows from it. A NaN or Inf anywhere in the block is a NaN or Inf here. `rough` products
-    are good to some 1e-6 of the norms and take a third of the time: enough to be shown.
+    are good to some 1e-6 of the norms and take 0.4 of the time: enough to be shown.
     """
     flat = [tensor.reshape(-1) for tensor in (base, *tuned)]
     total = torch.zeros(len(flat), len(flat), dtype=torch.float64)

@@ -28,6 +28,9 @@ class MultiSLERP(Merge, title="Multi-SLERP (normalised mean)", paper=""):
     [O]; mergekit has that for two models and gives up on more [R]. Weights below zero are refused: the length could become negative [O].
     """
 
+    kit = {"multislerp": {}}
+    kit_base = "on_base"
+
     on_base: bool = knob(False, help="take the mean of the task vectors and add it to the base")
 
     def mistakes(self, weights: Sequence[float]) -> list[str]:

@@ -30,6 +30,9 @@ class NuSLERP(Merge, title="NuSLERP", paper=""):
     """
 
     least = most = 2
+    kit = {"nuslerp": {}}
+    kit_base = "on_base"
+    kit_knobs = {"nuslerp_flatten": ("per_row", {True: False, False: True})}
 
     on_base: bool = knob(False, help="take the arc between the task vectors and add it to the base")
     per_row: bool = knob(False, help="one angle for each output row instead of one for the whole tensor")

@@ -5,13 +5,15 @@ Tags as in the project's notes: [R] read in the authors' code (Fabian-Mor/partia
 form for transformers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Literal
 
 from torch import Tensor
 
+from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.materials.neurons import fused
+from workbench.materials.units import Heard
 from workbench.methods.contracts import Fusion
 
 
@@ -27,9 +29,9 @@ class PartialFusion(Fusion, title="Partial fusion", paper=""):
     result is an ordinary checkpoint of the same family.
 
     Neurons are compared place by place, which is right for models of one base, or paired so that the sum of ‖x_A − x_B‖² over all they
-    read and write is least: the authors' optimal transport, solved exactly [R], with the heads of a group in their best order [O]. The
-    residual stream has no order to look for [O]: models from different starts stay strangers. Pairing by what neurons say to data, which
-    the authors offer too [R], is not done here.
+    read and write is least: the authors' optimal transport, solved exactly [R], with the heads of a group in their best order [O]. Or x is
+    what they say to some rows, token by token: a neuron's activation [R] times the length of its column, a head's mix of values [O]. The
+    residual stream has no order to look for [O]: models from different starts stay strangers.
     """
 
     least = 2
@@ -38,8 +40,10 @@ class PartialFusion(Fusion, title="Partial fusion", paper=""):
 
     apart: float = knob(0.25, ge=0, le=1, step=0.05, help="share of each block's neurons that is kept apart", label="neurons apart")
     heads: float = knob(0.0, ge=0, le=1, step=0.05, help="share of each attention's head groups that is kept apart", label="heads apart")
-    match: Literal["place", "weights"] = knob(
-        "place", help="which two are compared: the j-th with the j-th, or, whatever their order, those whose weights are nearest"
+    match: Literal["place", "weights", "activations"] = knob(
+        "place",
+        help="which two are compared: the j-th with the j-th, or, whatever their order, those whose weights, or answers to some rows, are "
+        "nearest",
     )
 
     def mistakes(self, weights: Sequence[float]) -> list[str]:
@@ -48,8 +52,11 @@ class PartialFusion(Fusion, title="Partial fusion", paper=""):
             found.append("Partial fusion shares the output between two models, so no weight may be below zero, nor both zero. Change them.")
         return found
 
+    def listens(self) -> bool:
+        return self.match == "activations"
+
     def model(
-        self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float]
-    ) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]:
+        self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float], heard: Sequence[Heard] = ()
+    ) -> Generator[Progress, None, tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]]:
         share = weights[1] / sum(weights)
-        return fused(*tuned, config, share_b=share, mlp=self.apart, attention=self.heads, match=self.match)
+        return (yield from fused(*tuned, config, share_b=share, mlp=self.apart, attention=self.heads, match=self.match, heard=heard))

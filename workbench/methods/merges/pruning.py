@@ -3,13 +3,15 @@
 Tags as in the project's notes: [R] read in the authors' code (Fabian-Mor/partial_fusion_nn), [O] our own form for transformers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.materials.neurons import pruned
+from workbench.materials.units import Heard
 from workbench.methods.contracts import Fusion
 
 
@@ -34,6 +36,6 @@ class Pruning(Fusion, title="Pruning (clustered neurons)", paper=""):
         return found
 
     def model(
-        self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float]
-    ) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]:
-        return *pruned(tuned[0], config, keep=self.keep), []
+        self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float], heard: Sequence[Heard] = ()
+    ) -> Generator[Progress, None, tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]]:
+        return *(yield from pruned(tuned[0], config, keep=self.keep)), []

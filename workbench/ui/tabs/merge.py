@@ -22,7 +22,7 @@ from workbench.jobs.curate import data_sets
 from workbench.jobs.estimate import choices
 from workbench.jobs.merge import preview
 from workbench.jobs.searching import search
-from workbench.jobs.tasting import Tastings, TooLarge
+from workbench.jobs.tasting import NoPreview, Tastings
 from workbench.ui import cards, forms, taste
 from workbench.ui.bench import Bench
 from workbench.ui.context import Context
@@ -31,7 +31,7 @@ from workbench.ui.forms import touched
 Draft = dict[str, Any]
 FIRST = "linear"
 REFRESH = 0.1  # seconds between two updates of the bar
-STACK = Knob("stack", "layers, stacked", "text", "", "as pocket 0-4, run:0001 2-6 (0-4 is the layers 0 to 3); empty takes all")  # in words
+STACK = Knob("stack", "layers, stacked", "text", "", MergeSpec.model_fields["stack"].description or "")  # in words
 NOTHING_SAVED = "Preview only · nothing saved."
 tastings = Tastings()
 
@@ -222,7 +222,7 @@ def _tried(ctx: Context, held: Draft, sets: list[str]) -> Iterator[tuple[Any, ..
                 _unlike(spec), taste.picture(found.table, _widgets(spec)), cards.table(found.table.columns, found.table.rows, limit=400),
                 taste.scores(found), taste.way(found) + taste.where(found), taste.answers(found),
             )  # fmt: skip
-    except TooLarge as error:
+    except NoPreview as error:
         table = preview(spec, ctx.workspace)
         yield cards.note(str(error), "watch"), taste.picture(table), cards.table(table.columns, table.rows, limit=400), *nothing
     except WorkbenchError as error:
@@ -290,7 +290,7 @@ def _written(ctx: Context, spec: MergeSpec) -> Iterator[tuple[str, bool | None]]
     for event in ctx.runner.watch(ctx.runner.submit(spec)):
         if isinstance(event, Progress) and time.monotonic() - last >= REFRESH:
             last = time.monotonic()
-            yield cards.progress(event.done, event.total, f"writing {spec.name}"), None
+            yield cards.progress(event.done, event.total, f"writing {spec.name}" if event.what in ("", "bytes") else event.what), None
         elif isinstance(event, Noted):
             noted.append(event.text)
         elif isinstance(event, Finished) and event.status == "finished":
