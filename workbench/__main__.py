@@ -4,7 +4,6 @@ Results go to stdout, progress to stderr, a failure is sentences on stderr and a
 are imported inside the commands that need them, so that listing runs starts at once.
 """
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -163,17 +162,18 @@ def show(run: Annotated[str, typer.Argument(help="The run's number, for example 
 
 @app.command()
 def data(
-    file: Annotated[Path, typer.Argument(help="A JSONL, JSON, CSV, Parquet or text file.")],
+    file: Annotated[Path, typer.Argument(help="A JSONL, JSON, CSV, Parquet, Arrow or text file, or a folder that `datasets` saved.")],
     name: Annotated[str, typer.Option(help="What the data set is called; the file's name if not given.")] = "",
     column: Annotated[list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="Where a role is found, for example prompt=q.")] = None,
     home: Home = None,
 ) -> None:
     """Take a file into the workspace and say what was found in it."""
     registry()
+    from workbench.jobs.columns import named_after
     from workbench.jobs.curate import ingest
 
     columns = dict(_pair(text) for text in column or [])
-    called = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", file.stem).strip("-.") or "data"
+    called = name or named_after(file)
     line = ProgressLine()
     try:
         for event in ingest(file, called, workspace_of(home), columns):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from transformers import PreTrainedTokenizerFast
 
@@ -41,8 +42,8 @@ def test_ingest_keeps_the_original_the_rows_and_the_rejects(workspace: Workspace
     about = kept.read_about(folder)
     assert (about.rows, about.rejects, about.format, about.original, about.bytes) == (31, 1, "prompt_completion", "rows.jsonl", len(before))
     fresh = list(read(path))
-    assert [*kept.read_rows(folder), *kept.read_rejects(folder)] == [*fresh[:30], fresh[31], fresh[30]]
-    assert load("mine", workspace).examples == kept.read_rows(folder)
+    assert [*kept.KeptRows(folder), *kept.read_rejects(folder)] == [*fresh[:30], fresh[31], fresh[30]]
+    assert load("mine", workspace).examples == kept.KeptRows(folder)
 
 
 def test_a_stop_an_error_and_a_second_try_leave_nothing_half_done(workspace: Workspace, tmp_path: Path) -> None:
@@ -181,3 +182,34 @@ def test_what_is_remembered_follows_the_file(workspace: Workspace, tmp_path: Pat
 def test_a_missing_data_set_is_a_sentence(workspace: Workspace, pico_tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(WorkbenchError, match="There is no data set 'nothing'"):
         look(DataSpec(path="nothing"), pico_tokenizer, workspace)
+
+
+def test_a_folder_that_datasets_saved_is_kept_whole(workspace: Workspace, tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([{"prompt": f"What is {number}?", "completion": "It is."} for number in range(30)])
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    with pa.ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as stream:
+        stream.write_table(table)
+    (folder / "state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
+    list(ingest(folder, "mine", workspace))
+    kept_one = workspace.data("mine") / "original" / "saved"
+    assert {path.name for path in kept_one.iterdir()} == {"state.json", "data-00000-of-00001.arrow"}
+    assert kept.read_about(workspace.data("mine")).bytes == sum(path.stat().st_size for path in kept_one.iterdir())
+    mapped = load("mine", workspace, {"prompt": "completion", "answer": "prompt"})  # read anew from the original
+    assert mapped.examples[3].answer() == "What is 3?" and len(load("mine", workspace).examples) == 30
+
+
+def test_the_numbers_of_a_step_are_counted_with_its_line(
+    workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    path = tmp_path / "lengths.jsonl"
+    path.write_text("".join(json.dumps({"prompt": "a", "completion": "x" * number}) + "\n" for number in range(1, 42)))
+    step = {"method": "statistic", "of": "characters", "most": 21}
+    (found,) = look(DataSpec(path=str(path), selectors=[step]), pico_tokenizer, workspace).steps
+    assert found.dropped == 20 and found.scores is not None and found.scores.what == "characters of the answer"
+    assert (found.scores.edges[0], found.scores.edges[-1], found.scores.cuts) == (1, 41, (21,))
+    assert sum(found.scores.kept) == 21 and sum(found.scores.dropped) == 20 and not any(found.scores.dropped[:20])
+    same = look(DataSpec(path=str(path), selectors=[{"method": "statistic", "of": "open_fence"}]), pico_tokenizer, workspace).steps[0]
+    assert same.scores is not None and sum(same.scores.kept) == 41, "all have one number"
+    plain = look(DataSpec(path=str(path), selectors=["length"]), pico_tokenizer, workspace).steps[0]
+    assert plain.scores is None

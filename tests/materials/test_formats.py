@@ -199,11 +199,6 @@ BAD_ROWS = {
         json.dumps({"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}, CHAT[1]]}),
         "Turn 1 holds a part of type 'image'; only text can be learnt.",
     ),
-    "preference": (
-        '{"prompt": "a", "chosen": "b", "rejected": "c"}',
-        "This is a preference row: it holds a better and a worse answer, and no single one.",
-    ),
-    "bad answer": (json.dumps({"messages": CHAT, "label": False}), "The row is marked as a bad answer (label is false)."),
 }
 
 

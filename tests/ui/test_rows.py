@@ -1,10 +1,12 @@
 """Rows as bubbles, table and tokens: everything of the row is there, coloured by its fate, and foreign text stays text."""
 
+from pathlib import Path
+
 import pytest
 
+from workbench.jobs.columns import named_after
 from workbench.jobs.curate import Page, Row
 from workbench.ui import rows
-from workbench.ui.bringing import named_after
 
 NASTY = '<img src=x onerror="alert(1)">${1+1}{{value}}`'
 
@@ -64,4 +66,4 @@ def test_the_pager_names_the_rows_and_turns_within_them():
     ("path", "name"), [("/tmp/My Rows (2).jsonl.gz", "My-Rows-2"), ("a.csv", "a"), ("/x/…….json", "mine"), ("x/é.txt", "mine")]
 )
 def test_a_file_gives_a_name_that_can_be_one(path, name):
-    assert named_after(path) == name
+    assert named_after(Path(path)) == name

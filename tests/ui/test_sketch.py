@@ -81,3 +81,23 @@ def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None
 
 def test_all_that_is_coloured_takes_its_colour_from_the_page() -> None:
     assert not re.search(r"#[0-9a-fA-F]{6}", sketch.lines({"a": [(0, 1.0), (1, 2.0)]}, "x", "y"))
+
+
+def test_a_histogram_stacks_its_counts_and_shows_the_smallest_bar() -> None:
+    drawn = sketch.bars(
+        [0, 1, 2], {"rows that stay": [1_000_000, 0], "rows <that> go": [0, 1]}, [1.5], "letters & words", "rows", "a title"
+    )
+    boxes = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', drawn)
+    assert len(boxes) == 2, "what is not there is not drawn"
+    assert float(boxes[1][2]) == 1 and float(boxes[0][0]) < float(boxes[1][0])
+    assert "1 to 2: 1 rows &lt;that&gt; go" in drawn and "letters &amp; words" in drawn and 'aria-label="a title"' in drawn
+    (cut,) = re.findall(r'class="cut" x1="([\d.]+)"', drawn)
+    assert float(boxes[0][0]) < float(cut) and float(cut) > float(boxes[1][0]), "halfway in the second"
+
+
+def test_the_stacks_of_a_histogram_stand_on_one_another() -> None:
+    drawn = sketch.bars([0, 1], {"a": [30], "b": [10]}, [], "x", "rows", "")
+    (low, low_tall), (high, high_tall) = (
+        (float(y), float(tall)) for y, tall in re.findall(r'y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', drawn)
+    )
+    assert high + high_tall == pytest.approx(low, abs=0.11) and low_tall == pytest.approx(3 * high_tall, rel=0.01)

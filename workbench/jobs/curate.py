@@ -25,6 +25,7 @@ from workbench.jobs.recipe import Curated, Issue, Step, curated, issues_of, meas
 from workbench.materials import kept, models
 from workbench.materials.corpus import DataChoice, available, no_row, usual
 from workbench.materials.formats import read
+from workbench.materials.readers import files_of
 from workbench.materials.rows import Example, Reject
 from workbench.materials.templates import pieces
 
@@ -52,7 +53,7 @@ def ingest(path: Path, name: str, workspace: Workspace, columns: Mapping[str, st
     next(read(path, columns))  # a file that cannot be read is refused before it is copied
     folder = Path(tempfile.mkdtemp(prefix=".coming-", dir=workspace.data()))
     try:
-        yield Started(total=path.stat().st_size, about={"file": str(path), "name": name})
+        yield Started(total=sum(file.stat().st_size for file in files_of(path)), about={"file": str(path), "name": name})
         copy = folder / kept.ORIGINAL / path.name
         lines, digest = yield from _copy(path, copy)
         formats, rejects = yield from _keep(copy, folder, columns, lines)
@@ -64,7 +65,7 @@ def ingest(path: Path, name: str, workspace: Workspace, columns: Mapping[str, st
             rows=sum(formats.values()),
             rejects=len(rejects),
             original=path.name,
-            bytes=copy.stat().st_size,
+            bytes=sum(file.stat().st_size for file in files_of(copy)),
             sha256=digest,
             columns=dict(columns),
             made=datetime.now().isoformat(timespec="seconds"),
@@ -80,16 +81,19 @@ def ingest(path: Path, name: str, workspace: Workspace, columns: Mapping[str, st
 
 
 def _copy(path: Path, copy: Path) -> Generator[Progress, None, tuple[int, str]]:
-    """Copies, and returns the number of line ends and the SHA-256."""
-    size, done, lines, digest = path.stat().st_size, 0, 0, hashlib.sha256()
+    """Copies, and returns the number of line ends and the SHA-256, of a folder's files one after another."""
+    files, done, lines, digest = files_of(path), 0, 0, hashlib.sha256()
     try:
-        copy.parent.mkdir()
-        with path.open("rb") as source, copy.open("wb") as target:
-            while chunk := source.read(CHUNK):
-                target.write(chunk)
-                digest.update(chunk)
-                done, lines = done + len(chunk), lines + chunk.count(b"\n")
-                yield Progress(done, size, "bytes copied")
+        size = sum(file.stat().st_size for file in files)
+        for file in files:
+            to = copy if file == path else copy / file.name
+            to.parent.mkdir(exist_ok=True, parents=True)
+            with file.open("rb") as source, to.open("wb") as target:
+                while chunk := source.read(CHUNK):
+                    target.write(chunk)
+                    digest.update(chunk)
+                    done, lines = done + len(chunk), lines + chunk.count(b"\n")
+                    yield Progress(done, size, "bytes copied")
     except OSError as error:
         raise WorkbenchError(f"{path} cannot be copied into the workspace: {error.strerror}. Check the disk and the rights.") from error
     return lines, digest.hexdigest()
@@ -170,7 +174,7 @@ def look(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspac
     return Look(
         name=spec.path,
         format=data.corpus.format,
-        formats=dict(Counter(example.format for example in data.corpus.examples).most_common()),
+        formats=dict(Counter(data.corpus.formats).most_common()),
         rows=len(data.corpus.examples),
         kept=len(data.kept),
         rejected=len(data.corpus.rejects),

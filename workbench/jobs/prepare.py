@@ -1,6 +1,6 @@
 """From a training spec to what the loop eats: the model, its tokenizer, and rows as tokens. Knows nothing of steps."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
     )
 
 
-def selected(data: DataSpec, workspace: Workspace) -> Generator[Progress, None, list[Example]]:
+def selected(data: DataSpec, workspace: Workspace) -> Generator[Progress, None, Sequence[Example]]:
     """The rows that the spec's selectors keep, in their order."""
     examples = load(data.path, workspace, data.columns).examples
     for selector in data.selectors:

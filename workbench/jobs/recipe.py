@@ -11,18 +11,20 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from workbench.core.events import Progress
 from workbench.core.job import drain
 from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
-from workbench.materials.corpus import Corpus, load, normalised, path_of
-from workbench.materials.rows import Example, Reject
+from workbench.materials.corpus import Corpus, digest, load, normalised, path_of
+from workbench.materials.rows import Chosen, Example, Reject, Selection
 from workbench.materials.templates import End, encode_all
 from workbench.methods.contracts import Selector
 
 MEASURED = 2000  # rows whose tokens are counted; the first ones
+BINS = 40  # bars of a histogram
 NAMED = 200  # row numbers an issue names
 FEW = 20  # rows below which a person is told that there are few
 
@@ -30,11 +32,23 @@ Level = Literal["act", "watch", "info"]
 
 
 @dataclass(frozen=True)
+class Scores:
+    """The numbers that a step goes by: how many of those that stay and of those that go lie between each two `edges`."""
+
+    what: str
+    edges: list[float]
+    kept: list[int]
+    dropped: list[int]
+    cuts: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Step:
-    """What one selection step dropped."""
+    """What one selection step dropped, and the numbers that it went by, if it did."""
 
     title: str
     dropped: int
+    scores: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -103,12 +117,24 @@ def select(
     """The steps in order, each on what the one before kept: kept indices, index → (step, reason), and each step's count."""
     indices, dropped, steps = list(range(len(examples))), dict[int, tuple[str, str]](), list[Step]()
     for selector in selectors:
-        selection = yield from selector.keep([examples[index] for index in indices])
+        selection = yield from selector.keep(Chosen(examples, indices))
         out = {indices[place]: (selector.title(), reason) for place, reason in selection.reasons.items()}
         dropped |= out
-        steps.append(Step(selector.title(), len(out)))
+        steps.append(Step(selector.title(), len(out), scored(selection)))
         indices = [index for index, stays in zip(indices, selection.kept, strict=True) if stays]
     return indices, dropped, steps
+
+
+def scored(selection: Selection) -> Scores | None:
+    """The selection's scores counted in `BINS` equal parts of their range; None where there are none."""
+    scores, stays = torch.tensor(selection.scores, dtype=torch.float64), torch.tensor(selection.kept)
+    there = scores.isfinite()
+    if not there.any():
+        return None
+    low, high = (float(end) for end in scores[there].aminmax())
+    edges = torch.linspace(low, high if high > low else low + 1, BINS + 1, dtype=torch.float64)
+    kept, dropped = (torch.histogram(scores[there & side], edges).hist.int().tolist() for side in (stays, ~stays))
+    return Scores(selection.what, edges.tolist(), kept, dropped, selection.cuts)
 
 
 def curated(spec: DataSpec, workspace: Workspace) -> Curated:
@@ -129,7 +155,7 @@ def _key(spec: DataSpec) -> str:
 
 def _state(spec: DataSpec, workspace: Workspace) -> tuple[str, int, int]:
     path = path_of(spec.path, workspace)
-    if not path.is_file():
+    if not path.exists():
         return str(path), 0, 0  # reading it raises the sentence that fits
     return str(path), path.stat().st_mtime_ns, path.stat().st_size
 
@@ -153,7 +179,7 @@ def _measured(
 ) -> Measured:
     data = _curated(key, workspace, state)
     rows = data.kept[:MEASURED]
-    encoded = list(encode_all(tokenizer, [data.corpus.examples[index] for index in rows], train_on, longest))
+    encoded = list(encode_all(tokenizer, Chosen(data.corpus.examples, rows), train_on, longest))
     return Measured(
         rows=rows,
         lengths=[0 if isinstance(row, Reject) else len(row.ids) + row.cut for row in encoded],
@@ -169,8 +195,8 @@ def _measured(
 
 def issues_of(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, data: Curated, found: Measured) -> list[Issue]:
     """Findings in full sentences, the most pressing first."""
-    rows = [(index, data.corpus.examples[index]) for index in data.kept]
-    issues = [*_of_file(data), *_of_tokens(spec, data, found), *_of_rows(rows), *_of_template(tokenizer, rows[: len(found.rows)])]
+    measured = list(zip(found.rows, Chosen(data.corpus.examples, found.rows), strict=True))
+    issues = [*_of_file(data), *_of_tokens(spec, data, found), *_of_rows(data), *_of_template(tokenizer, measured)]
     return sorted(issues, key=lambda issue: (("act", "watch", "info").index(issue.level), -issue.count))
 
 
@@ -189,7 +215,7 @@ def _of_file(data: Curated) -> list[Issue]:
         reason = Counter(reject.reason for reject in rejects).most_common(1)[0][0]
         text = f"{len(rejects):,} of {len(rejects) + len(examples):,} rows could not be read. Most often: {reason}"
         issues.append(Issue(text, "act" if len(rejects) > len(examples) else "watch", len(rejects), []))
-    formats = Counter(example.format for example in examples)
+    formats = Counter(data.corpus.formats)
     if len(formats) > 1:
         shares = ", ".join(f"{name} {count:,}" for name, count in formats.most_common())
         odd = [index for index, example in enumerate(examples) if example.format != data.corpus.format]
@@ -230,14 +256,15 @@ def _of_tokens(spec: DataSpec, data: Curated, found: Measured) -> list[Issue]:
     return issues
 
 
-def _of_rows(rows: Sequence[tuple[int, Example]]) -> list[Issue]:
-    seen, asked = set[str](), dict[str, str]()
+def _of_rows(data: Curated) -> list[Issue]:
+    """Rows that say the same, or answer one question differently; told by short hashes, as a million texts would not fit into memory."""
+    seen, asked = set[int](), dict[int, int]()
     copies, conflicts = [], []
-    for index, example in rows:
-        whole, question = normalised(example.as_text()), normalised(example.question())
+    for index, example in zip(data.kept, Chosen(data.corpus.examples, data.kept), strict=True):
+        whole, question, answer = digest(normalised(example.as_text())), normalised(example.question()), digest(example.answer())
         if whole in seen:
             copies.append(index)
-        elif question and asked.setdefault(question, example.answer()) != example.answer():
+        elif question and asked.setdefault(digest(question), answer) != answer:
             conflicts.append(index)
         seen.add(whole)
     issues = []

@@ -24,11 +24,15 @@ DEMO_KINDS = (".csv", ".json", ".jsonl", ".parquet")
 
 @dataclass(frozen=True)
 class Corpus:
-    """A data set in memory. `format` is the one most rows have; each example carries its own."""
+    """A data set. `format` is the one most rows have, `formats` how many have which; each example carries its own.
+
+    The examples of the workspace's own sets are read when they are asked for, others are in memory.
+    """
 
     name: str
     format: str
-    examples: list[Example]
+    formats: Mapping[str, int]
+    examples: Sequence[Example]
     rejects: list[Reject]
 
 
@@ -54,10 +58,12 @@ def load(name_or_path: str, workspace: Workspace, columns: Mapping[str, str] = {
     """
     folder = _folder(name_or_path, workspace)
     if folder and not columns:
-        return _corpus(name_or_path, kept.read_rows(folder), kept.read_rejects(folder))
+        stored = kept.KeptRows(folder)
+        return _corpus(name_or_path, stored, stored.formats(), kept.read_rejects(folder))
     rows = list(read(path_of(name_or_path, workspace), columns))
     examples = [row for row in rows if isinstance(row, Example)]
-    return _corpus(name_or_path, examples, [row for row in rows if isinstance(row, Reject)])
+    formats = Counter(example.format for example in examples)
+    return _corpus(name_or_path, examples, formats, [row for row in rows if isinstance(row, Reject)])
 
 
 def path_of(name_or_path: str, workspace: Workspace) -> Path:
@@ -101,9 +107,13 @@ def normalised(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+def digest(text: str) -> int:
+    """64 bits that stand for the text: two of a million texts share them once in thirty million sets."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+
+
 def _place(example: Example, seed: int) -> float:
-    digest = hashlib.blake2b(f"{seed}\n{normalised(example.as_text())}".encode("utf-8", "replace"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
+    return digest(f"{seed}\n{normalised(example.as_text())}") / 2**64
 
 
 def _folder(name: str, workspace: Workspace) -> Path | None:
@@ -114,10 +124,10 @@ def _folder(name: str, workspace: Workspace) -> Path | None:
     return folder if (folder / kept.ROWS).is_file() and (folder / kept.ABOUT).is_file() else None
 
 
-def _corpus(name: str, examples: list[Example], rejects: list[Reject]) -> Corpus:
+def _corpus(name: str, examples: Sequence[Example], formats: Mapping[str, int], rejects: list[Reject]) -> Corpus:
     if not examples:
         raise WorkbenchError(no_row(name, rejects))
-    return Corpus(name, usual(Counter(example.format for example in examples)), examples, rejects)
+    return Corpus(name, usual(formats), formats, examples, rejects)
 
 
 def no_row(name: str, rejects: Sequence[Reject]) -> str:

@@ -4,9 +4,12 @@ What it is: the canonical row. Each row is read in its own format, so a file of 
 can be recognised; a row that cannot is a `Reject` with its reason. What it is not: it opens no file (`readers.py`) and
 knows no tokens (`templates.py`). Formats, in the order in which they are tried (column names in any case):
 
+    preference          chosen and rejected, with or without a prompt: the better answer is learnt, the worse one kept beside it
+    segments            a list of {label, text} under segments, learnt where the label is true, without any template
     messages            a list of {role, content} under messages, conversation(s), dialogue, dialog or chat
     sharegpt            the same with {from, value}
     alpaca              instruction (+ input or context, system, history) and output or response
+    kto                 prompt_completion with label or kto_tag true or false: a bad answer is kept and not learnt
     prompt_completion   prompt, question, query, instruction or input; and completion, response, answer(s), output or target
     text                text or content
 
@@ -15,20 +18,23 @@ sharegpt `function_call` turn becomes an assistant turn that says the call. A tu
 and not learnt. Every other column goes to `meta`, untouched.
 """
 
-import json
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from workbench.core.errors import WorkbenchError
+from workbench.materials.pairs import pair
 from workbench.materials.readers import records
 from workbench.materials.records import CONVERSATIONS, Record, reject
 from workbench.materials.rows import Example, Reject
-from workbench.materials.turns import UnfitError, as_text, conversation, unpacked
+from workbench.materials.turns import BAD, UnfitError, as_text, conversation, unpacked
 
 PROMPTS = ("prompt", "question", "query", "instruction", "input")
 ANSWERS = ("completion", "response", "answer", "answers", "output", "target")
+BETTER, WORSE = ("chosen", "chosen_messages", "response_j"), ("rejected", "rejected_messages", "response_k")
+EMPTY = (None, "", [], {})
 CONTEXTS = ("input", "context")
 TEXTS = ("text", "content")
 ASKED = ("prompt", "answer", "input", "system", "text", "messages")  # the roles that `columns` can give
@@ -79,6 +85,10 @@ def detect(records: Sequence[Mapping[str, Any]]) -> str:
 def format_of(record: Mapping[str, Any]) -> str:
     """The format of one row, or an empty string."""
     names = _names(record)
+    if _filled(record, names, BETTER) and _filled(record, names, WORSE):
+        return "preference"
+    if "segments" in names and isinstance(unpacked(record[names["segments"]]), list):
+        return "segments"
     turns = _filled(record, names, CONVERSATIONS)
     if turns:
         value = unpacked(record[turns])
@@ -88,7 +98,7 @@ def format_of(record: Mapping[str, Any]) -> str:
     if "instruction" in names and ("output" in names or ("response" in names and "input" in names)):
         return "alpaca"
     if prompt and answer:
-        return "prompt_completion"
+        return "kto" if any(mark in names and isinstance(record[names[mark]], bool) for mark in BAD) else "prompt_completion"
     return "text" if _filled(record, names, TEXTS) else ""
 
 
@@ -123,16 +133,35 @@ def _row(source: str, row: Record | Reject, columns: Mapping[str, str]) -> Examp
 def _example(source: str, row: Record, columns: Mapping[str, str]) -> Example:
     record, used = row.value, set[str]()
     name, place = _place(record, columns)
+    text, messages, worse, learn = "", list[dict[str, Any]](), list[dict[str, Any]](), list[tuple[int, int]]()
     if name == "text":
         used.add(place["text"])
         text = as_text(record.get(place["text"]))
         if not text.strip():
             raise UnfitError("The text is empty.", "Remove the row.", place["text"])
-        messages: tuple[dict[str, Any], ...] = ()
+    elif name == "segments":
+        text, learn = _segments(record, place["segments"])
+        used.add(place["segments"])
+    elif name == "preference":
+        messages, worse = pair(record, place, used)
     else:
-        text, messages = "", tuple(conversation(record, place, used))
+        messages = conversation(record, place, used)
     meta = {column: value for column, value in record.items() if column not in used}
-    return Example(messages, text, source, row.line, name, meta)
+    return Example(tuple(messages), text, source, row.line, name, meta, tuple(worse), tuple(learn))
+
+
+def _segments(record: Mapping[str, Any], column: str) -> tuple[str, list[tuple[int, int]]]:
+    """The texts of all segments one behind the other, and the places of those that are learnt."""
+    text, learn = "", list[tuple[int, int]]()
+    for number, segment in enumerate(unpacked(record[column]), start=1):
+        if not isinstance(segment, dict) or not isinstance(segment.get("text"), str) or not isinstance(segment.get("label"), bool):
+            raise UnfitError(f"Segment {number} is not a text with a label.", 'Write it as {"label": true or false, "text": …}.', column)
+        if segment["label"] and segment["text"]:
+            learn.append((len(text), len(text) + len(segment["text"])))
+        text += segment["text"]
+    if not learn:
+        raise UnfitError("No segment is marked to be learnt.", "Set the label of what should be learnt to true.", column)
+    return text, learn
 
 
 def _place(record: dict[str, Any], columns: Mapping[str, str]) -> tuple[str, dict[str, str]]:
@@ -143,6 +172,10 @@ def _place(record: dict[str, Any], columns: Mapping[str, str]) -> tuple[str, dic
     name = format_of(record)
     said = next((names[key] for key in ("system", "system_prompt") if key in names), "")
     system = {"system": said} if said else {}
+    if name == "segments":
+        return name, {"segments": names["segments"]}
+    if name == "preference":
+        return name, {**_two(record, names), **system}
     if name in ("messages", "sharegpt"):
         return name, {"messages": _filled(record, names, CONVERSATIONS), **system}
     if name == "text":
@@ -152,7 +185,7 @@ def _place(record: dict[str, Any], columns: Mapping[str, str]) -> tuple[str, dic
     return name, {**_pair(record, names, name), **system}
 
 
-def _pair(record: dict[str, Any], names: dict[str, str], name: str) -> dict[str, str]:
+def _pair(record: dict[str, Any], names: Mapping[str, str], name: str) -> dict[str, str]:
     prompt = names["instruction"] if name == "alpaca" else _filled(record, names, PROMPTS)
     answer = _filled(record, names, ("output", "response") if name == "alpaca" else ANSWERS)
     answer = answer or names.get("output", "") or names.get("response", "")
@@ -160,7 +193,22 @@ def _pair(record: dict[str, Any], names: dict[str, str], name: str) -> dict[str,
     return {"prompt": prompt, "answer": answer, **({"input": context} if context else {})}
 
 
-def _mapped(record: dict[str, Any], names: dict[str, str], columns: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def _two(record: dict[str, Any], names: Mapping[str, str]) -> dict[str, str]:
+    """The columns of a pair, and of what goes before both answers, where that stands apart."""
+    place = {"chosen": _filled(record, names, BETTER), "rejected": _filled(record, names, WORSE)}
+    whole = _is_whole(record[place["chosen"]])
+    before = "" if whole else _filled(record, names, CONVERSATIONS) or _filled(record, names, PROMPTS)
+    return {**place, **({"prompt": before} if before else {})}
+
+
+def _is_whole(answer: Any) -> bool:
+    """Whether a better answer is a conversation of its own, with the question in it."""
+    turns = unpacked(answer)
+    asked = (turn.get("role", turn.get("from")) for turn in turns if isinstance(turn, dict)) if isinstance(turns, list) else ()
+    return any(str(who).lower() in ("user", "human") for who in asked)
+
+
+def _mapped(record: dict[str, Any], names: Mapping[str, str], columns: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     missing = [column for role, column in columns.items() if column not in record and role in ("prompt", "answer", "text", "messages")]
     if missing:
         raise UnfitError(f"The row has no column {missing[0]!r}.", "Add it, or map another column.", missing[0])
@@ -175,23 +223,27 @@ def _mapped(record: dict[str, Any], names: dict[str, str], columns: Mapping[str,
     return "prompt_completion", {role: column for role, column in pair.items() if column in record}
 
 
-def _unrecognised(record: dict[str, Any], names: dict[str, str]) -> UnfitError:
-    chosen = next((names[key] for key in ("chosen", "chosen_messages", "response_j") if key in names), "")
-    if chosen:
-        return UnfitError(
-            "This is a preference row: it holds a better and a worse answer, and no single one.",
-            f'To learn the better answers, say so: columns {{"prompt": …, "answer": {json.dumps(chosen)}}}, '
-            f'or {{"messages": {json.dumps(chosen)}}} if that column is a whole conversation.',
-        )
+def _unrecognised(record: dict[str, Any], names: Mapping[str, str]) -> UnfitError:
     return UnfitError(f"No known format has the columns {_listed([record])}.", HINT)
 
 
-def _names(record: Mapping[str, Any]) -> dict[str, str]:
+def _names(record: Mapping[str, Any]) -> Mapping[str, str]:
     """Column names as they are compared (lower case, underscores) → as they are written."""
-    return {str(name).strip().lower().replace(" ", "_"): name for name in reversed(list(record))}
+    return _compared(tuple(record))
+
+
+@functools.lru_cache(maxsize=64)
+def _compared(columns: tuple[str, ...]) -> Mapping[str, str]:
+    """The same for all rows that have these columns."""
+    return {str(name).strip().lower().replace(" ", "_"): name for name in reversed(columns)}
 
 
 def _filled(record: Mapping[str, Any], names: Mapping[str, str], wanted: Sequence[str]) -> str:
     """The first wanted column that holds something, else the first that exists, else an empty string."""
-    there = [names[name] for name in wanted if name in names]
-    return next((name for name in there if record[name] not in (None, "", [], {})), there[0] if there else "")
+    first = ""
+    for name in wanted:
+        if name in names:
+            if record[names[name]] not in EMPTY:
+                return names[name]
+            first = first or names[name]
+    return first

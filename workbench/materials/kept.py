@@ -1,15 +1,22 @@
 """A data set as the workspace keeps it: a folder with the original, rows.parquet, rejects.parquet and about.yaml.
 
-What it is: `Example` and `Reject` to Parquet and back; nested values stand as JSON text, so that no type is ever guessed.
+What it is: `Example` and `Reject` to Parquet and back; nested values stand as JSON text, so that no type is ever guessed. Rows are read
+when they are asked for: a million of them would not fit into memory as Python values.
 What it is not: it does not decide where the folder lies or what goes in (`corpus.py`, `jobs/curate.py`).
 """
 
 import json
-from collections.abc import Iterable, Sequence
+import threading
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, overload
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -20,7 +27,9 @@ from workbench.materials.rows import Example, Reject
 ORIGINAL, ROWS, REJECTS, ABOUT = "original", "rows.parquet", "rejects.parquet", "about.yaml"
 EXAMPLES = pa.schema(
     {"messages": pa.string(), "text": pa.string(), "source": pa.string(), "line": pa.int64(), "format": pa.string(), "meta": pa.string()}
+    | {"worse": pa.string(), "learn": pa.string()}
 )
+NESTED = ("messages", "meta", "worse", "learn")  # as JSON text
 REFUSALS = pa.schema([(field.name, pa.int64() if field.name == "line" else pa.string()) for field in fields(Reject)])
 
 
@@ -63,14 +72,78 @@ class Keeper:
                 file.write_table(pa.Table.from_pylist(found, schema=schema))
 
 
-def read_rows(folder: Path) -> list[Example]:
-    """All examples of a kept data set, in the order of the original."""
-    return [_example(row) for row in _table(folder / ROWS, EXAMPLES)]
+class KeptRows(Sequence[Example]):
+    """The examples of a kept data set in the order of the original: read batch by batch in a loop, one by one where they are asked for.
+
+    What is asked for again and again lies near: the batches that were last read are held.
+    """
+
+    HELD = 4  # batches
+
+    def __init__(self, folder: Path):
+        self._path = folder / ROWS
+        with _whole(self._path):
+            footer = pq.read_metadata(self._path)
+        self._ends = list(accumulate(footer.row_group(group).num_rows for group in range(footer.num_row_groups)))
+        self._near: dict[int, pa.Table] = {}
+        self._lock = threading.Lock()  # pages are asked for by several people at once
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[Example]:
+        with _whole(self._path), pq.ParquetFile(self._path) as file:
+            for batch in file.iter_batches(batch_size=1000):
+                yield from map(_example, batch.to_pylist())
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            places = range(*index.indices(len(self)))
+            return list(self._stretch(places[0], places[-1] + 1)) if places and places.step == 1 else [self[place] for place in places]
+        place = range(len(self))[index]  # counts from the end too, and refuses what is beyond
+        group = bisect_right(self._ends, place)
+        first = self._ends[group - 1] if group else 0
+        return _example(self._batch(group).slice(place - first, 1).to_pylist()[0])
+
+    def _stretch(self, first: int, last: int) -> Iterator[Example]:
+        """The rows from `first` to the one before `last`, each batch asked for once."""
+        while first < last:
+            group = bisect_right(self._ends, first)
+            start, end = self._ends[group - 1] if group else 0, min(last, self._ends[group])
+            yield from map(_example, self._batch(group).slice(first - start, end - first).to_pylist())
+            first = end
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(Example.__eq__, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def formats(self) -> Counter[str]:
+        """How many rows there are of each format."""
+        with _whole(self._path):
+            counts = pq.read_table(self._path, columns=["format"])["format"].value_counts().to_pylist()
+        return Counter({count["values"]: count["counts"] for count in counts})
+
+    def _batch(self, group: int) -> pa.Table:
+        with self._lock, _whole(self._path):
+            table = self._near.pop(group, None)
+            if table is None:
+                with pq.ParquetFile(self._path) as file:
+                    table = file.read_row_group(group)
+            self._near[group] = table
+            while len(self._near) > self.HELD:
+                del self._near[next(iter(self._near))]
+        return table
 
 
 def read_rejects(folder: Path) -> list[Reject]:
     """All rejects of a kept data set, in the order of the original."""
-    return [Reject(**row) for row in _table(folder / REJECTS, REFUSALS)]
+    with _whole(folder / REJECTS):
+        return [Reject(**row) for row in pq.read_table(folder / REJECTS, schema=REFUSALS).to_pylist()]
 
 
 def read_about(folder: Path) -> About:
@@ -102,9 +175,11 @@ def original(folder: Path) -> Path:
     return folder / ORIGINAL / read_about(folder).original
 
 
-def _table(path: Path, schema: pa.Schema) -> Sequence[dict[str, Any]]:
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """What reading a damaged file raises, told as a sentence."""
     try:
-        return pq.read_table(path, schema=schema).to_pylist()
+        yield
     except (pa.ArrowException, OSError) as error:
         raise WorkbenchError(
             f"The data set {path.parent.name} in the workspace is damaged: {path.name} cannot be read. "
@@ -113,8 +188,26 @@ def _table(path: Path, schema: pa.Schema) -> Sequence[dict[str, Any]]:
 
 
 def _flat(example: Example) -> dict[str, Any]:
-    return {**vars(example), "messages": json.dumps(example.messages), "meta": json.dumps(example.meta)}
+    return {**vars(example), **{name: _packed(vars(example)[name]) for name in NESTED}}
 
 
 def _example(row: dict[str, Any]) -> Example:
-    return Example(**{**row, "messages": tuple(json.loads(row["messages"])), "meta": json.loads(row["meta"])})
+    for name in NESTED:
+        row[name] = _unpacked(row.get(name, "[]"))
+    row["messages"], row["worse"] = tuple(row["messages"]), tuple(row["worse"])
+    row["learn"] = tuple((start, end) for start, end in row["learn"])
+    return Example(**row)
+
+
+def _packed(value: Any) -> str:
+    """JSON text; with a space before it where a number has more than 64 bits, which orjson would not give back to the last digit."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return " " + json.dumps(value)
+
+
+def _unpacked(text: str) -> Any:
+    if len(text) == 2:
+        return {} if text == "{}" else []
+    return json.loads(text) if text.startswith(" ") else orjson.loads(text)

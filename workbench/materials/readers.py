@@ -16,7 +16,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.materials import records as rec
 from workbench.materials.records import HUGE, Record
 from workbench.materials.rows import Reject
-from workbench.materials.tables import read_columns, read_table
+from workbench.materials.tables import read_arrow, read_columns, read_saved, read_table, saved_files
 
 LARGEST_JSON = 1_000_000_000  # characters of one .json file, which is read whole; JSONL has no such limit
 BETWEEN = re.compile(r"[\s,\ufeff]*")
@@ -31,8 +31,16 @@ def records(path: Path) -> Iterator[Record | Reject]:
         WorkbenchError: no such file, a folder, an unknown extension, a file that is damaged as a whole.
     """
     kind = rec.kind_of(path)
-    readers = {rec.LINES: _json, rec.DOCUMENT: _json, rec.TABLE: read_table, rec.COLUMNS: read_columns, rec.PROSE: read_prose}
+    readers = {
+        rec.LINES: _json, rec.DOCUMENT: _json, rec.TABLE: read_table, rec.COLUMNS: read_columns, rec.ARROW: read_arrow,
+        rec.SAVED: read_saved, rec.PROSE: read_prose,
+    }  # fmt: skip
     return rec.guarded(path, readers[kind](path))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that hold a data set: one, or those of a folder that `datasets` saved."""
+    return saved_files(path) if rec.kind_of(path) == rec.SAVED else [path]
 
 
 def _json(path: Path) -> Iterator[Record | Reject]:

@@ -1,7 +1,7 @@
 """One record of a file, and the guards that all readers share: encodings, huge rows, broken JSON, deep nesting.
 
 What it is: bytes to text, and one JSON text to one mapping or a `Reject` with its sentence. What it is not: it reads no
-whole file (`readers.py`) and does not know what a question or an answer is (`formats.py`). Standard library only.
+whole file (`readers.py`) and does not know what a question or an answer is (`formats.py`). pyarrow unpacks zstd.
 """
 
 import codecs
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+import pyarrow as pa
+
 from workbench.core.errors import WorkbenchError
 from workbench.materials.rows import Reject
 
@@ -22,7 +24,12 @@ HUGE = 10_000_000  # characters of one row; what is longer is a mistake in nearl
 DEEPEST = 100  # brackets inside one another
 EXCERPT = 200  # characters
 HEAD = 65_536  # bytes that are looked at to tell encoding and layout
-LINES, DOCUMENT, TABLE, COLUMNS, PROSE = "lines", "document", "table", "columns", "prose"
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # what packed files begin with, whatever they are called
+PACKED = (".gz", ".zst", ".zstd")
+FULL, FOLD = 1 << 27, 200  # bytes that any file may unpack to, and beyond them how many times its own size
+LINES, DOCUMENT, TABLE, COLUMNS, ARROW, SAVED, PROSE = "lines", "document", "table", "columns", "arrow", "saved", "prose"
+SAVED_SET, SAVED_PARTS = "state.json", "dataset_dict.json"  # what `datasets` leaves in a folder it saves: of one set, and of several
+JSON = json.JSONDecoder(parse_constant=lambda name: None)  # NaN and Infinity are no numbers; a faster reader would lose digits
 KINDS = {
     ".jsonl": LINES,
     ".ndjson": LINES,
@@ -31,6 +38,8 @@ KINDS = {
     ".tsv": TABLE,
     ".tab": TABLE,
     ".parquet": COLUMNS,
+    ".arrow": ARROW,
+    ".feather": ARROW,
     ".txt": PROSE,
     ".md": PROSE,
 }
@@ -49,7 +58,16 @@ class Record:
 
 
 def kind_of(path: Path) -> str:
-    """How the file is read, from its extension (`.gz` aside); a file that is missing, a folder or unknown is an error."""
+    """How the file is read, from its extension (`.gz` and `.zst` aside); what is missing or unknown is an error.
+
+    Of folders only those are read that `datasets` saved, one set each.
+    """
+    if (path / SAVED_SET).is_file():
+        return SAVED
+    if (path / SAVED_PARTS).is_file():
+        parts = sorted(part.parent.name for part in path.glob(f"*/{SAVED_SET}"))
+        hint = f"Give one of them, for example {path / parts[0]}." if parts else "None of them is there."
+        raise WorkbenchError(f"{path} holds several data sets ({', '.join(parts)}). {hint}")
     if path.is_dir():
         inside = sorted(entry.name for entry in path.iterdir() if extension(entry) in KINDS)[:5]
         hint = f" For example {path / inside[0]}." if inside else ""
@@ -58,7 +76,9 @@ def kind_of(path: Path) -> str:
         raise WorkbenchError(f"There is no file {path}. Check the path; it is read from the folder the program was started in.")
     if extension(path) not in KINDS:
         known = ", ".join(KINDS)
-        raise WorkbenchError(f"{path.name} is not a kind of file that can be read here. Save it as one of {known} (JSON may be gzipped).")
+        raise WorkbenchError(
+            f"{path.name} is not a kind of file that can be read here. Save it as one of {known}; text may be packed ({', '.join(PACKED)})."
+        )
     return KINDS[extension(path)]
 
 
@@ -75,7 +95,7 @@ def text_head(path: Path) -> str:
 
 
 def open_text(path: Path, newline: str | None = None) -> TextIO:
-    """The file as text: gunzipped if it is gzip, byte order mark removed, UTF-16 told by its mark or its zero bytes.
+    """The file as text: unpacked if it is gzip or zstd, byte order mark removed, UTF-16 told by its mark or its zero bytes.
 
     Bytes that are not UTF-8 come through as lone surrogates (`surrogateescape`), so that each bad row can be named.
     """
@@ -143,7 +163,7 @@ def parse(source: str, line: int, text: str) -> Record | Reject:
     if wrong := bad_bytes(source, line, text):
         return wrong
     try:
-        value = json.loads(text, parse_constant=lambda name: None)
+        value = JSON.decode(text)
     except RecursionError:
         return too_deep(source, line, text)
     except json.JSONDecodeError as error:
@@ -162,7 +182,7 @@ def as_record(source: str, line: int, value: Any, text: str) -> Record | Reject:
     if not isinstance(value, dict):
         kind = {list: "a list", bool: "true or false", int: "a number", float: "a number"}.get(type(value), "null")
         return reject(source, line, f"The row is {kind}, not an object.", 'Write each row as {"column": "value", …}.', text)
-    if "\x00" in text or "\\u0000" in text or "\\ud" in text.lower():
+    if "\x00" in text or ("\\u" in text and ("\\u0000" in text or "\\ud" in text.lower())):
         value = mend(value)
     return Record(line, value, text[:EXCERPT])
 
@@ -201,14 +221,46 @@ def _depth(value: Any) -> int:
 
 
 def extension(path: Path) -> str:
-    name = path.name.lower().removesuffix(".gz")
+    name = path.name.lower()
+    for packed in PACKED:
+        name = name.removesuffix(packed)
     return Path(name).suffix
 
 
 def _open_bytes(path: Path) -> BinaryIO:
     with path.open("rb") as probe:
-        packed = probe.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if packed else path.open("rb")  # type: ignore[return-value]
+        head = probe.read(4)
+    if head.startswith(GZIP):
+        return io.BufferedReader(_Unpacked(path, gzip.open(path, "rb")), HEAD)  # type: ignore[arg-type]
+    if head == ZSTD:
+        return io.BufferedReader(_Unpacked(path, pa.input_stream(str(path), compression="zstd")), HEAD)
+    return path.open("rb")
+
+
+class _Unpacked(io.RawIOBase):
+    """What a packed file holds, until that is more than anybody packs: a few kilobytes can unpack to petabytes."""
+
+    def __init__(self, path: Path, stream: BinaryIO):
+        self._path, self._stream, self._done = path, stream, 0
+        self._most = FULL + FOLD * path.stat().st_size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, room: Any) -> int:
+        data = self._stream.read(len(room))
+        room[: len(data)] = data
+        self._done += len(data)
+        if self._done > self._most:
+            raise WorkbenchError(
+                f"{self._path.name} unpacks to more than {FOLD} times its size ({self._done / 1e6:.0f} MB so far), as no text does. "
+                "If it is what you want, unpack it yourself and bring what comes out."
+            )
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def _bytes_head(path: Path) -> bytes:

@@ -63,12 +63,15 @@ class Dialect:
 def render(tokenizer: PreTrainedTokenizerBase, example: Example, train_on: TrainOn) -> Rendered:
     """The row's text and what of it is learnt: the answers with the end-of-turn mark behind them, or everything.
 
-    A plain text is learnt whole, whatever `train_on` says, and ends with the end-of-sequence token.
+    A plain text is learnt whole, whatever `train_on` says, and ends with the end-of-sequence token; one with places that are learnt
+    (`Example.learn`) is taken letter by letter as it stands.
 
     Raises:
         WorkbenchError: the template refuses the conversation, or hides where the answers are.
     """
     speech = dialect(tokenizer)
+    if example.learn and train_on != "everything":
+        return Rendered(example.text, example.learn, tuple(_end_mark(example.text, span, speech) for span in example.learn))
     if example.text:
         text = speech.opening + example.text + ("" if example.text.endswith(speech.end or "\0") else speech.end)
         return _learnt_whole(text, speech)

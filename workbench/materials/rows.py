@@ -3,8 +3,10 @@
 Knows nothing of files (`readers.py`), column names (`formats.py`) or tokens (`templates.py`).
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, overload
 
 
 @dataclass(frozen=True)
@@ -17,18 +19,52 @@ class Example:
     line: int = 0  # line or row number in that file, from 1
     format: str = ""
     meta: dict[str, Any] = field(default_factory=dict)  # every other column, untouched
+    worse: tuple[dict[str, Any], ...] = ()  # of a preference row the turns that are not to be said, where `messages` ends otherwise
+    learn: tuple[tuple[int, int], ...] = ()  # characters of `text` that are learnt; all of them where none are named
 
     def as_text(self) -> str:
         """Everything the row says, for statistics and duplicates; roles are kept so that a question is not an answer."""
         return self.text or "\n".join(f"{message['role']}: {message.get('content') or ''}" for message in self.messages)
 
     def question(self) -> str:
-        """What the row asks: every turn that is not the assistant's; empty for a plain text."""
+        """What the row asks: every turn that is not the assistant's; of a plain text what is not learnt."""
+        if self.text:
+            edges = (0, *chain.from_iterable(self.learn))  # what is learnt ends where what is not begins
+            return "".join(self.text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=False))
         return "\n".join(str(message.get("content") or "") for message in self.messages if message["role"] != "assistant")
 
     def answer(self) -> str:
-        """What the row teaches to say: the assistant's turns, or the whole of a plain text."""
+        """What the row teaches to say: the assistant's turns, or what is learnt of a plain text."""
+        if self.learn:
+            return "".join(self.text[start:end] for start, end in self.learn)
         return self.text or "\n".join(str(message.get("content") or "") for message in self.messages if message["role"] == "assistant")
+
+
+class Chosen(Sequence[Example]):
+    """Some of the examples, by ascending indices, without a copy of them."""
+
+    def __init__(self, examples: Sequence[Example], indices: Sequence[int]):
+        self.examples, self.indices = examples, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Example]:
+        wanted = iter(self.indices)
+        next_one = next(wanted, None)
+        for index, example in enumerate(self.examples):  # in one go: to look each one up would read its batch for it alone
+            if next_one is None:
+                return
+            if index == next_one:
+                yield example
+                next_one = next(wanted, None)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Chosen": ...
+    def __getitem__(self, index: int | slice) -> "Example | Chosen":
+        return Chosen(self.examples, self.indices[index]) if isinstance(index, slice) else self.examples[self.indices[index]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +81,14 @@ class Reject:
 
 @dataclass(frozen=True)
 class Selection:
-    """`kept` says of each of the N examples whether it stays; `reasons` says of each dropped one why."""
+    """`kept` says of each of the N examples whether it stays; `reasons` says of each dropped one why.
+
+    A step that goes by a number gives it too: `scores` of each example (NaN where there is none), `cuts` where a line lies between
+    those that stay and those that go, and `what` the number is, in words.
+    """
 
     kept: list[bool]
     reasons: dict[int, str] = field(default_factory=dict)
+    scores: Sequence[float] = ()
+    cuts: tuple[float, ...] = ()
+    what: str = ""

@@ -1,13 +1,14 @@
-"""Tables into records: CSV, TSV and Parquet, row by row, as `readers.py` does for JSON and text.
+"""Tables into records: CSV, TSV, Parquet and Arrow, row by row, as `readers.py` does for JSON and text.
 
-What it is: no type is guessed in a CSV, all is text; Parquet keeps the types it has. What it is not: it knows no formats.
+What it is: no type is guessed in a CSV, all is text; Parquet and Arrow keep the types they have. What it is not: it knows no formats.
 """
 
 import csv
 import json
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -153,6 +154,59 @@ def read_columns(path: Path) -> Iterator[Record | Reject]:
                 reason = f"Rows {first + done} to {first + rows - 1} are damaged: {_first_line(error)}."
                 yield rec.reject(path.name, first + done, reason, "Write the Parquet file again.")
             first += rows
+
+
+def read_arrow(path: Path) -> Iterator[Record | Reject]:
+    """An Arrow file or stream, also as Feather; what lies behind a damaged part cannot be found and is one reject."""
+    yield from _batches(path.name, 1, path)
+
+
+def read_saved(folder: Path) -> Iterator[Record | Reject]:
+    """A folder that `datasets` saved: its Arrow files in their order, their rows counted through."""
+    first = 1
+    for path in saved_files(folder)[1:]:
+        first = yield from _batches(folder.name, first, path)
+
+
+def saved_files(folder: Path) -> list[Path]:
+    """The files of a folder that `datasets` saved, the one that lists the others first."""
+    listing = folder / rec.SAVED_SET
+    try:
+        names = [str(file["filename"]) for file in json.loads(listing.read_text(encoding="utf-8"))["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WorkbenchError(f"{listing} does not list the set's files as `datasets` does. Save the set again.") from error
+    files = [folder / Path(name).name for name in names]  # the name alone: a listing may not lead out of its folder
+    missing = [path.name for path in files if not path.is_file()]
+    if missing:
+        raise WorkbenchError(f"{folder} lacks {missing[0]}, which its {rec.SAVED_SET} lists. Copy the whole folder, or save the set again.")
+    return [listing, *files]
+
+
+def _batches(source: str, first: int, path: Path) -> Generator[Record | Reject, None, int]:
+    """The rows of one file, counted from `first` on; returns the number of the row behind the last."""
+    try:
+        with _opened(path) as batches:
+            for batch in batches:
+                for start in range(0, batch.num_rows, 1000):
+                    for row in batch.slice(start, 1000).to_pylist():
+                        yield _plain_record(source, first, row)
+                        first += 1
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = f"From row {first} on {path.name} is damaged: {_first_line(error)}."
+        yield rec.reject(source, first, reason, "Write the Arrow file again.")
+        first += 1
+    return first
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Iterator[pa.RecordBatch]]:
+    with pa.memory_map(str(path)) as file:
+        if file.read(6) == b"ARROW1":
+            reader = pa.ipc.open_file(file)
+            yield (reader.get_batch(number) for number in range(reader.num_record_batches))
+        else:
+            file.seek(0)
+            yield iter(pa.ipc.open_stream(file))
 
 
 def _plain_record(source: str, line: int, row: dict[str, Any]) -> Record | Reject:

@@ -14,6 +14,7 @@ ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("tool", "observation", "function", "ipython", "function_response", "tool_response"), "tool"),
 }
+BAD = ("label", "kto_tag")  # columns of rows with one answer that say whether it is a good one; a bad one is kept and not learnt
 KEPT_KEYS = ("name", "tool_calls", "tool_call_id", "reasoning_content")
 
 
@@ -29,7 +30,7 @@ def conversation(record: dict[str, Any], place: Mapping[str, str], used: set[str
     """The messages of a row whose columns are known by role; the columns that were used are added to `used`.
 
     Raises:
-        UnfitError: no answer, an empty answer, an unknown role, a part that is not text, an answer marked as bad.
+        UnfitError: no answer, an empty answer, an unknown role, a part that is not text.
     """
     used.update(place.values())
     if "messages" in place:
@@ -61,6 +62,13 @@ def _exchange(record: dict[str, Any], place: Mapping[str, str]) -> list[dict[str
     return [*asked, *said]
 
 
+def turns_of(value: Any, role: str) -> list[Any]:
+    """A text, one turn or a list of turns as a list of turns; a bare text is said by `role`."""
+    value = unpacked(value)
+    turns = value if isinstance(value, list) else [] if value is None else [value]
+    return [turn if isinstance(turn, dict) else {"role": role, "content": turn} for turn in turns]
+
+
 def _is_turns(value: Any) -> bool:
     turns = value if isinstance(value, list) else [value]
     return bool(turns) and all(isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in turns)
@@ -86,10 +94,7 @@ def _history(record: dict[str, Any], used: set[str]) -> list[dict[str, Any]]:
 
 def _appended(answer: Any) -> list[dict[str, Any]]:
     """A mapped answer behind a conversation: a text, one turn, or a list of turns."""
-    if answer is None:
-        return []
-    turns = answer if isinstance(answer, list) else [answer if isinstance(answer, dict) else {"role": "assistant", "content": answer}]
-    return [_message(turn, number) for number, turn in enumerate(turns, start=1)]
+    return [_message(turn, number) for number, turn in enumerate(turns_of(answer, "assistant"), start=1)]
 
 
 def _message(turn: Any, number: int) -> dict[str, Any]:
@@ -142,11 +147,9 @@ def _check_conversation(record: dict[str, Any], messages: list[dict[str, Any]]) 
         )
     if not all(_says(message) for message in answers):
         raise UnfitError("An answer of the conversation is empty.", "Fill it in or remove the row.")
-    for mark in ("label", "kto_tag"):
-        if record.get(mark) is False:
-            raise UnfitError(
-                f"The row is marked as a bad answer ({mark} is false).", f"Remove the column {mark!r} to learn it anyway.", mark
-            )
+    if any(record.get(mark) is False for mark in BAD):
+        for message in answers:
+            message["train"] = False
 
 
 def _says(message: Mapping[str, Any]) -> bool:

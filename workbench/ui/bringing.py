@@ -5,7 +5,6 @@ it fails, so that the columns can be said and the same file tried again.
 Ids: data-upload, data-name, data-columns, data-column-ROLE, data-ingest, data-progress.
 """
 
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +15,11 @@ import gradio as gr
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Made, Progress, Table
 from workbench.core.words import count
-from workbench.jobs.columns import ROLES, columns_of
+from workbench.jobs.columns import KINDS, ROLES, columns_of, named_after
 from workbench.jobs.curate import ingest
 from workbench.ui import cards, forms
 from workbench.ui.context import Context
 
-KINDS = [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md", ".gz"]
 REFRESH = 0.2  # seconds between two updates of the bar
 MEANING = {
     "prompt": "what is asked",
@@ -37,7 +35,9 @@ def bring(ctx: Context) -> gr.State:
     """Draw the panel; the state holds the name of the data set that arrived last, and `.change` tells of it."""
     arrived = gr.State("")
     with gr.Accordion("Bring your own", open=False, elem_id="data-bring", elem_classes=["more"]):
-        file = gr.File(label="JSONL, JSON, CSV, Parquet or text", file_types=KINDS, height=120, interactive=True, elem_id="data-upload")
+        file = gr.File(
+            label="JSONL, JSON, CSV, Parquet, Arrow or text", file_types=list(KINDS), height=120, interactive=True, elem_id="data-upload"
+        )
         name = gr.Textbox(
             label="Name",
             max_lines=1,
@@ -71,13 +71,7 @@ def _look(path: str | None) -> tuple[Any, ...]:
     except WorkbenchError as error:
         return (cards.error_card(error), gr.skip(), gr.Button(interactive=False), gr.skip(), *(gr.skip() for _ in ROLES))
     boxes = (gr.Dropdown(choices=["", *columns], value="") for _ in ROLES)
-    return ("", named_after(path), gr.Button(interactive=True, variant="primary"), gr.skip(), *boxes)
-
-
-def named_after(path: str) -> str:
-    """A name for the data set from its file's name: `My Rows (2).jsonl.gz` → `My-Rows-2`."""
-    stem = Path(path).name.removesuffix(".gz").rpartition(".")[0] or Path(path).name
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-._")[:64] or "mine"
+    return ("", named_after(Path(path)), gr.Button(interactive=True, variant="primary"), gr.skip(), *boxes)
 
 
 def _work(ctx: Context) -> Any:

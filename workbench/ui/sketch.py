@@ -44,14 +44,44 @@ def lines(
     feet = "".join(frame.foot(value, text) for value, text in below.items())
     curves = "".join(frame.curve(place, name, line, name not in dots) for place, (name, line) in enumerate(drawn.items()))
     handles = "".join(map(frame.handle, marks))
-    axes = (
-        f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 3}" text-anchor="middle">{escaped(x)}</text>'
-        f'<text class="axis" x="{-HEIGHT / 2:.0f}" y="11" text-anchor="middle" transform="rotate(-90)">{escaped(y)}</text>'
-    )
     scale = f'data-low="{frame.up[0]:g}" data-high="{frame.up[1]:g}" data-top="{TOP}" data-bottom="{HEIGHT - BOTTOM}"'
     return (
         f'<svg class="sketch" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escaped(says or y)}" {scale}>'
-        f"{grid}{feet}{curves}{handles}{axes}</svg>{legend(list(drawn)) if len(drawn) > 1 else ''}"
+        f"{grid}{feet}{curves}{handles}{axes(x, y)}</svg>{legend(list(drawn)) if len(drawn) > 1 else ''}"
+    )
+
+
+def bars(edges: Sequence[float], stacks: Mapping[str, Sequence[int]], cuts: Sequence[float], x: str, y: str, says: str) -> str:
+    """A histogram between `edges`, one count a stack and part, the stacks on one another; a line at each cut.
+
+    A bar that is there is at least a pixel high, or one row in a million could not be seen.
+    """
+    totals = [sum(parts) for parts in zip(*stacks.values(), strict=True)]
+    frame = Frame((edges[0], edges[-1]), (0, max(totals) * 1.08), log=False)
+    drawn, floor = [], [0] * len(totals)
+    for place, (name, counts) in enumerate(stacks.items()):
+        for at, count in enumerate(counts):
+            left, right, low, high = frame.x(edges[at]), frame.x(edges[at + 1]), frame.y(floor[at]), frame.y(floor[at] + count)
+            tall = max(1.0, low - high) if count else 0.0
+            said = f"{number(edges[at])} to {number(edges[at + 1])}: {count:,} {escaped(name)}"
+            box = f'x="{left + 0.5:.1f}" y="{low - tall:.1f}" width="{max(1.0, right - left - 1):.1f}" height="{tall:.1f}"'
+            drawn.append(f'<rect {box} style="fill:var(--series-{1 + place % SERIES})"><title>{said}</title></rect>' if count else "")
+        floor = [below + count for below, count in zip(floor, counts, strict=True)]
+    grid = "".join(frame.rule(value) for value in frame.ticks() if value == int(value))
+    feet = "".join(frame.foot(value, number(value)) for value in even(*frame.across, 5))
+    ends = f'y1="{TOP}" y2="{HEIGHT - BOTTOM}"'
+    lines_ = "".join(f'<line class="cut" x1="{frame.x(cut):.1f}" x2="{frame.x(cut):.1f}" {ends}/>' for cut in cuts)
+    picture = f"{grid}{feet}{''.join(drawn)}{lines_}{axes(x, y)}"
+    return (
+        f'<svg class="sketch" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escaped(says)}">{picture}</svg>{legend(list(stacks))}'
+    )
+
+
+def axes(x: str, y: str) -> str:
+    """What runs along the two axes, in words."""
+    return (
+        f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 3}" text-anchor="middle">{escaped(x)}</text>'
+        f'<text class="axis" x="{-HEIGHT / 2:.0f}" y="11" text-anchor="middle" transform="rotate(-90)">{escaped(y)}</text>'
     )
 
 

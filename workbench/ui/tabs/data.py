@@ -3,7 +3,7 @@
 A recipe (`DataSpec`) is drafted here and counted at each change by `jobs.curate`; "Use these" puts it on the bench. Rows are
 paged by the server, twenty at a time.
 Ids: data-sets (buttons `[data-pick=NAME]`), data-found, data-issues, data-error, data-view, data-show, data-find, data-rows,
-data-pager, data-problems, data-histogram, data-share, data-recipe-KNOB, data-step, data-add, data-step-I-KNOB, data-remove-I,
+data-pager, data-problems, data-histogram, data-share, data-scores, data-recipe-KNOB, data-step, data-add, data-step-I-KNOB, data-remove-I,
 data-dropped, data-kept, data-use-adapter, data-use-train; those of `ui/bringing.py`.
 """
 
@@ -18,8 +18,8 @@ from workbench.core.method import find, knobs_of
 from workbench.core.parts import DataSpec
 from workbench.core.words import count
 from workbench.core.workspace import Workspace
-from workbench.jobs.curate import DataChoice, Look, data_sets, look, page, tokenizer_of
-from workbench.ui import cards, forms, plots, rows
+from workbench.jobs.curate import DataChoice, data_sets, look, page, tokenizer_of
+from workbench.ui import cards, findings, forms, plots, rows
 from workbench.ui.bench import Bench, first_spec
 from workbench.ui.bringing import bring
 from workbench.ui.context import Context
@@ -151,9 +151,10 @@ def _right(draft: gr.State, bench: Bench) -> tuple[Component, ...]:
 
     cards.place("<h3>Steps that drop rows</h3>")
     _steps(draft, mistake)
+    scores = cards.place(elem_id="data-scores")
     with gr.Accordion("Dropped rows", open=False, elem_classes=["more"]):
         dropped = cards.place(elem_id="data-dropped")
-    return share, histogram, dropped
+    return share, histogram, scores, dropped
 
 
 def _recipe(draft: gr.State, mistake: gr.HTML, values: Draft) -> None:
@@ -252,41 +253,17 @@ def _counts(ctx: Context, draft: gr.State, model: gr.State, outputs: tuple[Compo
         spec = DataSpec.parse(held)
         found = look(spec, _tokenizer(model_, ctx.workspace), ctx.workspace)  # type: ignore[arg-type]
         return (
-            _found(found),
-            _issues(found),
+            findings.found(found),
+            findings.issues(found),
             cards.table(found.rejects.columns, found.rejects.rows, limit=100),
             gr.Accordion(label=f"Problems · {count(found.rejected, 'row')} that could not be read", visible=bool(found.rejected)),
             cards.tiles(
                 [(f"{found.share_trained:.0%}", "of the tokens are learnt", ""), (plots.short(found.trained), "learnt tokens", "")]
             ),
             plots.length_histogram(found.lengths, held["max_length"]),
+            findings.scores(found),
             cards.table(found.dropped.columns, found.dropped.rows, limit=100, empty="No row is dropped."),
-            _kept(found),
+            findings.kept(found),
         )
 
     gr.on(None, counted, [draft, model], list(outputs), trigger_mode="always_last", **forms.READER)
-
-
-def _found(found: Look) -> str:
-    mixed = ", ".join(f"{name} {rows_:,}" for name, rows_ in found.formats.items()) if len(found.formats) > 1 else found.format
-    figures = [
-        (f"{found.rows:,}", "rows read", ""),
-        (f"{found.rejected:,}", "could not be read", "watch" if found.rejected else ""),
-        (f"{found.rows - found.kept:,}", "dropped by steps", ""),
-        (f"{len(found.nothing):,}", "with nothing to learn", "act" if found.nothing else ""),
-    ]
-    return f'<h3 class="set-name">{cards.escaped(found.name)}<span>{cards.escaped(mixed)}</span></h3>' + cards.tiles(figures)
-
-
-def _issues(found: Look) -> str:
-    return (
-        '<ul class="issues">' + "".join(f'<li class="{issue.level}">{cards.escaped(issue.text)}</li>' for issue in found.issues) + "</ul>"
-    )
-
-
-def _kept(found: Look) -> str:
-    of_first = f" in the first {found.measured:,}" if found.sampled else ""
-    return (
-        f'<p class="kept" role="status" aria-live="polite">kept <b>{found.kept:,}</b> of {found.rows:,} rows · '
-        f"<b>{plots.short(found.trained)}</b> learnt tokens{of_first}</p>"
-    )

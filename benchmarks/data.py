@@ -1,0 +1,207 @@
+"""A million rows brought in, looked at and paged through, beside pandas and HF datasets.
+
+    python benchmarks/data.py [--rows 1000000] [--rounds 1] [--home DIR] [--out FILE]
+
+The rows are generated (`rows_of` below; the same for the same seed): alpaca JSON lines of about 1.5 kB, of which 5 % are exact copies of an
+earlier row, 5 % are copies with 3 % of their words replaced, and 2 % hold an address of e-mail. Each contender opens the file in a process
+of its own, from the first byte to something that can be paged: the workbench by `jobs.curate.ingest` (a copy of the original, canonical
+rows with their places, rejects), pandas by `read_json(lines=True)`, HF datasets by `load_dataset("json")` with an empty cache, where it is
+installed. Told are CPU seconds of user and system, wall seconds, and the process's peak of resident memory; then the median and the slowest
+of fifty pages of 20 rows at random places, read with a warm file cache.
+
+The goals are for a million rows: ingest 90 CPU seconds and 2 GB at most, a page 50 ms.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
+RESULT = ROOT / "benchmarks" / "results" / "data.json"
+GOALS = {"ingest CPU seconds": 90, "ingest peak GB": 2, "page ms": 50}
+PAGES, SHOWN = 50, 20
+COPIED, NEARLY, ADDRESSED = 0.05, 0.05, 0.02
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--home", type=Path, help="where the generated file is kept for another time; a temporary folder if not given")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--measure", nargs=3, metavar=("CONTENDER", "FILE", "FOLDER"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        contender, file, folder = given.measure
+        print(json.dumps(measured(CONTENDERS[contender], Path(file), Path(folder))))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        home = given.home or Path(scratch)
+        home.mkdir(parents=True, exist_ok=True)
+        file = home / f"rows-{given.rows}.jsonl"
+        if not file.exists():
+            write(file, given.rows)
+        rounds = [{name: apart(name, file, Path(scratch) / f"{name}-{number}") for name in CONTENDERS} for number in range(given.rounds)]
+        about = {
+            "what": f"{given.rows:,} generated alpaca rows ({file.stat().st_size / 1e9:.2f} GB) opened and paged; medians of the rounds",
+            "goals, for a million rows": GOALS,
+            "rounds": given.rounds,
+            "contenders": {name: medians([one[name] for one in rounds]) for name in CONTENDERS},
+            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end",
+            "versions": {name: found for name in ("pyarrow", "pandas", "datasets") if (found := installed(name))},
+            "date": date.today().isoformat(),
+        }
+    given.out.write_text(json.dumps(about, indent=1) + "\n")
+    print(json.dumps(about["contenders"], indent=1))
+
+
+# The rows.
+
+
+def write(file: Path, rows: int) -> None:
+    partial = file.with_suffix(".partial")
+    with partial.open("w") as stream:
+        for row in rows_of(rows):
+            stream.write(json.dumps(row) + "\n")
+    partial.rename(file)
+
+
+def rows_of(rows: int, seed: int = 0) -> Iterator[dict[str, str]]:
+    """The rows of the benchmark, with what was planted in the column `planted`: "", "copy:N" or "near:N" of row N, "mail"."""
+    draw = random.Random(seed)
+    words = ["".join(draw.choices("abcdefghijklmnoprstuvwz", k=draw.randint(2, 9))) for _ in range(20_000)]
+    often = [1 / (place + 3) for place in range(len(words))]  # as in a language, few words are most of the text
+    pool = draw.choices(words, often, k=1 << 20)
+    earlier: list[tuple[int, dict[str, str]]] = []  # what may be copied, some of them, so that memory stays small
+
+    def text(count: int) -> str:
+        start = draw.randrange(len(pool) - count)
+        step = draw.randrange(1, 4)  # a stretch of the pool, taken at three strides, is another text each time
+        return " ".join(pool[start : start + count * step : step][:count])
+
+    for number in range(rows):
+        chance = draw.random()
+        if earlier and chance < COPIED + NEARLY:
+            place, row = draw.choice(earlier)
+            near = chance >= COPIED
+            yield {
+                **row,
+                "output": replaced(row["output"], words, draw) if near else row["output"],
+                "planted": f"{'near' if near else 'copy'}:{place}",
+            }
+            continue
+        row = {"instruction": text(draw.randint(8, 30)), "input": "", "output": text(draw.randint(80, 380)), "planted": ""}
+        if chance > 1 - ADDRESSED:
+            row = {**row, "output": f"{row['output']} {draw.choice(words)}@{draw.choice(words)}.org", "planted": "mail"}
+        if len(earlier) < 20_000:
+            earlier.append((number, row))
+        elif draw.random() < 0.05:
+            earlier[draw.randrange(len(earlier))] = (number, row)
+        yield row
+
+
+def replaced(text: str, words: list[str], draw: random.Random) -> str:
+    """The text with 3 % of its words others, at least one."""
+    parts = text.split(" ")
+    for place in draw.sample(range(len(parts)), max(1, round(0.03 * len(parts)))):
+        parts[place] = draw.choice(words)
+    return " ".join(parts)
+
+
+# The contenders: each returns how a page of rows is read from what it has opened.
+
+Pager = Callable[[int], Any]
+
+
+def workbench(file: Path, folder: Path) -> Pager:
+    from workbench.core.parts import DataSpec
+    from workbench.core.workspace import Workspace
+    from workbench.jobs.curate import ingest
+    from workbench.materials.corpus import load
+
+    home = Workspace(folder)
+    for _ in ingest(file, "million", home):
+        pass
+    corpus = load(DataSpec(path="million").path, home)
+    return lambda offset: corpus.examples[offset : offset + SHOWN]
+
+
+def with_pandas(file: Path, folder: Path) -> Pager:
+    import pandas
+
+    frame = pandas.read_json(file, lines=True)
+    return lambda offset: frame.iloc[offset : offset + SHOWN].to_dict("records")
+
+
+def with_datasets(file: Path, folder: Path) -> Pager:
+    import datasets
+
+    rows = datasets.load_dataset("json", data_files=str(file), split="train", cache_dir=str(folder))
+    return lambda offset: rows[offset : offset + SHOWN]
+
+
+CONTENDERS = {"workbench": workbench, "pandas": with_pandas, "datasets": with_datasets}
+
+
+# The clock.
+
+
+def apart(name: str, file: Path, folder: Path) -> dict[str, float] | None:
+    """The figures of one contender, from a process of its own; None where it is not installed."""
+    if name != "workbench" and not installed(name):
+        return None
+    folder.mkdir()
+    found = subprocess.run([sys.executable, __file__, "--measure", name, str(file), str(folder)], capture_output=True, text=True)
+    shutil.rmtree(folder)
+    if found.returncode:
+        raise SystemExit(f"{name} failed:\n{found.stderr}")
+    return json.loads(found.stdout.splitlines()[-1])
+
+
+def measured(contender: Callable[[Path, Path], Pager], file: Path, folder: Path) -> dict[str, float]:
+    began, busy = time.perf_counter(), time.process_time()
+    page = contender(file, folder)
+    opened = {"CPU seconds": time.process_time() - busy, "wall seconds": time.perf_counter() - began, "peak GB": peak()}
+    draw, took = random.Random(1), []
+    rows = sum(1 for _ in file.open("rb"))
+    for _ in range(PAGES):
+        offset, before = draw.randrange(max(1, rows - SHOWN)), time.perf_counter()
+        assert len(page(offset)) > 0
+        took.append(1000 * (time.perf_counter() - before))
+    return {**opened, "page ms": statistics.median(took), "slowest page ms": max(took), "peak GB, pages too": peak()}
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def medians(found: list[dict[str, float] | None]) -> dict[str, float] | None:
+    if found[0] is None:
+        return None
+    return {name: round(statistics.median(one[name] for one in found if one), 3) for name in found[0]}
+
+
+def installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What is found in a data set under its recipe, as markup: the figures, the findings, the pictures of steps, what is kept.
+
+Pure functions of `jobs.curate.Look`; every text is escaped. Not here: where it stands (`tabs/data.py`), or the rows (`rows.py`).
+"""
+
+from workbench.core.words import count
+from workbench.jobs.curate import Look
+from workbench.ui import cards, plots, sketch
+
+
+def found(seen: Look) -> str:
+    mixed = ", ".join(f"{name} {rows_:,}" for name, rows_ in seen.formats.items()) if len(seen.formats) > 1 else seen.format
+    figures = [
+        (f"{seen.rows:,}", "rows read", ""),
+        (f"{seen.rejected:,}", "could not be read", "watch" if seen.rejected else ""),
+        (f"{seen.rows - seen.kept:,}", "dropped by steps", ""),
+        (f"{len(seen.nothing):,}", "with nothing to learn", "act" if seen.nothing else ""),
+    ]
+    return f'<h3 class="set-name">{cards.escaped(seen.name)}<span>{cards.escaped(mixed)}</span></h3>' + cards.tiles(figures)
+
+
+def issues(seen: Look) -> str:
+    return '<ul class="issues">' + "".join(f'<li class="{issue.level}">{cards.escaped(issue.text)}</li>' for issue in seen.issues) + "</ul>"
+
+
+def scores(seen: Look) -> str:
+    """The numbers that steps went by, a picture each, with the line between what stays and what goes."""
+    drawn = []
+    for place, step in enumerate(seen.steps, 1):
+        if step.scores:
+            title = f"Step {place} · {step.title} · {count(step.dropped, 'row')} dropped"
+            stacks = {"rows that stay": step.scores.kept, "rows that go": step.scores.dropped}
+            picture = sketch.bars(step.scores.edges, stacks, step.scores.cuts, step.scores.what, "rows", title)
+            drawn.append(f"<h4>{cards.escaped(title)}</h4>{picture}")
+    return "".join(drawn)
+
+
+def kept(seen: Look) -> str:
+    of_first = f" in the first {seen.measured:,}" if seen.sampled else ""
+    return (
+        f'<p class="kept" role="status" aria-live="polite">kept <b>{seen.kept:,}</b> of {seen.rows:,} rows · '
+        f"<b>{plots.short(seen.trained)}</b> learnt tokens{of_first}</p>"
+    )
