@@ -18,7 +18,7 @@ MAY: dict[str, tuple[set[str], set[str]]] = {
     "workbench/core": (set(), {"pydantic", "pydantic_core", "yaml"}),
     "workbench/materials": (
         {"core"},
-        {"torch", "transformers", "safetensors", "pyarrow", "duckdb", "tokenizers", "peft", "yaml", "jinja2", "scipy", "orjson"},
+        {"torch", "transformers", "safetensors", "pyarrow", "duckdb", "tokenizers", "peft", "yaml", "jinja2", "scipy", "orjson", "rensa"},
     ),
     "workbench/methods/contracts.py": ({"core", "materials"}, {"torch", "transformers"}),
     "workbench/methods": ({"core", "materials", "methods.contracts", "kernels"}, {"torch", "transformers", "peft"}),
