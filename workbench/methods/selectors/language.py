@@ -29,7 +29,7 @@ class Language(Selector, title="Language"):
     0.06 to 0.26 ms of one core a text [V]. Source: py3langid, after langid.py (Lui and Baldwin, 2012): naive Bayes over groups of bytes.
     """
 
-    languages: str = knob("en", help="the languages that stay, as codes of two letters: en, de, fr")
+    languages: str = knob("en", help="the languages that stay, as codes: en, de, fr; zxx is none, as in code and numbers")
     text: Literal["row", "question", "answer"] = knob("answer", help="which text is looked at: the whole row, its question, or its answer")
     sure: float = knob(0.5, ge=0, le=1, step=0.05, help="least probability of the language")
     short: Literal["keep", "drop"] = knob("keep", help="what becomes of texts too short to tell", label="too short", more=True)
