@@ -74,6 +74,14 @@ def look_at_data(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#data-rows table tbody tr").nth(3)).to_be_visible()
     shot(page, "data")
 
+    page.locator("#data-sets [data-pick=messy]").click()
+    page.locator("#data-issues [data-pick='show:copies']").click()
+    expect(page.locator("#data-pager")).to_contain_text("of 39")
+    page.locator("#data-issues [data-pick='step:exact_duplicates']").click()
+    expect(page.locator("#data-kept")).to_contain_text("kept 511 of 550")
+    page.locator("#data-remove-0").click()
+    expect(page.locator("#data-kept")).to_contain_text("kept 550 of 550")
+
     mine = tmp_path / "mine.jsonl"
     rows = [json.dumps({"prompt": f"What is {n}?", "completion": f"It is {n}."}) for n in range(12)]
     mine.write_text("\n".join([*rows[:5], "{broken", *rows[5:]]) + "\n")

@@ -213,3 +213,21 @@ def test_the_numbers_of_a_step_are_counted_with_its_line(
     assert same.scores is not None and sum(same.scores.kept) == 41, "all have one number"
     plain = look(DataSpec(path=str(path), selectors=["length"]), pico_tokenizer, workspace).steps[0]
     assert plain.scores is None
+
+
+def test_a_finding_has_its_rows_and_its_remedy(workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    path = bring(tmp_path, [*ROWS, ROWS[3], ROWS[7]])
+    spec = DataSpec(path=str(path))
+    (copies,) = [issue for issue in look(spec, pico_tokenizer, workspace).issues if issue.kind == "copies"]
+    assert copies.rows == [len(ROWS) + 1, len(ROWS) + 2] and copies.remedy == "exact_duplicates"
+    shown = page(spec, pico_tokenizer, workspace, show="copies")
+    assert (shown.total, [row.number for row in shown.rows]) == (2, copies.rows)
+    mended = DataSpec(path=str(path), selectors=[copies.remedy])
+    assert not [issue for issue in look(mended, pico_tokenizer, workspace).issues if issue.kind == "copies"]
+    assert page(mended, pico_tokenizer, workspace, show="copies").total == 0
+
+
+def test_each_kind_of_finding_is_there_once(workspace: Workspace, pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    for name in ("messy", "imbalanced", "quickstart"):
+        kinds = [issue.kind for issue in look(DataSpec(path=name, max_length=12), pico_tokenizer, workspace).issues]
+        assert len(kinds) == len(set(kinds))

@@ -8,12 +8,12 @@ import hashlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -21,7 +21,8 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Made, Progress, Started, Table
 from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace, named
-from workbench.jobs.recipe import Curated, Issue, Step, curated, issues_of, measured
+from workbench.jobs.findings import Issue, findings
+from workbench.jobs.recipe import Curated, Step, curated, measured
 from workbench.materials import kept, models
 from workbench.materials.corpus import DataChoice, available, no_row, usual
 from workbench.materials.formats import read
@@ -32,7 +33,7 @@ from workbench.materials.templates import pieces
 BATCH = 2000  # rows written at once, and between two signs of life
 CHUNK = 8 << 20  # bytes copied at once
 SHOWN = 500  # rows of a table of rejects or dropped rows
-Show = Literal["all", "kept", "dropped", "nothing to learn"]
+Show = str  # "all", "kept", "dropped", "nothing to learn", or the kind of a finding
 
 
 # Bringing a file in.
@@ -190,7 +191,7 @@ def look(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspac
         unfinished=[row + 1 for row in found.unfinished],
         endless=[row + 1 for row in found.endless],
         shortened=[row + 1 for row in found.shortened],
-        issues=issues_of(spec, tokenizer, data, found),
+        issues=findings(spec, tokenizer, workspace),
         rejects=rejects_table(data.corpus.rejects),
         dropped=_dropped_table(data),
     )
@@ -253,13 +254,15 @@ def page(
 ) -> Page:
     """`limit` rows from `offset` on of those that are `show`n and hold `find` (in any case), with their mask.
 
-    "nothing to learn" looks among the measured rows alone, as `Look.nothing` does.
+    "nothing to learn" looks among the measured rows alone, as `Look.nothing` does; of a finding those rows are shown that it names.
     """
-    data = curated(spec, workspace)
-    if show == "nothing to learn":
-        chosen = measured(spec, tokenizer, workspace).nothing
-    else:
-        chosen = {"all": list(range(len(data.corpus.examples))), "kept": data.kept, "dropped": sorted(data.dropped)}[show]
+    data, found = curated(spec, workspace), measured(spec, tokenizer, workspace)
+    plain = {"all": range(len(data.corpus.examples)), "kept": data.kept, "nothing to learn": found.nothing}
+    chosen: Sequence[int] = plain.get(show, ())
+    if show == "dropped":
+        chosen = sorted(data.dropped)
+    elif show not in plain:
+        chosen = [row - 1 for issue in findings(spec, tokenizer, workspace) if issue.kind == show for row in issue.rows]
     if find:
         chosen = [index for index in chosen if find.casefold() in data.corpus.examples[index].as_text().casefold()]
     shown = chosen[max(0, offset) : max(0, offset) + limit]

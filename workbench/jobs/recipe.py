@@ -6,10 +6,9 @@ paging does not read the file again. What it is not: it draws nothing, writes no
 
 import functools
 import json
-from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -18,17 +17,13 @@ from workbench.core.events import Progress
 from workbench.core.job import drain
 from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
-from workbench.materials.corpus import Corpus, digest, load, normalised, path_of
+from workbench.materials.corpus import Corpus, load, path_of
 from workbench.materials.rows import Chosen, Example, Reject, Selection
 from workbench.materials.templates import End, encode_all
 from workbench.methods.contracts import Selector
 
 MEASURED = 2000  # rows whose tokens are counted; the first ones
 BINS = 40  # bars of a histogram
-NAMED = 200  # row numbers an issue names
-FEW = 20  # rows below which a person is told that there are few
-
-Level = Literal["act", "watch", "info"]
 
 
 @dataclass(frozen=True)
@@ -49,16 +44,6 @@ class Step:
     title: str
     dropped: int
     scores: Scores | None = None
-
-
-@dataclass(frozen=True)
-class Issue:
-    """Something a person should know of the data; `rows` are row numbers from 1, the first `NAMED` of `count`."""
-
-    text: str
-    level: Level
-    count: int
-    rows: list[int]
 
 
 @dataclass(frozen=True)
@@ -139,21 +124,21 @@ def scored(selection: Selection) -> Scores | None:
 
 def curated(spec: DataSpec, workspace: Workspace) -> Curated:
     """The rows that the recipe's steps keep and drop."""
-    return _curated(_key(spec), workspace, _state(spec, workspace))
+    return _curated(key_of(spec), workspace, state_of(spec, workspace))
 
 
 def measured(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspace) -> Measured:
     """The tokens of the first `MEASURED` kept rows."""
-    state = _state(spec, workspace)
-    return _measured(_key(spec), workspace, state, tokenizer, str(tokenizer.chat_template), spec.train_on, spec.max_length)
+    state = state_of(spec, workspace)
+    return _measured(key_of(spec), workspace, state, tokenizer, str(tokenizer.chat_template), spec.train_on, spec.max_length)
 
 
-def _key(spec: DataSpec) -> str:
+def key_of(spec: DataSpec) -> str:
     """What decides which rows are kept, as a value that can be remembered."""
     return json.dumps(spec.model_dump(mode="json", include={"path", "columns", "selectors"}), sort_keys=True)
 
 
-def _state(spec: DataSpec, workspace: Workspace) -> tuple[str, int, int]:
+def state_of(spec: DataSpec, workspace: Workspace) -> tuple[str, int, int]:
     path = path_of(spec.path, workspace)
     if not path.exists():
         return str(path), 0, 0  # reading it raises the sentence that fits
@@ -188,106 +173,3 @@ def _measured(
         ends=["none" if isinstance(row, Reject) else row.end for row in encoded],
         refused={index: row.reason for index, row in zip(rows, encoded, strict=True) if isinstance(row, Reject)},
     )
-
-
-# What a person should know.
-
-
-def issues_of(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, data: Curated, found: Measured) -> list[Issue]:
-    """Findings in full sentences, the most pressing first."""
-    measured = list(zip(found.rows, Chosen(data.corpus.examples, found.rows), strict=True))
-    issues = [*_of_file(data), *_of_tokens(spec, data, found), *_of_rows(data), *_of_template(tokenizer, measured)]
-    return sorted(issues, key=lambda issue: (("act", "watch", "info").index(issue.level), -issue.count))
-
-
-def _issue(text: str, level: Level, indices: Sequence[int]) -> Issue:
-    return Issue(text, level, len(indices), [index + 1 for index in indices[:NAMED]])
-
-
-def _rows(count: int, one: str, many: str) -> str:
-    """`1 row is`, `12 rows are`."""
-    return f"1 row {one}" if count == 1 else f"{count:,} rows {many}"
-
-
-def _of_file(data: Curated) -> list[Issue]:
-    issues, rejects, examples = [], data.corpus.rejects, data.corpus.examples
-    if rejects:
-        reason = Counter(reject.reason for reject in rejects).most_common(1)[0][0]
-        text = f"{len(rejects):,} of {len(rejects) + len(examples):,} rows could not be read. Most often: {reason}"
-        issues.append(Issue(text, "act" if len(rejects) > len(examples) else "watch", len(rejects), []))
-    formats = Counter(data.corpus.formats)
-    if len(formats) > 1:
-        shares = ", ".join(f"{name} {count:,}" for name, count in formats.most_common())
-        odd = [index for index, example in enumerate(examples) if example.format != data.corpus.format]
-        issues.append(_issue(f"The rows have {len(formats)} formats ({shares}). Each was read in its own.", "watch", odd))
-    if len(data.kept) < FEW:
-        issues.append(
-            Issue(f"Only {_rows(len(data.kept), 'is', 'are')} left to learn from.", "watch" if data.kept else "act", len(data.kept), [])
-        )
-    return issues
-
-
-def _of_tokens(spec: DataSpec, data: Curated, found: Measured) -> list[Issue]:
-    issues = []
-    of = "" if len(found.rows) == len(data.kept) else f" (of the first {len(found.rows):,}, which were counted)"
-    if found.refused:
-        first = next(iter(found.refused.values()))
-        issues.append(
-            _issue(f"{_rows(len(found.refused), 'does', 'do')} not fit the chat template{of}. {first}", "act", list(found.refused))
-        )
-    nothing = [index for index in found.nothing if index not in found.refused]
-    if nothing:
-        text = f"{_rows(len(nothing), 'holds', 'hold')} no token to learn{of}: no answer begins within {spec.max_length} tokens."
-        issues.append(_issue(text, "act" if len(nothing) > len(found.rows) / 2 else "watch", nothing))
-    long = [index for index, cut in zip(found.rows, found.cut, strict=True) if cut]
-    if long:
-        share = sum(found.cut) / sum(found.lengths)
-        lost = f"{share * 100:.0f} %" if share >= 0.01 else "under 1 %"
-        text = f"{_rows(len(long), 'is', 'are')} longer than {spec.max_length} tokens{of}; {lost} of all tokens are cut off."
-        issues.append(_issue(text, "watch", long))
-    if found.unfinished:
-        text = f"{_rows(len(found.unfinished), 'is', 'are')} cut in the middle of an answer{of}, whose end is then never learnt."
-        issues.append(_issue(text, "watch", found.unfinished))
-    if found.endless:
-        text = (
-            f"{_rows(len(found.endless), 'has', 'have')} an answer without an end mark that is learnt{of}: the model may not learn to stop."
-        )
-        issues.append(_issue(text, "watch", found.endless))
-    return issues
-
-
-def _of_rows(data: Curated) -> list[Issue]:
-    """Rows that say the same, or answer one question differently; told by short hashes, as a million texts would not fit into memory."""
-    seen, asked = set[int](), dict[int, int]()
-    copies, conflicts = [], []
-    for index, example in zip(data.kept, Chosen(data.corpus.examples, data.kept), strict=True):
-        whole, question, answer = digest(normalised(example.as_text())), normalised(example.question()), digest(example.answer())
-        if whole in seen:
-            copies.append(index)
-        elif question and asked.setdefault(digest(question), answer) != answer:
-            conflicts.append(index)
-        seen.add(whole)
-    issues = []
-    if copies:
-        issues.append(
-            _issue(f"{_rows(len(copies), 'says', 'say')} the same as an earlier row. A selection step can drop them.", "watch", copies)
-        )
-    if conflicts:
-        text = f"{_rows(len(conflicts), 'answers', 'answer')} a question differently than an earlier row does. Look whether both are right."
-        issues.append(_issue(text, "info", conflicts))
-    return issues
-
-
-def _of_template(tokenizer: PreTrainedTokenizerBase, rows: Sequence[tuple[int, Example]]) -> list[Issue]:
-    issues = []
-    special = [token for token in tokenizer.all_special_tokens if len(token) > 2]
-    marked = [index for index, example in rows if any(token in example.as_text() for token in special)]
-    if marked:
-        text = (
-            f"{_rows(len(marked), 'holds', 'hold')} a control mark of the model in the text (such as {special[0]}), which is taken as one."
-        )
-        issues.append(_issue(text, "watch", marked))
-    if not tokenizer.chat_template and any(example.messages for _, example in rows):
-        text = "The model has no chat template. Questions are written as '### Question:' and answers as '### Answer:', one below the other."
-        issues.append(Issue(text, "info", 0, []))
-    return issues

@@ -39,6 +39,8 @@ if TYPE_CHECKING:  # its model code takes seconds to import, and merges have no 
 class Selector(Method, ABC, shelf="selectors"):
     """Laws: N answers for N examples; the same for the same seed; every dropped example has a reason."""
 
+    mends: ClassVar[tuple[str, ...]] = ()  # kinds of findings in a data set (`jobs/recipe.py`) that it is the remedy for
+
     @abstractmethod
     def keep(self, examples: Sequence[Example]) -> Generator[Progress, None, Selection]: ...
 

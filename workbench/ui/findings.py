@@ -3,8 +3,10 @@
 Pure functions of `jobs.curate.Look`; every text is escaped. Not here: where it stands (`tabs/data.py`), or the rows (`rows.py`).
 """
 
+from workbench.core.method import find
 from workbench.core.words import count
 from workbench.jobs.curate import Look
+from workbench.jobs.findings import Issue
 from workbench.ui import cards, plots, sketch
 
 
@@ -20,7 +22,17 @@ def found(seen: Look) -> str:
 
 
 def issues(seen: Look) -> str:
-    return '<ul class="issues">' + "".join(f'<li class="{issue.level}">{cards.escaped(issue.text)}</li>' for issue in seen.issues) + "</ul>"
+    """The findings, each with a button for its rows and one for the step that is for it, where there are such."""
+    return f'<ul class="issues">{"".join(map(_issue, seen.issues))}</ul>'
+
+
+def _issue(issue: Issue) -> str:
+    buttons = [("show", issue.kind, "Show them")] if issue.rows else []
+    buttons += [("step", issue.remedy, f"Add the step: {find('selectors', issue.remedy).title()}")] if issue.remedy else []
+    drawn = "".join(
+        f'<button type="button" data-pick="{does}:{cards.escaped(what)}">{cards.escaped(label)}</button>' for does, what, label in buttons
+    )
+    return f'<li class="{issue.level}">{cards.escaped(issue.text)}{f"<div>{drawn}</div>" if drawn else ""}</li>'
 
 
 def scores(seen: Look) -> str:

@@ -25,6 +25,8 @@ class ExactDuplicates(Selector, title="Exact duplicates"):
     Source: standard practice, no paper.
     """
 
+    mends = ("copies",)
+
     compare: Literal["row", "question", "answer"] = knob("row", help="what must be the same: the whole row, its question, or its answer")
     ignore_case: bool = knob(True, help="count 'Paris' and 'paris' as the same")
     ignore_spaces: bool = knob(True, help="count runs of spaces and line breaks as one space")

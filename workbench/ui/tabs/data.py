@@ -87,7 +87,7 @@ def _set(choice: DataChoice, pressed: bool) -> str:
 def _middle(ctx: Context, draft: gr.State, model: gr.State) -> tuple[Component, ...]:
     error = cards.card_place("data-error")
     found = cards.place(elem_id="data-found")
-    issues = cards.place(elem_id="data-issues")
+    issues = cards.picker("", "data-issues")
     with gr.Accordion("Problems", open=False, visible=False, elem_classes=["more"]) as fold:
         problems = cards.place(elem_id="data-problems")
     with gr.Row(elem_classes=["row-tools"]):
@@ -111,7 +111,18 @@ def _middle(ctx: Context, draft: gr.State, model: gr.State) -> tuple[Component, 
     shown = cards.place(elem_id="data-rows")
     pager = cards.picker("", "data-pager")
     _paging(ctx, (draft, model, view, show, search), (shown, pager))
+    issues.select(_picked, [draft], [draft, show], **forms.WRITER)
     return error, found, issues, problems, fold
+
+
+def _picked(held: Draft, event: gr.EventData) -> tuple[Any, Any]:
+    """What a finding's button asks for: its rows to be shown, or the step that is for it, which is added once."""
+    does, _, what = event.pick.partition(":")
+    if does == "show":
+        return gr.skip(), gr.Dropdown(choices=[*SHOWN, *([] if what in SHOWN else [what])], value=what)
+    steps = held.get("selectors", [])
+    there = any(step["method"] == what for step in steps)
+    return ({**held, "selectors": [*steps, find("selectors", what)().chosen()]} if not there else gr.skip()), gr.skip()
 
 
 def _paging(ctx: Context, inputs: tuple[Component, ...], outputs: tuple[gr.HTML, gr.HTML]) -> None:

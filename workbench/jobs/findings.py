@@ -1,0 +1,146 @@
+"""What a person should know of a data set under its recipe, in sentences: unreadable rows, copies, cut answers, control marks.
+
+Each finding has a kind by which its rows can be shown, and where there is one the name of a step that is the remedy (`Selector.mends`).
+What it is not: the counting (`recipe.py`) or the drawing.
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from workbench.core.method import shelf
+from workbench.core.parts import DataSpec
+from workbench.core.workspace import Workspace
+from workbench.jobs.recipe import Curated, Measured, curated, measured, state_of
+from workbench.materials.corpus import digest, normalised
+from workbench.materials.rows import Chosen, Example
+
+NAMED = 200  # row numbers a finding names
+FEW = 20  # rows below which a person is told that there are few
+Level = Literal["act", "watch", "info"]
+
+
+@dataclass(frozen=True)
+class Issue:
+    """Something a person should know of the data; `rows` are row numbers from 1, the first `NAMED` of `count`.
+
+    `kind` tells the findings of a data set apart; `remedy` is the name of a step that is for it, empty where there is none.
+    """
+
+    kind: str
+    text: str
+    level: Level
+    count: int
+    rows: list[int]
+    remedy: str = ""
+
+
+def findings(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspace) -> list[Issue]:
+    """The most pressing first; from memory while neither file nor recipe change."""
+    return _findings(spec.model_dump_json(), workspace, state_of(spec, workspace), tokenizer, str(tokenizer.chat_template))
+
+
+@functools.lru_cache(maxsize=4)
+def _findings(
+    spec: str, workspace: Workspace, state: tuple[str, int, int], tokenizer: PreTrainedTokenizerBase, template: str
+) -> list[Issue]:
+    given = DataSpec.model_validate_json(spec)
+    data, found = curated(given, workspace), measured(given, tokenizer, workspace)
+    rows = list(zip(found.rows, Chosen(data.corpus.examples, found.rows), strict=True))
+    issues = [*_of_file(data), *_of_tokens(given.max_length, data, found), *_of_rows(data), *_of_template(tokenizer, rows)]
+    return sorted(issues, key=lambda issue: (("act", "watch", "info").index(issue.level), -issue.count))
+
+
+def _issue(kind: str, text: str, level: Level, indices: Sequence[int]) -> Issue:
+    remedy = next((name for name, step in shelf("selectors").items() if kind in step.mends), "")
+    return Issue(kind, text, level, len(indices), [index + 1 for index in indices[:NAMED]], remedy)
+
+
+def _rows(count: int, one: str, many: str) -> str:
+    """`1 row is`, `12 rows are`."""
+    return f"1 row {one}" if count == 1 else f"{count:,} rows {many}"
+
+
+def _of_file(data: Curated) -> list[Issue]:
+    issues, rejects, examples = [], data.corpus.rejects, data.corpus.examples
+    if rejects:
+        reason = Counter(reject.reason for reject in rejects).most_common(1)[0][0]
+        text = f"{len(rejects):,} of {len(rejects) + len(examples):,} rows could not be read. Most often: {reason}"
+        issues.append(Issue("rejects", text, "act" if len(rejects) > len(examples) else "watch", len(rejects), []))
+    formats = Counter(data.corpus.formats)
+    if len(formats) > 1:
+        shares = ", ".join(f"{name} {count:,}" for name, count in formats.most_common())
+        odd = [index for index, example in enumerate(examples) if example.format != data.corpus.format]
+        issues.append(_issue("other formats", f"The rows have {len(formats)} formats ({shares}). Each was read in its own.", "watch", odd))
+    if len(data.kept) < FEW:
+        text = f"Only {_rows(len(data.kept), 'is', 'are')} left to learn from."
+        issues.append(Issue("few", text, "watch" if data.kept else "act", len(data.kept), []))
+    return issues
+
+
+def _of_tokens(longest: int, data: Curated, found: Measured) -> list[Issue]:
+    issues = []
+    of = "" if len(found.rows) == len(data.kept) else f" (of the first {len(found.rows):,}, which were counted)"
+    if found.refused:
+        first = next(iter(found.refused.values()))
+        text = f"{_rows(len(found.refused), 'does', 'do')} not fit the chat template{of}. {first}"
+        issues.append(_issue("refused", text, "act", list(found.refused)))
+    nothing = [index for index in found.nothing if index not in found.refused]
+    if nothing:
+        text = f"{_rows(len(nothing), 'holds', 'hold')} no token to learn{of}: no answer begins within {longest} tokens."
+        issues.append(_issue("nothing to learn", text, "act" if len(nothing) > len(found.rows) / 2 else "watch", nothing))
+    long = [index for index, cut in zip(found.rows, found.cut, strict=True) if cut]
+    if long:
+        share = sum(found.cut) / sum(found.lengths)
+        lost = f"{share * 100:.0f} %" if share >= 0.01 else "under 1 %"
+        text = f"{_rows(len(long), 'is', 'are')} longer than {longest} tokens{of}; {lost} of all tokens are cut off."
+        issues.append(_issue("too long", text, "watch", long))
+    if found.unfinished:
+        text = f"{_rows(len(found.unfinished), 'is', 'are')} cut in the middle of an answer{of}, whose end is then never learnt."
+        issues.append(_issue("cut answers", text, "watch", found.unfinished))
+    if found.endless:
+        text = (
+            f"{_rows(len(found.endless), 'has', 'have')} an answer without an end mark that is learnt{of}: the model may not learn to stop."
+        )
+        issues.append(_issue("no end", text, "watch", found.endless))
+    return issues
+
+
+def _of_rows(data: Curated) -> list[Issue]:
+    """Rows that say the same, or answer one question differently; told by short hashes, as a million texts would not fit into memory."""
+    seen, asked = set[int](), dict[int, int]()
+    copies, conflicts = [], []
+    for index, example in zip(data.kept, Chosen(data.corpus.examples, data.kept), strict=True):
+        whole, question, answer = digest(normalised(example.as_text())), normalised(example.question()), digest(example.answer())
+        if whole in seen:
+            copies.append(index)
+        elif question and asked.setdefault(digest(question), answer) != answer:
+            conflicts.append(index)
+        seen.add(whole)
+    issues = []
+    if copies:
+        text = f"{_rows(len(copies), 'says', 'say')} the same as an earlier row. A selection step can drop them."
+        issues.append(_issue("copies", text, "watch", copies))
+    if conflicts:
+        text = f"{_rows(len(conflicts), 'answers', 'answer')} a question differently than an earlier row does. Look whether both are right."
+        issues.append(_issue("conflicts", text, "info", conflicts))
+    return issues
+
+
+def _of_template(tokenizer: PreTrainedTokenizerBase, rows: Sequence[tuple[int, Example]]) -> list[Issue]:
+    issues = []
+    special = [token for token in tokenizer.all_special_tokens if len(token) > 2]
+    marked = [index for index, example in rows if any(token in example.as_text() for token in special)]
+    if marked:
+        text = (
+            f"{_rows(len(marked), 'holds', 'hold')} a control mark of the model in the text (such as {special[0]}), which is taken as one."
+        )
+        issues.append(_issue("control marks", text, "watch", marked))
+    if not tokenizer.chat_template and any(example.messages for _, example in rows):
+        text = "The model has no chat template. Questions are written as '### Question:' and answers as '### Answer:', one below the other."
+        issues.append(Issue("no template", text, "info", 0, []))
+    return issues
