@@ -19,7 +19,7 @@ run: .venv/run ## install into .venv and serve the page on http://127.0.0.1:7860
 	.venv/bin/python app.py $(ARGS)
 
 test: .venv/dev chromium ## install what the tests need and run them all, side by side (ARGS="-k merge")
-	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	.venv/bin/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 browser: .venv/dev chromium ## only the tests that drive the page in a real Chromium
 	.venv/bin/python -m pytest -m browser $(ARGS)

@@ -27,6 +27,18 @@ TEMPLATE = (
 )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Side by side a file's tests stay together, and all of the browser's: they tell one story on one server."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "browser" if nodeid.startswith("tests/browser/") else nodeid.partition("::")[0]
+
+    return Files(config, log)
+
+
 @pytest.fixture
 def pico_model() -> LlamaForCausalLM:
     return make_model()

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 SHOTS = Path(__file__).parent / "screenshots"
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]  # one story, one server
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def tab(page: Page, name: str) -> None:

@@ -8,7 +8,7 @@ import re
 import pytest
 from playwright.sync_api import CDPSession, Page, expect
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]  # one story, one server
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 UPDATES = 60
 SAID = """() => [...document.querySelectorAll('#samples, #notes')]
