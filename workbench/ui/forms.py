@@ -23,6 +23,10 @@ WRITER: dict[str, Any] = {**READER, "queue": True}
 """How a handler that writes a `gr.State` is wired: what it writes raises `.change` only when it went through the queue
 (measured on 6.31: with queue=False nobody hears of it)."""
 
+DRAWN: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 1, "concurrency_id": "drawn"}
+"""How every `gr.render` is wired: one after the other. Gradio walks through all components of a page when it has drawn some, and raises
+where another thread adds more meanwhile (met on 6.31)."""
+
 
 def fields(knobs: Sequence[Knob], values: Mapping[str, Any], key: str) -> dict[str, Component]:
     """One widget a knob, in order, drawn where this is called; knobs with `more` lie folded under "More".

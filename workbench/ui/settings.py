@@ -13,7 +13,7 @@ from workbench.core.method import find, knobs_of
 from workbench.core.parts import StopSpec
 from workbench.core.spec import TrainSpec
 from workbench.ui.bench import Bench
-from workbench.ui.forms import READER, WRITER, collect, fields, method_block, method_choices, method_from, on_input
+from workbench.ui.forms import DRAWN, READER, WRITER, collect, fields, method_block, method_choices, method_from, on_input
 
 PARTS = (("loss", "losses", "Loss"), ("update", "updates", "Update"))
 
@@ -37,7 +37,7 @@ def settings(bench: Bench) -> None:
 
 
 def _run_form(bench: Bench) -> None:
-    @gr.render(inputs=bench.spec, triggers=[bench.loaded.change], show_progress="hidden")
+    @gr.render(inputs=bench.spec, triggers=[bench.loaded.change], **DRAWN)
     def draw(spec: dict[str, Any]) -> None:
         knobs = knobs_of(TrainSpec)
         widgets = fields(knobs, spec, "train")
@@ -61,7 +61,7 @@ def _method_form(bench: Bench, part: str, shelf: str, label: str) -> None:
 
     choice.input(choose, [bench.spec, choice], bench.spec, **WRITER)
 
-    @gr.render(inputs=[bench.spec, choice], triggers=[choice.change, bench.loaded.change], show_progress="hidden")
+    @gr.render(inputs=[bench.spec, choice], triggers=[choice.change, bench.loaded.change], **DRAWN)
     def draw(spec: dict[str, Any], name: str | None) -> None:
         if not name:
             return
@@ -93,7 +93,7 @@ def _several_form(bench: Bench, part: str, label: str, key: str) -> None:
 
     picked.input(choose, [bench.spec, picked], bench.spec, **WRITER)
 
-    @gr.render(inputs=[bench.spec, picked], triggers=[picked.change, bench.loaded.change], show_progress="hidden")
+    @gr.render(inputs=[bench.spec, picked], triggers=[picked.change, bench.loaded.change], **DRAWN)
     def draw(spec: dict[str, Any], names: list[str]) -> None:
         held = {method["method"]: method for method in spec[part]}
         for name in names:
@@ -111,7 +111,7 @@ def _writer_of(bench: Bench, part: str, name: str, widgets: dict[str, Any]) -> A
 
 
 def _stop_form(bench: Bench) -> None:
-    @gr.render(inputs=bench.spec, triggers=[bench.loaded.change], show_progress="hidden")
+    @gr.render(inputs=bench.spec, triggers=[bench.loaded.change], **DRAWN)
     def draw(spec: dict[str, Any]) -> None:
         knobs = knobs_of(StopSpec)
         widgets = fields(knobs, spec["stop"], "train-stop")

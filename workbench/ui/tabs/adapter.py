@@ -109,7 +109,7 @@ def _reload(spec: Spec) -> tuple[Spec, str]:
 def _form(bench: Bench, method: gr.State, error: gr.HTML) -> None:
     """The chosen method's form, drawn again only when another method or another spec is chosen."""
 
-    @gr.render(inputs=[method], queue=False, show_progress="hidden")
+    @gr.render(inputs=[method], **forms.DRAWN)
     def draw(chosen: Spec) -> None:
         name = str(chosen.get("method", ""))
         try:

@@ -85,7 +85,7 @@ def _decoder(chosen: gr.State) -> None:
     error = cards.card_place("compare-decoder-error")
     method.input(lambda name: find("decoders", name)().chosen(), method, chosen, **forms.WRITER)
 
-    @gr.render(inputs=[method], show_progress="hidden")
+    @gr.render(inputs=[method], **forms.DRAWN)
     def form(name: str) -> None:
         widgets = forms.method_block("decoders", {"method": name}, "compare")
 

@@ -156,7 +156,7 @@ def _right(draft: gr.State, bench: Bench) -> tuple[Component, ...]:
     shown = gr.State(lambda: first_spec()["data"])
     bench.loaded.change(lambda spec: spec.get("data", {}), bench.spec, shown, **forms.WRITER)
 
-    @gr.render(inputs=[shown], show_progress="hidden")
+    @gr.render(inputs=[shown], **forms.DRAWN)
     def recipe(values: Draft) -> None:
         _recipe(draft, mistake, values)
 
@@ -184,7 +184,7 @@ def _steps(draft: gr.State, mistake: gr.HTML) -> None:
     """The selection steps in order, each with its form; they are drawn again when one comes or goes."""
     shape = gr.State([])  # the steps as last drawn; `draft` changes at every knob, and a form must not be redrawn under the hand
 
-    @gr.render(inputs=[shape], show_progress="hidden")
+    @gr.render(inputs=[shape], **forms.DRAWN)
     def forms_of_steps(steps: list[Draft]) -> None:
         if not steps:
             cards.place('<p class="quiet">No steps: every readable row is kept.</p>')

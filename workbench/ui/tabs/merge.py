@@ -79,7 +79,7 @@ def _models(ctx: Context, draft: gr.State) -> None:
     forms.touched(tuned)(_chosen, [tuned, draft], draft, **forms.WRITER)
     cards.place("<h3>Shares</h3>")
 
-    @gr.render(inputs=[tuned], show_progress="hidden")
+    @gr.render(inputs=[tuned], **forms.DRAWN)
     def sliders(models: list[str]) -> None:
         if not models:
             cards.place('<p class="quiet">Choose the tuned models first. Two finished runs of one base are enough.</p>')
@@ -121,7 +121,7 @@ def _method(draft: gr.State) -> None:
     error = cards.card_place("merge-error")
     method.input(lambda name, held: {**held, "merge": find("merges", name)().chosen()}, [method, draft], draft, **forms.WRITER)
 
-    @gr.render(inputs=[method], show_progress="hidden")
+    @gr.render(inputs=[method], **forms.DRAWN)
     def form(name: str) -> None:
         widgets = forms.method_block("merges", {"method": name}, "merge")
 
@@ -135,7 +135,7 @@ def _method(draft: gr.State) -> None:
 
     with gr.Accordion("What is written", open=False, elem_id="merge-written", elem_classes=["more"]) as panel:
 
-        @gr.render(inputs=[draft], triggers=[panel.expand], show_progress="hidden")
+        @gr.render(inputs=[draft], triggers=[panel.expand], **forms.DRAWN)
         def written(held: Draft) -> None:
             knobs = [*knobs_of(MergeSpec), STACK]
             with gr.Column(elem_classes=["knobs"]):
