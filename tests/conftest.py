@@ -36,6 +36,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
         def _split_scope(self, nodeid: str) -> str:
             return "browser" if nodeid.startswith("tests/browser/") else nodeid.partition("::")[0]
 
+    config.option.loadscopereorder = False  # the browser's takes longest and is collected first
     return Files(config, log)
 
 
