@@ -37,6 +37,7 @@ bench: .venv/dev ## measure what the docs claim; writes benchmarks/results/
 	.venv/bin/python benchmarks/train_cpu.py
 	.venv/bin/python benchmarks/merging.py
 	.venv/bin/python benchmarks/lora_merge.py
+	.venv/bin/python benchmarks/data.py
 
 docs: .venv/run ## rewrite the parts of the docs that come from the code
 	.venv/bin/python scripts/write_docs.py
