@@ -256,12 +256,12 @@ def page(
 
     "nothing to learn" looks among the measured rows alone, as `Look.nothing` does; of a finding those rows are shown that it names.
     """
-    data, found = curated(spec, workspace), measured(spec, tokenizer, workspace)
-    plain = {"all": range(len(data.corpus.examples)), "kept": data.kept, "nothing to learn": found.nothing}
-    chosen: Sequence[int] = plain.get(show, ())
-    if show == "dropped":
-        chosen = sorted(data.dropped)
-    elif show not in plain:
+    data = curated(spec, workspace)
+    if show in ("all", "kept", "dropped"):
+        chosen: Sequence[int] = {"all": range(len(data.corpus.examples)), "kept": data.kept, "dropped": sorted(data.dropped)}[show]
+    elif show == "nothing to learn":
+        chosen = measured(spec, tokenizer, workspace).nothing
+    else:
         chosen = [row - 1 for issue in findings(spec, tokenizer, workspace) if issue.kind == show for row in issue.rows]
     if find:
         chosen = [index for index in chosen if find.casefold() in data.corpus.examples[index].as_text().casefold()]

@@ -6,7 +6,7 @@ Knows nothing of files (`readers.py`), column names (`formats.py`) or tokens (`t
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class Example:
         if self.learn:
             return "".join(self.text[start:end] for start, end in self.learn)
         return self.text or "\n".join(str(message.get("content") or "") for message in self.messages if message["role"] == "assistant")
+
+    def part(self, which: Literal["row", "question", "answer"]) -> str:
+        """The whole row, what it asks, or what it teaches to say."""
+        return {"row": self.as_text, "question": self.question, "answer": self.answer}[which]()
 
 
 class Chosen(Sequence[Example]):

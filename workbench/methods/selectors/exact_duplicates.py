@@ -45,7 +45,7 @@ class ExactDuplicates(Selector, title="Exact duplicates"):
         return Selection([index not in reasons for index in range(len(examples))], reasons)
 
     def _text(self, example: Example) -> str:
-        text = {"row": example.as_text, "question": example.question, "answer": example.answer}[self.compare]()
+        text = example.part(self.compare)
         text = unicodedata.normalize("NFC", text)
         text = text.casefold() if self.ignore_case else text
         return " ".join(text.split()) if self.ignore_spaces else text

@@ -50,7 +50,7 @@ class NearDuplicates(Selector, title="Near duplicates"):
 
     def _texts(self, examples: Sequence[Example], lengths: list[int]) -> Generator[str, None, None]:
         for example in examples:
-            text = {"row": example.as_text, "question": example.question, "answer": example.answer}[self.compare]()
+            text = example.part(self.compare)
             lengths.append(len(text))
             yield text.casefold()
 

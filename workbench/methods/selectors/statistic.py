@@ -37,7 +37,7 @@ class Statistic(Selector, title="Statistic in a range"):
         for index, example in enumerate(examples):
             if index % 1000 == 0:
                 yield Progress(index, len(examples), "rows measured")
-            text = {"row": example.as_text, "question": example.question, "answer": example.answer}[self.text]()
+            text = example.part(self.text)
             scores.append(measure(text))
             if not self.least <= scores[-1] <= self.most:
                 far = f"fewer than {number(self.least)}" if scores[-1] < self.least else f"more than {number(self.most)}"
