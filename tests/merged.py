@@ -5,11 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from workbench.core.errors import SpecError
-from workbench.core.spec import MergeSpec
+from workbench.core.spec import MergeSpec, TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.merge import merge
 
@@ -57,3 +58,12 @@ def reconfigure(folder: str, **changes: object) -> str:
     path = Path(folder) / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     return folder
+
+
+def keep_run(workspace: Workspace, number: int, spec: TrainSpec, model: PeftModel) -> str:
+    """A run that made this adapter and held back two in five rows; returns its reference."""
+    folder = workspace.run(f"{number:04}")
+    model.save_pretrained(folder / "adapter")
+    data = {**spec.data.model_dump(), "validation_share": 0.4}
+    (folder / "spec.yaml").write_text(TrainSpec(**{**spec.model_dump(), "data": data}).to_yaml())
+    return f"run:{number:04}"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from merged import refused
 from pico import make_model
 from safetensors.torch import load_file, save_file
 
-from workbench.core.errors import SpecError, WorkbenchError
+from workbench.core.errors import WorkbenchError
 from workbench.core.events import Table
 from workbench.core.spec import MergeSpec
 from workbench.core.workspace import Workspace
@@ -24,14 +25,6 @@ SUM, TIES = {"method": "task_arithmetic"}, {"method": "ties"}
 def spec_of(base: object, *models: str, method: dict = SUM, **more: object) -> MergeSpec:
     given = [{"model": model} for model in models]
     return MergeSpec.parse({"name": "out", "base": str(base), "models": given, "merge": method, "save": "adapter", **more})
-
-
-def refused(workspace: Workspace, spec: MergeSpec) -> list[str]:
-    """The mistakes; checks that nothing was written."""
-    with pytest.raises(SpecError) as caught:
-        list(merge(spec, workspace.run("0099"), workspace))
-    assert list(workspace.model().iterdir()) == []
-    return caught.value.mistakes
 
 
 def test_models_that_are_no_adapters_of_the_base_are_refused_together(lora_run: Callable, lora_base: Path, workspace: Workspace) -> None:

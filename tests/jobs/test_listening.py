@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_model
+from merged import keep_run
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import LlamaForCausalLM
@@ -32,11 +33,7 @@ def runs(workspace: Workspace, spec: TrainSpec) -> list[str]:
         base = make_model()
         torch.manual_seed(number)
         model = get_peft_model(base, LoraConfig(r=3, target_modules=["v_proj", "up_proj"], init_lora_weights=False))
-        folder = workspace.run(f"000{number}")
-        model.save_pretrained(folder / "adapter")
-        data = {**spec.data.model_dump(), "validation_share": 0.4}
-        (folder / "spec.yaml").write_text(TrainSpec(**{**spec.model_dump(), "data": data}).to_yaml())
-        made.append(f"run:000{number}")
+        made.append(keep_run(workspace, number, spec, model))
     return made
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_model
+from merged import keep_run
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
@@ -31,11 +32,7 @@ def runs(workspace: Workspace, spec: TrainSpec) -> list[str]:
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:
                     parameter.mul_(change / parameter.std())
-        folder = workspace.run(f"000{number}")
-        model.save_pretrained(folder / "adapter")
-        data = {**spec.data.model_dump(), "validation_share": 0.4}
-        (folder / "spec.yaml").write_text(TrainSpec(**{**spec.model_dump(), "data": data}).to_yaml())
-        made.append(f"run:000{number}")
+        made.append(keep_run(workspace, number, spec, model))
     return made
 
 

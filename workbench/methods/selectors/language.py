@@ -26,7 +26,9 @@ class Language(Selector, title="Language"):
     characters are looked at. A text of fewer than 20 letters has no language that could be told, and stays unless told otherwise [O];
     so do numbers and formulas. Code is taken for some language or other: look at what is dropped.
 
-    0.15 ms of one core for 435 characters [V]. Source: py3langid, after langid.py (Lui and Baldwin, 2012): naive Bayes over groups of bytes.
+    0.15 ms of one core for 435 characters [V].
+
+    Source: py3langid, after langid.py (Lui and Baldwin, 2012): naive Bayes over groups of bytes.
     """
 
     languages: str = knob("en", help="the languages that stay, as codes: en, de, fr; zxx is none, as in code and numbers")
