@@ -78,3 +78,12 @@ def test_a_shelf_can_be_chosen_from(shelf_name):
     choices = forms.method_choices(shelf_name)
     assert [name for _, name in choices] == list(shelf(shelf_name))
     assert len({title for title, _ in choices}) == len(choices)
+
+
+@pytest.mark.parametrize("shelf_name", SHELVES)
+def test_no_two_widgets_of_a_form_have_one_key(shelf_name):
+    for method in SHELVES[shelf_name].values():
+        with gr.Blocks() as page:
+            forms.method_block(shelf_name, method().chosen(), "form")
+        keys = [block.key for block in page.blocks.values() if block.key]
+        assert len(keys) == len(set(keys)), method.name

@@ -166,7 +166,7 @@ def method_block(shelf_name: str, chosen: Mapping[str, Any], key: str) -> dict[s
     gr.HTML(
         method_head(method),
         elem_id=f"{key}-head",
-        key=f"{key}-{method.name}-head",
+        key=f"{key}-{method.name}:about",  # no knob can be called so: two widgets of one key are one widget
         preserved_by_key=[],
         js_on_load=None,
         apply_default_css=False,
