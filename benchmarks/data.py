@@ -135,7 +135,7 @@ Pager = Callable[[int], Any]
 
 def workbench(file: Path, folder: Path) -> Pager:
     from workbench.core.workspace import Workspace
-    from workbench.jobs.curate import ingest
+    from workbench.jobs.ingest import ingest
     from workbench.materials.corpus import load
 
     home = Workspace(folder)
@@ -203,12 +203,13 @@ def near(folder: Path) -> dict[str, float]:
     """Near duplicates among the rows of the workspace in `folder`; a planted copy counts where it and its row end in one group."""
     from workbench.core.job import drain
     from workbench.core.workspace import Workspace
+    from workbench.materials.around import Around
     from workbench.materials.corpus import load
     from workbench.methods.selectors.near_duplicates import NearDuplicates
 
     examples = load(KEPT, Workspace(folder)).examples
     began, busy = time.perf_counter(), time.process_time()
-    kept = drain(NearDuplicates(compare="answer").keep(examples)).kept
+    kept = drain(NearDuplicates(compare="answer").keep(examples, Around(Workspace(folder)))).kept
     took = {"CPU seconds": time.process_time() - busy, "wall seconds": time.perf_counter() - began, "peak GB": peak()}
     planted = [str(row.meta["planted"]).partition(":")[0] for row in examples]
     found = {kind: [not stays for stays, own in zip(kept, planted, strict=True) if own == kind] for kind in ("near", "copy")}

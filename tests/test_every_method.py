@@ -12,6 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 from pico import make_model
+from surroundings import Given
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForCausalLM
@@ -22,6 +23,8 @@ from workbench.materials.corpus import Example
 from workbench.materials.lora import Factors
 from workbench.materials.models import weights_by_module
 from workbench.methods.contracts import Attachment, Moment, Slot, Speaker
+
+AROUND = Given()
 
 discover()
 ROOT = Path(__file__).parents[1]
@@ -68,10 +71,10 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("method", on("selectors"), ids=named)
 def test_a_selector_answers_for_each_example_and_gives_reasons(method: type[Method]) -> None:
-    first, again = (drain(method().keep(EXAMPLES)) for _ in range(2))
+    first, again = (drain(method().keep(EXAMPLES, AROUND)) for _ in range(2))
     assert len(first.kept) == len(EXAMPLES) and first == again
     assert set(first.reasons) == {index for index, kept in enumerate(first.kept) if not kept}
-    assert drain(method().keep([])).kept == []
+    assert drain(method().keep([], AROUND)).kept == []
 
 
 # Adapters.

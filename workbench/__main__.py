@@ -170,7 +170,7 @@ def data(
     """Take a file into the workspace and say what was found in it."""
     registry()
     from workbench.jobs.columns import named_after
-    from workbench.jobs.curate import ingest
+    from workbench.jobs.ingest import ingest
 
     columns = dict(_pair(text) for text in column or [])
     called = name or named_after(file)

@@ -12,7 +12,8 @@ from workbench.core.events import Made, Progress, Started, Table
 from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import recipe
-from workbench.jobs.curate import ingest, look, page
+from workbench.jobs.curate import look, page
+from workbench.jobs.ingest import ingest
 from workbench.materials import kept
 from workbench.materials.corpus import load
 from workbench.materials.formats import read

@@ -8,7 +8,7 @@ import pytest
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.workspace import Workspace
-from workbench.jobs.curate import ingest
+from workbench.jobs.ingest import ingest
 from workbench.materials import corpus
 from workbench.materials.corpus import available, load, split
 from workbench.materials.rows import Example

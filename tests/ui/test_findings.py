@@ -4,7 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from workbench.jobs.findings import Issue
-from workbench.jobs.recipe import Scores, Step
+from workbench.jobs.steps import Scores, Step
 from workbench.ui import findings
 
 COPIES = Issue("copies", "2 rows say <b>the same</b>.", "watch", 2, [4, 5], "exact_duplicates")

@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.core.errors import SpecError
 from workbench.core.spec import TrainSpec
-from workbench.core.words import count, number, size
+from workbench.core.words import count, duration, number, size
 from workbench.core.workspace import Workspace
+from workbench.jobs import steps
 from workbench.jobs.curate import Look, look, tokenizer_of
 from workbench.jobs.estimate import Rows, disk, estimate
 
@@ -33,8 +34,13 @@ def audit(spec: TrainSpec, workspace: Workspace) -> list[Finding]:
     Raises:
         WorkbenchError: the model or the data set cannot be had.
     """
-    found = look(spec.data, _tokenizer(spec.model, workspace), workspace)
-    return [*_moves(spec, workspace, found), *_disk(spec, workspace), *_rows(found), *_ends(found), *_costs(spec)]
+    waits = steps.estimate(spec.data, workspace, spec.model)
+    if waits > steps.LONG:
+        return [*_moves(spec, workspace, Rows.of(spec)), *_disk(spec, workspace), _uncounted(waits), *_costs(spec)]
+    found = look(spec.data, _tokenizer(spec.model, workspace), workspace, spec.model)
+    longest = spec.data.max_length if found.sampled else min(spec.data.max_length, max(found.lengths, default=1))
+    moves = _moves(spec, workspace, Rows(longest, found.share_trained))
+    return [*moves, *_disk(spec, workspace), *_rows(found), *_ends(found), *_costs(spec)]
 
 
 def refuse(spec: TrainSpec, workspace: Workspace) -> None:
@@ -48,12 +54,11 @@ def refuse(spec: TrainSpec, workspace: Workspace) -> None:
         raise SpecError(reasons)
 
 
-def _moves(spec: TrainSpec, workspace: Workspace, found: Look) -> Iterator[Finding]:
-    longest = spec.data.max_length if found.sampled else min(spec.data.max_length, max(found.lengths, default=1))
-    known = estimate(spec, workspace, Rows(longest, found.share_trained))
+def _moves(spec: TrainSpec, workspace: Workspace, rows: Rows) -> Iterator[Finding]:
+    known = estimate(spec, workspace, rows)
     share = known.trained / max(1, known.total)
     yield Finding("safe", f"{number(known.trained)} of {number(known.total)} numbers will move ({share:.2%}).")
-    memory = f"Memory about {size(known.bytes)} of {size(known.machine_bytes)} with rows of {count(longest, 'token')} in a batch"
+    memory = f"Memory about {size(known.bytes)} of {size(known.machine_bytes)} with rows of {count(rows.longest, 'token')} in a batch"
     if known.bytes <= TIGHT * known.machine_bytes:
         yield Finding("safe", f"{memory}.")
     else:
@@ -71,6 +76,14 @@ def _disk(spec: TrainSpec, workspace: Workspace) -> Iterator[Finding]:
         yield Finding("watch", f"{text}, {size(known.most)} while it is written; only {size(known.free)} are free. Make room first.")
     else:
         yield Finding("safe", f"{text}; {size(known.free)} are free.")
+
+
+def _uncounted(seconds: float) -> Finding:
+    return Finding(
+        "watch",
+        f"What the data set's steps keep is not known yet: to count them takes about {duration(seconds)}. "
+        "The run does it before its first step, or count them in the Data tab first.",
+    )
 
 
 def _rows(found: Look) -> Iterator[Finding]:

@@ -1,21 +1,22 @@
 """What a person should know of a data set under its recipe, in sentences: unreadable rows, copies, cut answers, control marks.
 
 Each finding has a kind by which its rows can be shown, and where there is one the name of a step that is the remedy (`Selector.mends`).
-What it is not: the counting (`recipe.py`) or the drawing.
+What it is not: the counting (`recipe.py`, `steps.py`) or the drawing.
 """
 
-import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from workbench.core.events import Progress
+from workbench.core.memory import Memory
 from workbench.core.method import shelf
 from workbench.core.parts import DataSpec
-from workbench.core.workspace import Workspace
-from workbench.jobs.recipe import Curated, Measured, curated, measured, state_of
+from workbench.jobs.recipe import Measured
+from workbench.jobs.steps import Curated
 from workbench.materials.corpus import digest, normalised
 from workbench.materials.rows import Chosen, Example
 
@@ -39,19 +40,16 @@ class Issue:
     remedy: str = ""
 
 
-def findings(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspace) -> list[Issue]:
-    """The most pressing first; from memory while neither file nor recipe change."""
-    return _findings(spec.model_dump_json(), workspace, state_of(spec, workspace), tokenizer, str(tokenizer.chat_template))
+_held = Memory[list[Issue]](4)
 
 
-@functools.lru_cache(maxsize=4)
-def _findings(
-    spec: str, workspace: Workspace, state: tuple[str, int, int], tokenizer: PreTrainedTokenizerBase, template: str
-) -> list[Issue]:
-    given = DataSpec.model_validate_json(spec)
-    data, found = curated(given, workspace), measured(given, tokenizer, workspace)
-    rows = list(zip(found.rows, Chosen(data.corpus.examples, found.rows), strict=True))
-    issues = [*_of_file(data), *_of_tokens(given.max_length, data, found), *_of_rows(data), *_of_template(tokenizer, rows)]
+def findings(data: Curated, found: Measured, spec: DataSpec, tokenizer: PreTrainedTokenizerBase) -> Generator[Progress, None, list[Issue]]:
+    """The most pressing first. What all rows were looked through for is remembered while they stay the same."""
+    of_rows = _held.get(data)
+    if of_rows is None:
+        of_rows = _held.put(data, (yield from _of_rows(data)))
+    rows = list(zip(found.rows, Chosen(data.examples, found.rows), strict=True))
+    issues = [*_of_file(data), *_of_tokens(spec.max_length, data, found), *of_rows, *_of_template(tokenizer, rows)]
     return sorted(issues, key=lambda issue: (("act", "watch", "info").index(issue.level), -issue.count))
 
 
@@ -66,7 +64,7 @@ def _rows(count: int, one: str, many: str) -> str:
 
 
 def _of_file(data: Curated) -> list[Issue]:
-    issues, rejects, examples = [], data.corpus.rejects, data.corpus.examples
+    issues, rejects, examples = [], data.corpus.rejects, data.examples
     if rejects:
         reason = Counter(reject.reason for reject in rejects).most_common(1)[0][0]
         text = f"{len(rejects):,} of {len(rejects) + len(examples):,} rows could not be read. Most often: {reason}"
@@ -110,11 +108,13 @@ def _of_tokens(longest: int, data: Curated, found: Measured) -> list[Issue]:
     return issues
 
 
-def _of_rows(data: Curated) -> list[Issue]:
+def _of_rows(data: Curated) -> Generator[Progress, None, list[Issue]]:
     """Rows that say the same, or answer one question differently; told by short hashes, as a million texts would not fit into memory."""
     seen, asked = set[int](), dict[int, int]()
     copies, conflicts = [], []
-    for index, example in zip(data.kept, Chosen(data.corpus.examples, data.kept), strict=True):
+    for done, (index, example) in enumerate(zip(data.kept, Chosen(data.examples, data.kept), strict=True)):
+        if done % 1000 == 0:
+            yield Progress(done, len(data.kept), "rows looked through")
         whole, question, answer = digest(normalised(example.as_text())), normalised(example.question()), digest(example.answer())
         if whole in seen:
             copies.append(index)

@@ -1,6 +1,6 @@
 """From a training spec to what the loop eats: the model, its tokenizer, and rows as tokens. Knows nothing of steps."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,13 @@ from workbench.core.workspace import Workspace
 from workbench.jobs.batches import in_batches
 from workbench.jobs.judging import Known, judged, known_of
 from workbench.jobs.machine import share_cores
+from workbench.jobs.steps import sifted
 from workbench.materials.corpus import Example, load, split
 from workbench.materials.lora import Lora, read_lora
 from workbench.materials.models import POCKET, ModelRef, place, resolve
 from workbench.materials.models import load as load_model
 from workbench.materials.models import tokenizer as load_tokenizer
+from workbench.materials.rows import Chosen
 from workbench.materials.templates import Encoded, encode_all
 
 VALIDATION_ROWS = 64  # most rows a validation loss is read on; the rest of the share stays unseen
@@ -49,8 +51,8 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
     """Load and encode; a data set that has nothing to learn from is an error that says why."""
     ref = resolve(spec.model, workspace)
     tokenizer = load_tokenizer(ref)
-    examples = yield from selected(spec.data, workspace)
-    train, validation = split(examples, spec.data.validation_share, spec.seed)
+    data = yield from sifted(spec.data, workspace, spec.model)
+    train, validation = split(Chosen(data.examples, data.kept), spec.data.validation_share, spec.seed)
     rows, of = yield from encoded(tokenizer, train, spec.data)
     if not rows:
         raise WorkbenchError(
@@ -79,15 +81,6 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
         about=known_of(rows, tasks(of, column), scores),
         earlier=_earlier(spec, ref, workspace),
     )
-
-
-def selected(data: DataSpec, workspace: Workspace) -> Generator[Progress, None, Sequence[Example]]:
-    """The rows that the spec's selectors keep, in their order."""
-    examples = load(data.path, workspace, data.columns).examples
-    for selector in data.selectors:
-        selection = yield from selector.keep(examples)
-        examples = [example for example, kept in zip(examples, selection.kept, strict=True) if kept]
-    return examples
 
 
 def encoded(

@@ -1,59 +1,22 @@
-"""A data recipe at work: the selection steps in order, the tokens of what is left, and what a person should know of it.
+"""What the tokens of a curated data set are: how long its rows are, what of them is learnt, what is cut off.
 
-What it is: the counting behind `curate.look` and `curate.page`, remembered while neither file nor recipe change, so that
-paging does not read the file again. What it is not: it draws nothing, writes nothing and knows no selector by name.
+What it is: the counting behind `curate.look` and `curate.page`, remembered while neither rows nor limits change. What it is not: it draws
+nothing, writes nothing and drops no row (`steps.py`).
 """
 
-import functools
-import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from workbench.core.events import Progress
-from workbench.core.job import drain
+from workbench.core.memory import Memory
 from workbench.core.parts import DataSpec
-from workbench.core.workspace import Workspace
-from workbench.materials.corpus import Corpus, load, path_of
-from workbench.materials.rows import Chosen, Example, Reject, Selection
-from workbench.materials.templates import End, encode_all
-from workbench.methods.contracts import Selector
+from workbench.jobs.steps import Curated
+from workbench.materials.rows import Chosen, Reject
+from workbench.materials.templates import Encoded, End, encode_all
 
 MEASURED = 2000  # rows whose tokens are counted; the first ones
-BINS = 40  # bars of a histogram
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The numbers that a step goes by: how many of those that stay and of those that go lie between each two `edges`."""
-
-    what: str
-    edges: list[float]
-    kept: list[int]
-    dropped: list[int]
-    cuts: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one selection step dropped, and the numbers that it went by, if it did."""
-
-    title: str
-    dropped: int
-    scores: Scores | None = None
-
-
-@dataclass(frozen=True)
-class Curated:
-    """A data set after its selection steps: indices of the kept rows, and of each dropped row the step and the reason."""
-
-    corpus: Corpus
-    kept: list[int]
-    dropped: dict[int, tuple[str, str]]
-    steps: list[Step]
 
 
 @dataclass(frozen=True)
@@ -96,75 +59,24 @@ class Measured:
         return [row for row, learnt, found in zip(self.rows, self.learnt, self.ends, strict=True) if learnt and found == end]
 
 
-def select(
-    examples: Sequence[Example], selectors: Sequence[Selector]
-) -> Generator[Progress, None, tuple[list[int], dict[int, tuple[str, str]], list[Step]]]:
-    """The steps in order, each on what the one before kept: kept indices, index → (step, reason), and each step's count."""
-    indices, dropped, steps = list(range(len(examples))), dict[int, tuple[str, str]](), list[Step]()
-    for selector in selectors:
-        selection = yield from selector.keep(Chosen(examples, indices))
-        out = {indices[place]: (selector.title(), reason) for place, reason in selection.reasons.items()}
-        dropped |= out
-        steps.append(Step(selector.title(), len(out), scored(selection)))
-        indices = [index for index, stays in zip(indices, selection.kept, strict=True) if stays]
-    return indices, dropped, steps
+_held = Memory[Measured](4)
 
 
-def scored(selection: Selection) -> Scores | None:
-    """The selection's scores counted in `BINS` equal parts of their range; None where there are none."""
-    scores, stays = torch.tensor(selection.scores, dtype=torch.float64), torch.tensor(selection.kept)
-    there = scores.isfinite()
-    if not there.any():
-        return None
-    low, high = (float(end) for end in scores[there].aminmax())
-    edges = torch.linspace(low, high if high > low else low + 1, BINS + 1, dtype=torch.float64)
-    kept, dropped = (torch.histogram(scores[there & side], edges).hist.int().tolist() for side in (stays, ~stays))
-    return Scores(selection.what, edges.tolist(), kept, dropped, selection.cuts)
-
-
-def curated(spec: DataSpec, workspace: Workspace) -> Curated:
-    """The rows that the recipe's steps keep and drop."""
-    return _curated(key_of(spec), workspace, state_of(spec, workspace))
-
-
-def measured(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspace) -> Measured:
+def measured(data: Curated, spec: DataSpec, tokenizer: PreTrainedTokenizerBase) -> Generator[Progress, None, Measured]:
     """The tokens of the first `MEASURED` kept rows."""
-    state = state_of(spec, workspace)
-    return _measured(key_of(spec), workspace, state, tokenizer, str(tokenizer.chat_template), spec.train_on, spec.max_length)
-
-
-def key_of(spec: DataSpec) -> str:
-    """What decides which rows are kept, as a value that can be remembered."""
-    return json.dumps(spec.model_dump(mode="json", include={"path", "columns", "selectors"}), sort_keys=True)
-
-
-def state_of(spec: DataSpec, workspace: Workspace) -> tuple[str, int, int]:
-    path = path_of(spec.path, workspace)
-    if not path.exists():
-        return str(path), 0, 0  # reading it raises the sentence that fits
-    return str(path), path.stat().st_mtime_ns, path.stat().st_size
-
-
-@functools.lru_cache(maxsize=4)
-def _curated(key: str, workspace: Workspace, state: tuple[str, int, int]) -> Curated:
-    spec = DataSpec(**json.loads(key))
-    corpus = load(spec.path, workspace, spec.columns)
-    return Curated(corpus, *drain(select(corpus.examples, spec.selectors)))
-
-
-@functools.lru_cache(maxsize=4)
-def _measured(
-    key: str,
-    workspace: Workspace,
-    state: tuple[str, int, int],
-    tokenizer: PreTrainedTokenizerBase,
-    template: str,
-    train_on: Any,
-    longest: int,
-) -> Measured:
-    data = _curated(key, workspace, state)
+    key = (data, tokenizer, str(tokenizer.chat_template), spec.train_on, spec.max_length)
+    if (there := _held.get(key)) is not None:
+        return there
     rows = data.kept[:MEASURED]
-    encoded = list(encode_all(tokenizer, Chosen(data.corpus.examples, rows), train_on, longest))
+    encoded = list[Encoded | Reject]()
+    for row in encode_all(tokenizer, Chosen(data.examples, rows), spec.train_on, spec.max_length):
+        encoded.append(row)
+        if len(encoded) % 100 == 0:
+            yield Progress(len(encoded), len(rows), "rows whose tokens are counted")
+    return _held.put(key, _of(rows, encoded))
+
+
+def _of(rows: list[int], encoded: list[Encoded | Reject]) -> Measured:
     return Measured(
         rows=rows,
         lengths=[0 if isinstance(row, Reject) else len(row.ids) + row.cut for row in encoded],

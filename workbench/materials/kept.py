@@ -65,7 +65,7 @@ class Keeper:
     def write(self, rows: Iterable[Example | Reject]) -> None:
         """Append a batch of rows to the two files."""
         batch = list(rows)
-        examples = [_flat(row) for row in batch if isinstance(row, Example)]
+        examples = [flat(row) for row in batch if isinstance(row, Example)]
         rejects = [vars(row) for row in batch if isinstance(row, Reject)]
         for file, schema, found in zip(self._files, (EXAMPLES, REFUSALS), (examples, rejects), strict=True):
             if found:
@@ -94,7 +94,7 @@ class KeptRows(Sequence[Example]):
     def __iter__(self) -> Iterator[Example]:
         with _whole(self._path), pq.ParquetFile(self._path) as file:
             for batch in file.iter_batches(batch_size=1000):
-                yield from map(_example, batch.to_pylist())
+                yield from map(unflat, batch.to_pylist())
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -107,14 +107,14 @@ class KeptRows(Sequence[Example]):
         place = range(len(self))[index]  # counts from the end too, and refuses what is beyond
         group = bisect_right(self._ends, place)
         first = self._ends[group - 1] if group else 0
-        return _example(self._batch(group).slice(place - first, 1).to_pylist()[0])
+        return unflat(self._batch(group).slice(place - first, 1).to_pylist()[0])
 
     def _stretch(self, first: int, last: int) -> Iterator[Example]:
         """The rows from `first` to the one before `last`, each batch asked for once."""
         while first < last:
             group = bisect_right(self._ends, first)
             start, end = self._ends[group - 1] if group else 0, min(last, self._ends[group])
-            yield from map(_example, self._batch(group).slice(first - start, end - first).to_pylist())
+            yield from map(unflat, self._batch(group).slice(first - start, end - first).to_pylist())
             first = end
 
     def __eq__(self, other: object) -> bool:
@@ -187,11 +187,13 @@ def _whole(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _flat(example: Example) -> dict[str, Any]:
+def flat(example: Example) -> dict[str, Any]:
+    """The example as the columns of `EXAMPLES`."""
     return {**vars(example), **{name: _packed(vars(example)[name]) for name in NESTED}}
 
 
-def _example(row: dict[str, Any]) -> Example:
+def unflat(row: dict[str, Any]) -> Example:
+    """The example of such columns; those that an older file does not have are empty."""
     for name in NESTED:
         row[name] = _unpacked(row.get(name, "[]"))
     row["messages"], row["worse"] = tuple(row["messages"]), tuple(row["worse"])

@@ -3,7 +3,7 @@
 Knows nothing of files (`readers.py`), column names (`formats.py`) or tokens (`templates.py`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal, overload
@@ -71,6 +71,29 @@ class Chosen(Sequence[Example]):
         return Chosen(self.examples, self.indices[index]) if isinstance(index, slice) else self.examples[self.indices[index]]
 
 
+class Changed(Sequence[Example]):
+    """The examples, some of them as they were changed; the others are not copied."""
+
+    def __init__(self, examples: Sequence[Example], changed: Mapping[int, Example]):
+        self.examples, self.changed = examples, changed
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self.changed.get(index, example) for index, example in enumerate(self.examples))
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> "Example | list[Example]":
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        return self.changed[place] if place in self.changed else self.examples[place]
+
+
 @dataclass(frozen=True)
 class Reject:
     """A row that was not taken, and why; `line` and `column` say where it stands, `remedy` what a person can do."""
@@ -88,7 +111,8 @@ class Selection:
     """`kept` says of each of the N examples whether it stays; `reasons` says of each dropped one why.
 
     A step that goes by a number gives it too: `scores` of each example (NaN where there is none), `cuts` where a line lies between
-    those that stay and those that go, and `what` the number is, in words.
+    those that stay and those that go, and `what` the number is, in words. A step that changes rows gives those that are `changed`, as they
+    are then.
     """
 
     kept: list[bool]
@@ -96,3 +120,4 @@ class Selection:
     scores: Sequence[float] = ()
     cuts: tuple[float, ...] = ()
     what: str = ""
+    changed: Mapping[int, Example] = field(default_factory=dict)

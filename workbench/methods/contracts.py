@@ -6,7 +6,7 @@ examples, L layers.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -16,6 +16,7 @@ from workbench.core.anchor import Anchored
 from workbench.core.averaged import Averaged
 from workbench.core.events import Progress
 from workbench.core.guard import Guarded
+from workbench.core.kitted import Kitted
 from workbench.core.method import Method
 from workbench.core.pace import Paced
 from workbench.core.takes import miscounted
@@ -30,8 +31,10 @@ from workbench.materials.token_stats import TokenStats, kl
 from workbench.materials.units import Heard
 from workbench.materials.voice import Speaker, Voice
 
-if TYPE_CHECKING:  # its model code takes seconds to import, and merges have no use for it
+if TYPE_CHECKING:  # model code takes seconds to import, and merges have no use for it
     from transformers import PreTrainedModel
+
+    from workbench.materials.around import Around
 
 # Selectors: which examples are worth learning from.
 
@@ -39,10 +42,19 @@ if TYPE_CHECKING:  # its model code takes seconds to import, and merges have no 
 class Selector(Method, ABC, shelf="selectors"):
     """Laws: N answers for N examples; the same for the same seed; every dropped example has a reason."""
 
-    mends: ClassVar[tuple[str, ...]] = ()  # kinds of findings in a data set (`jobs/recipe.py`) that it is the remedy for
+    mends: ClassVar[tuple[str, ...]] = ()  # kinds of findings in a data set (`jobs/findings.py`) that it is the remedy for
+    passes: ClassVar[int] = 1  # how often the `reader` reads a row
+
+    def reader(self) -> str | None:
+        """Reference of the model that must read the rows, "" for the one that is trained; None where none must."""
+        return None
+
+    def others(self) -> list[str]:
+        """Names of the data sets that it looks at beside the one it is asked of."""
+        return []
 
     @abstractmethod
-    def keep(self, examples: Sequence[Example]) -> Generator[Progress, None, Selection]: ...
+    def keep(self, examples: Sequence[Example], around: "Around") -> Generator[Progress, None, Selection]: ...
 
 
 # Adapters: which numbers may move.
@@ -51,8 +63,7 @@ class Selector(Method, ABC, shelf="selectors"):
 class Adapter(Method, ABC, shelf="adapters"):
     """Laws: output unchanged at step 0; only the declared parameters get gradients; base + delta = tuned; saves and loads."""
 
-    whole: ClassVar[bool] = False
-    """True where the base's own weights move: they are then kept in float32 and saved as a model, not as an adapter."""
+    whole: ClassVar[bool] = False  # whether the base's own weights move: they are then kept in float32 and saved as a model
 
     @abstractmethod
     def attach(self, model: "PreTrainedModel", seed: int) -> Attachment:
@@ -77,14 +88,11 @@ class Adapter(Method, ABC, shelf="adapters"):
 class Loss(Anchored, Method, ABC, shelf="losses"):
     """Laws: finite and differentiable; blind to tokens outside the mask; cross-entropy at its neutral knobs, if it has any.
 
-    The training loop computes Σ mask · weights · (−logp) / M, with M the trained tokens of the whole accumulation window. A
-    loss that is no weighted sum of surprises gives the weights that have its gradient, and says so. Every loss can be
-    anchored: the loop then adds the KL to the base (`core/anchor.py`).
+    The training loop computes Σ mask · weights · (−logp) / M, with M the trained tokens of the whole accumulation window. A loss that is
+    no weighted sum of surprises gives the weights that have its gradient, and says so. Every loss can be anchored (`core/anchor.py`).
     """
 
-    by_task: ClassVar[bool] = False
-    """True where it must know which task a row belongs to (`data.task`)."""
-
+    by_task: ClassVar[bool] = False  # whether it must know which task a row belongs to (`data.task`)
     neutral: ClassVar[dict[str, Any] | None] = {}  # knob values at which it is cross-entropy; None where there are none
 
     def entropy_over(self) -> int | None:
@@ -157,9 +165,8 @@ class Stepper(ABC):
 class Update(Guarded, Paced, Averaged, Method, ABC, shelf="updates"):
     """Laws: what is not in the groups stays frozen; resumes exactly from its state; its step is linear in the learning rate.
 
-    A group's parameters move at `pace` times the learning rate (1 where it says nothing; `core/pace.py`).
-    Every update can be guarded: the loop shortens a step that step safety finds too long (`core/guard.py`). And averaged: what is kept
-    follows what is trained slowly (`core/averaged.py`).
+    A group's parameters move at `pace` times the learning rate (`core/pace.py`). The loop shortens a step that step safety finds too long
+    (`core/guard.py`); what is kept may follow what is trained slowly (`core/averaged.py`).
     """
 
     @abstractmethod
@@ -194,7 +201,7 @@ class Probe(Method, ABC, shelf="probes"):
 # Merges: many models into one.
 
 
-class Merge(Method, ABC, shelf="merges"):
+class Merge(Kitted, Method, ABC, shelf="merges"):
     """Laws: same names, shapes, dtypes; k copies of the base give the base; the same in any blocks, seed for seed.
 
     `tensor` gets and returns float32; the streaming, the rounding and the files are the job's, which calls the verbs on blocks of whole
@@ -212,10 +219,6 @@ class Merge(Method, ABC, shelf="merges"):
         """Why these weights cannot be merged by this method, a sentence each; asked before anything is read."""
         return miscounted(self.title(), self.least, self.most, len(weights))
 
-    kit: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # its names in mergekit, each with the knobs that it stands for
-    kit_defaults: ClassVar[Mapping[str, Any]] = {}  # what mergekit takes where it is told nothing, if that is not ours
-    kit_base: ClassVar[bool | str] = True  # whether mergekit is told the base; or the knob that says so
-    kit_knobs: ClassVar[Mapping[str, Any]] = {}  # mergekit's parameter → our knob, or (knob, its values → ours)
     ends: ClassVar[tuple[str, str] | None] = None  # knobs: the factor of the first block, and what the last one gets on top
 
     @abstractmethod

@@ -16,7 +16,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Made, Progress, Table
 from workbench.core.words import count
 from workbench.jobs.columns import KINDS, ROLES, columns_of, named_after
-from workbench.jobs.curate import ingest
+from workbench.jobs.ingest import ingest
 from workbench.ui import cards, forms
 from workbench.ui.context import Context
 

@@ -1,10 +1,13 @@
 """Exact duplicates: the first stays, a second pass finds nothing, and the knobs say what counts as the same."""
 
 import pytest
+from surroundings import Given
 
 from workbench.core.job import drain
 from workbench.materials.rows import Example
 from workbench.methods.selectors.exact_duplicates import ExactDuplicates
+
+AROUND = Given()
 
 
 def pair(question: str, answer: str, line: int = 0) -> Example:
@@ -32,16 +35,16 @@ ROWS = [
     ],
 )
 def test_what_counts_as_the_same(knobs: dict, dropped: list[int]) -> None:
-    selection = drain(ExactDuplicates(**knobs).keep(ROWS))
+    selection = drain(ExactDuplicates(**knobs).keep(ROWS, AROUND))
     assert [index for index, kept in enumerate(selection.kept) if not kept] == dropped == sorted(selection.reasons)
 
 
 def test_the_reason_names_the_row_that_stays() -> None:
-    assert drain(ExactDuplicates().keep(ROWS)).reasons[1] == "says the same as row 1 (rows.csv, line 1)"
-    assert drain(ExactDuplicates(compare="answer").keep(ROWS)).reasons[3] == "has the same answer as row 1 (rows.csv, line 1)"
+    assert drain(ExactDuplicates().keep(ROWS, AROUND)).reasons[1] == "says the same as row 1 (rows.csv, line 1)"
+    assert drain(ExactDuplicates(compare="answer").keep(ROWS, AROUND)).reasons[3] == "has the same answer as row 1 (rows.csv, line 1)"
 
 
 def test_a_second_pass_drops_nothing() -> None:
     rows = ROWS * 3
-    kept = [row for row, stays in zip(rows, drain(ExactDuplicates().keep(rows)).kept, strict=True) if stays]
-    assert kept == [ROWS[0], *ROWS[2:5]] and all(drain(ExactDuplicates().keep(kept)).kept)
+    kept = [row for row, stays in zip(rows, drain(ExactDuplicates().keep(rows, AROUND)).kept, strict=True) if stays]
+    assert kept == [ROWS[0], *ROWS[2:5]] and all(drain(ExactDuplicates().keep(kept, AROUND)).kept)

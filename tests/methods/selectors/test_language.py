@@ -3,11 +3,14 @@
 import math
 
 import pytest
+from surroundings import Given
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.job import drain
 from workbench.materials.rows import Example
 from workbench.methods.selectors.language import Language
+
+AROUND = Given()
 
 TEXTS = {
     "en": "The ship left the harbour before the sun had risen over the hills.",
@@ -27,20 +30,20 @@ ROWS = [*map(row, TEXTS.values()), row("ok"), row("12 + 7 = 19")]
 
 @pytest.mark.parametrize("code", TEXTS)
 def test_each_language_is_told(code: str) -> None:
-    found = drain(Language(languages=code).keep(ROWS))
+    found = drain(Language(languages=code).keep(ROWS, AROUND))
     assert [found.kept[place] for place in range(len(TEXTS))] == [other == code for other in TEXTS]
     assert found.scores[list(TEXTS).index(code)] > 0.9 and sum(score == 0 for score in found.scores) == len(TEXTS) - 1
 
 
 def test_several_languages_may_stay() -> None:
-    found = drain(Language(languages="DE, fr").keep(ROWS))
+    found = drain(Language(languages="DE, fr").keep(ROWS, AROUND))
     assert found.kept == [False, True, True, False, False, True, True]
     assert found.reasons[0].startswith("the answer is en with a probability of ")
 
 
 def test_what_is_too_short_has_no_language() -> None:
-    assert drain(Language().keep(ROWS[5:])).kept == [True, True]
-    found = drain(Language(short="drop").keep(ROWS[5:]))
+    assert drain(Language().keep(ROWS[5:], AROUND)).kept == [True, True]
+    found = drain(Language(short="drop").keep(ROWS[5:], AROUND))
     assert found.kept == [False, False] and all(map(math.isnan, found.scores))
     assert found.reasons[0] == "the answer is too short to tell its language"
 
@@ -48,4 +51,4 @@ def test_what_is_too_short_has_no_language() -> None:
 def test_a_language_that_there_is_not_is_named() -> None:
     for given, named in (("en, klingon", "klingon"), (" ", "none")):
         with pytest.raises(WorkbenchError, match=rf"^languages names {named}, which cannot be told\. There are: ace, af, am, .*, zxx\.$"):
-            drain(Language(languages=given).keep(ROWS))
+            drain(Language(languages=given).keep(ROWS, AROUND))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.materials.around import Around
 from workbench.materials.rows import Example
 from workbench.methods.contracts import Selection, Selector
 
@@ -31,7 +32,7 @@ class ExactDuplicates(Selector, title="Exact duplicates"):
     ignore_case: bool = knob(True, help="count 'Paris' and 'paris' as the same")
     ignore_spaces: bool = knob(True, help="count runs of spaces and line breaks as one space")
 
-    def keep(self, examples: Sequence[Example]) -> Generator[Progress, None, Selection]:
+    def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         first: dict[bytes, int] = {}
         reasons: dict[int, str] = {}
         for index, example in enumerate(examples):

@@ -11,6 +11,7 @@ from typing import Literal
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.materials.around import Around
 from workbench.materials.languages import known, likeliest
 from workbench.materials.rows import Example
 from workbench.methods.contracts import Selection, Selector
@@ -44,7 +45,7 @@ class Language(Selector, title="Language"):
             raise WorkbenchError(f"languages names {', '.join(unknown) or 'none'}, which cannot be told. There are: {', '.join(known())}.")
         return codes
 
-    def keep(self, examples: Sequence[Example]) -> Generator[Progress, None, Selection]:
+    def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         wanted, scores, reasons = self.wanted(), list[float](), dict[int, str]()
         for index, example in enumerate(examples):
             if index % 500 == 0:

@@ -4,6 +4,7 @@ from collections.abc import Generator, Sequence
 
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.materials.around import Around
 from workbench.materials.rows import Example
 from workbench.methods.contracts import Selection, Selector
 
@@ -25,7 +26,7 @@ class Length(Selector, title="Length"):
     fewest_answer: int = knob(1, ge=0, le=10_000_000, help="fewest characters of the answer", unit="characters", log=True)
     most_answer: int = knob(20_000, ge=1, le=10_000_000, help="most characters of the answer", unit="characters", log=True)
 
-    def keep(self, examples: Sequence[Example]) -> Generator[Progress, None, Selection]:
+    def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         reasons: dict[int, str] = {}
         for index, example in enumerate(examples):
             if index % 1000 == 0:

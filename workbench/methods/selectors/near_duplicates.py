@@ -11,6 +11,7 @@ import torch
 
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.materials.around import Around
 from workbench.materials.near import joined, pairs, signatures
 from workbench.materials.rows import Example
 from workbench.methods.contracts import Selection, Selector
@@ -40,7 +41,7 @@ class NearDuplicates(Selector, title="Near duplicates"):
     unit: Literal["words", "characters"] = knob("words", help="what groups are made of", more=True)
     group: int = knob(3, ge=1, le=50, help="how many make a group", more=True)
 
-    def keep(self, examples: Sequence[Example]) -> Generator[Progress, None, Selection]:
+    def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         lengths: list[int] = []
         signs, there = yield from signatures(self._texts(examples, lengths), len(examples), SPLITS[self.unit], self.group)
         yield Progress(len(examples), len(examples), "rows compared")

@@ -6,6 +6,7 @@ from typing import Literal
 from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.core.words import number
+from workbench.materials.around import Around
 from workbench.materials.rows import Example
 from workbench.materials.statistics import STATISTICS
 from workbench.methods.contracts import Selection, Selector
@@ -31,7 +32,7 @@ class Statistic(Selector, title="Statistic in a range"):
     least: float = knob(0.0, ge=0, help="smallest number that stays")
     most: float = knob(1e9, ge=0, help="largest number that stays", log=True)
 
-    def keep(self, examples: Sequence[Example]) -> Generator[Progress, None, Selection]:
+    def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         measure, what = STATISTICS[self.of], f"{self.of.replace('_', ' ')} of the {self.text}"
         scores, reasons = list[float](), dict[int, str]()
         for index, example in enumerate(examples):

@@ -1,0 +1,103 @@
+"""Steps in a row: each on what the one before kept, remembered while nothing changes, on the disk where it took long."""
+
+import json
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.events import Progress
+from workbench.core.job import drain
+from workbench.core.parts import DataSpec
+from workbench.core.workspace import Workspace
+from workbench.jobs import steps
+from workbench.jobs.steps import at_hand, estimate, sifted
+from workbench.materials.around import Around
+from workbench.materials.rows import Example, Selection
+
+LENGTH = {"method": "length", "most_answer": 9}
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{n}?", "completion": "x" * n}) + "\n" for n in (3, 12, 3, 5)))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_held", steps.Memory(steps.HELD))
+
+
+def spec(rows: Path, *selectors: object) -> DataSpec:
+    return DataSpec(path=str(rows), selectors=list(selectors))
+
+
+def test_each_step_sees_what_the_one_before_kept(rows: Path, workspace: Workspace) -> None:
+    found = drain(sifted(spec(rows, LENGTH, {"method": "exact_duplicates", "compare": "answer"}), workspace))
+    assert found.kept == [0, 3] and [step.dropped for step in found.steps] == [1, 1]
+    assert found.dropped[1][0] == "Length" and found.dropped[2][1].startswith("has the same answer as row 1")
+
+
+def test_it_is_counted_once_until_the_file_or_a_knob_changes(rows: Path, workspace: Workspace) -> None:
+    given = spec(rows, LENGTH)
+    assert at_hand(given, workspace) is None
+    found = drain(sifted(given, workspace))
+    assert at_hand(given, workspace) is found is drain(sifted(given.model_copy(update={"max_length": 9}), workspace))
+    assert at_hand(spec(rows, {**LENGTH, "most_answer": 4}), workspace) is None
+    with rows.open("a") as file:
+        file.write(json.dumps({"prompt": "new?", "completion": "new"}) + "\n")
+    assert at_hand(given, workspace) is None and len(drain(sifted(given, workspace)).kept) == 4
+
+
+def test_what_took_long_is_kept_on_the_disk_and_counted_from_there(
+    rows: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "WORTH", 0.0)
+    given = spec(rows, LENGTH, {"method": "exact_duplicates"})
+    first = drain(sifted(given, workspace))
+    monkeypatch.setattr(steps, "_held", steps.Memory(steps.HELD))
+    again = sifted(given, workspace)
+    with pytest.raises(StopIteration) as end:  # no sign of life: nothing is counted
+        next(again)
+    assert (end.value.value.kept, end.value.value.dropped) == (first.kept, first.dropped)
+    assert len(list(workspace.cache("steps").iterdir())) == 2
+
+
+class _Shout(BaseModel):
+    """A step that changes every row and drops none."""
+
+    model_config = {"frozen": True}
+
+    def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
+        yield Progress(0, len(examples), "rows")
+        loud = {place: Example(text=row.as_text().upper()) for place, row in enumerate(examples)}
+        return Selection([True] * len(examples), changed=loud)
+
+    def title(self) -> str:
+        return "Shout"
+
+
+def test_rows_that_a_step_changed_are_what_the_next_one_sees(rows: Path, workspace: Workspace, tmp_path: Path) -> None:
+    given = spec(rows, LENGTH)
+    corpus = drain(sifted(given, workspace)).corpus
+    chain = [given.selectors[0], _Shout(), given.selectors[0]]
+    files = [tmp_path / str(place) for place in range(3)]
+    found = drain(steps.select(corpus, chain, Around(workspace), files))  # type: ignore[arg-type]
+    assert found.steps[1].changed == 3 and found.kept == [] and len(found.dropped) == 4  # "ASSISTANT: XXX" is longer than 9
+    assert found.examples[0].text == "USER: 3?\nASSISTANT: XXX" and found.corpus.examples[0].messages
+
+
+def test_an_estimate_is_for_what_is_not_at_hand(rows: Path, workspace: Workspace) -> None:
+    given = spec(rows, LENGTH, LENGTH)
+    assert estimate(given, workspace) == pytest.approx(2 * 4 * steps.PLAIN)
+    drain(sifted(given, workspace))
+    assert estimate(given, workspace) == 0
+
+
+def test_a_step_that_cannot_be_done_says_which(rows: Path, workspace: Workspace) -> None:
+    with pytest.raises(WorkbenchError, match=r"The step 'Language' cannot be done\. languages names xx"):
+        drain(sifted(spec(rows, {"method": "language", "languages": "xx"}), workspace))

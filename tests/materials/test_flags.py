@@ -1,0 +1,38 @@
+"""What a step answered comes back as it was; what is damaged counts as none."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from workbench.materials import flags
+from workbench.materials.rows import Example, Selection
+
+CHANGED = Example(({"role": "user", "content": "Write to <EMAIL> é \ud83d."},), meta={"n": 2**70}, learn=((0, 2),))
+GIVEN = [
+    Selection([True, False, True], {1: "too short"}, [0.5, math.nan, math.inf], (0.1, 0.3), "length", {2: CHANGED}),
+    Selection([True, True]),
+    Selection([]),
+]
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_it_comes_back_as_it_was(given: Selection, tmp_path: Path) -> None:
+    flags.write(tmp_path / "a.parquet", given)
+    assert repr(flags.read(tmp_path / "a.parquet")) == repr(given)  # NaN is not equal to itself
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_a_damaged_or_missing_file_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    assert flags.read(path) is None
+    flags.write(path, GIVEN[0])
+    path.write_bytes(path.read_bytes()[:-9])
+    assert flags.read(path) is None
+
+
+def test_the_oldest_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flags, "HELD", 2)
+    for name in "abc":
+        flags.write(tmp_path / f"{name}.parquet", GIVEN[1])
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["b", "c"]

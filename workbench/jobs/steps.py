@@ -1,0 +1,184 @@
+"""The selection steps of a data recipe at work: what each keeps, drops and changes, in memory while nothing changes and on the disk where
+it took long.
+
+What it is: `sifted` (yields progress) and `at_hand` (answers at once or not at all), for the page, the training loop and the command line
+alike; `estimate` says how long it would take before it is begun. What it is not: it counts no token and knows no selector by name.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.events import Progress
+from workbench.core.memory import Memory
+from workbench.core.parts import DataSpec
+from workbench.core.workspace import Workspace
+from workbench.materials import flags, models
+from workbench.materials.around import Around, state_of
+from workbench.materials.corpus import Corpus, load, path_of
+from workbench.materials.rows import Changed, Chosen, Example, Selection
+from workbench.methods.contracts import Selector
+
+BINS = 40  # bars of a histogram
+WORTH = 1.0  # seconds that a step must have taken for its answer to be kept on the disk
+HELD = 4  # recipes whose answers are held in memory
+TRIED = 8  # rows that are read for an estimate
+PLAIN = 1.5e-4  # seconds a row of a step that asks no model: those of the slowest one, near duplicates
+LONG = 5.0  # estimated seconds beyond which a person is asked first
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The numbers that a step goes by: how many of those that stay and of those that go lie between each two `edges`."""
+
+    what: str
+    edges: list[float]
+    kept: list[int]
+    dropped: list[int]
+    cuts: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one selection step dropped and changed, and the numbers that it went by, if it did."""
+
+    title: str
+    dropped: int
+    scores: Scores | None = None
+    changed: int = 0
+
+
+@dataclass(frozen=True, eq=False)  # one stands for itself: what is counted of it is remembered by it
+class Curated:
+    """A data set after its selection steps: the rows as they are then, indices of the kept ones, and of each dropped one the step and the
+    reason. `corpus` has them as they were.
+    """
+
+    corpus: Corpus
+    examples: Sequence[Example]
+    kept: list[int]
+    dropped: dict[int, tuple[str, str]]
+    steps: list[Step]
+
+
+_held = Memory[Curated](HELD)
+_paces = Memory[float](16)
+
+
+def sifted(spec: DataSpec, workspace: Workspace, model: str = models.POCKET) -> Generator[Progress, None, Curated]:
+    """The rows that the recipe's steps keep; `model` is the reference of the one that is trained.
+
+    Raises:
+        WorkbenchError: the data set is missing or unreadable, or a step cannot do its work.
+    """
+    if (there := at_hand(spec, workspace, model)) is not None:
+        return there
+    corpus = load(spec.path, workspace, spec.columns)
+    found = yield from select(corpus, spec.selectors, Around(workspace, model), _keys(spec, workspace, model))
+    return _held.put(_key(spec, workspace, model), found)
+
+
+def at_hand(spec: DataSpec, workspace: Workspace, model: str = models.POCKET) -> Curated | None:
+    """What `sifted` would return, if it is in memory."""
+    return _held.get(_key(spec, workspace, model))
+
+
+def estimate(spec: DataSpec, workspace: Workspace, model: str = models.POCKET) -> float:
+    """About how many seconds the recipe's steps will take; 0 where all is at hand. What a model takes for a row is tried on a few.
+
+    Every row is counted, those that an earlier step drops too, and those that were read before and are not read again.
+    """
+    if at_hand(spec, workspace, model) is not None:
+        return 0.0
+    examples, around, seconds = load(spec.path, workspace, spec.columns).examples, Around(workspace, model), 0.0
+    for selector, file in zip(spec.selectors, _keys(spec, workspace, model), strict=True):
+        if not file.exists():
+            rows = sum((len(examples), *(len(around.rows(name, selector.title())) for name in selector.others())))
+            seconds += rows * (PLAIN if (read := selector.reader()) is None else selector.passes * _pace(read or model, examples, around))
+    return seconds
+
+
+def _pace(reader: str, examples: Sequence[Example], around: Around) -> float:
+    """Seconds a row; tried once for each model."""
+    found = _paces.get(reader)
+    return _paces.put(reader, around.pace(examples[:TRIED], reader)) if found is None else found
+
+
+def select(corpus: Corpus, selectors: Sequence[Selector], around: Around, files: Sequence[Path]) -> Generator[Progress, None, Curated]:
+    """The steps in order, each on what the one before kept; `files` are where the answer of each is kept if it took long."""
+    rows: Sequence[Example] = corpus.examples
+    indices, dropped, steps = list(range(len(rows))), dict[int, tuple[str, str]](), list[Step]()
+    for selector, file in zip(selectors, files, strict=True):
+        selection = yield from _answer(selector, Chosen(rows, indices), around, file)
+        out = {indices[place]: (selector.title(), reason) for place, reason in selection.reasons.items()}
+        dropped |= out
+        steps.append(Step(selector.title(), len(out), scored(selection), len(selection.changed)))
+        if selection.changed:
+            rows = Changed(rows, {indices[place]: example for place, example in selection.changed.items()})
+        indices = [index for index, stays in zip(indices, selection.kept, strict=True) if stays]
+    return Curated(corpus, rows, indices, dropped, steps)
+
+
+def _answer(selector: Selector, rows: Sequence[Example], around: Around, file: Path) -> Generator[Progress, None, Selection]:
+    """The step's answer, from the disk if it is there."""
+    if (found := flags.read(file)) is not None and len(found.kept) == len(rows):
+        return found
+    began = time.monotonic()
+    try:
+        found = yield from selector.keep(rows, around)
+    except WorkbenchError as error:
+        raise WorkbenchError(f"The step {selector.title()!r} cannot be done. {error}") from error
+    if time.monotonic() - began >= WORTH:
+        flags.write(file, found)
+    return found
+
+
+def scored(selection: Selection) -> Scores | None:
+    """The selection's scores counted in `BINS` equal parts of their range; None where there are none."""
+    scores, stays = torch.tensor(selection.scores, dtype=torch.float64), torch.tensor(selection.kept)
+    there = scores.isfinite()
+    if not there.any():
+        return None
+    low, high = (float(end) for end in scores[there].aminmax())
+    edges = torch.linspace(low, high if high > low else low + 1, BINS + 1, dtype=torch.float64)
+    kept, dropped = (torch.histogram(scores[there & side], edges).hist.int().tolist() for side in (stays, ~stays))
+    return Scores(selection.what, edges.tolist(), kept, dropped, selection.cuts)
+
+
+def file_state(name: str, workspace: Workspace) -> tuple[str, int, int]:
+    """What tells one state of a data set from another: its place, when it was changed, and its size."""
+    path = path_of(name, workspace)
+    if not path.exists():
+        return str(path), 0, 0  # reading it raises the sentence that fits
+    return str(path), path.stat().st_mtime_ns, path.stat().st_size
+
+
+def _key(spec: DataSpec, workspace: Workspace, model: str) -> str:
+    """What decides which rows are kept."""
+    return _chain(spec, workspace, model)[-1]
+
+
+def _keys(spec: DataSpec, workspace: Workspace, model: str) -> list[Path]:
+    """Where the answer of each step is kept: under what decides it, which is the file, the steps before it, and the step."""
+    return [workspace.cache("steps") / f"{key}.parquet" for key in _chain(spec, workspace, model)[1:]]
+
+
+def _chain(spec: DataSpec, workspace: Workspace, model: str) -> list[str]:
+    """A key for the data set without steps, with the first one, with the first two, …"""
+    keys = [_digest([str(workspace.home.resolve()), file_state(spec.path, workspace), dict(sorted(spec.columns.items()))])]
+    for selector in spec.selectors:
+        read = selector.reader()
+        reads = "" if read is None else state_of(models.resolve(read or model, workspace))
+        others = [file_state(name, workspace) for name in selector.others()]
+        keys.append(_digest([keys[-1], selector.chosen(), reads, others]))
+    return keys
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,156 @@
+"""What stands around the rows that a selector is asked of: other data sets, and what a model makes of the rows.
+
+What it is: the one thing a selector gets beside its rows (`Selector.keep`). Readings of a model cost time; they yield progress, are kept on
+the disk text by text (`readings.py`), and are never made twice. What it is not: it chooses no row.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.events import Progress
+from workbench.core.workspace import Workspace
+from workbench.materials import models, readings
+from workbench.materials.corpus import digest, load
+from workbench.materials.packing import pad
+from workbench.materials.pooling import Pooling, pooled
+from workbench.materials.rows import Example
+from workbench.materials.templates import Encoded, encode_all
+
+LONGEST = 512  # tokens of a text that are read
+AT_ONCE = 8  # texts in one forward pass, between two signs of life
+KEPT = 64  # forward passes between two writes to the disk
+Part = Literal["row", "question", "answer"]
+Read = Callable[[PreTrainedModel, PreTrainedTokenizerBase, list[str], list[Example]], Tensor]
+
+
+class Around:
+    """The surroundings in one workspace; `model` is the reference of the model that is trained."""
+
+    def __init__(self, workspace: Workspace, model: str = models.POCKET):
+        self._workspace, self._model = workspace, model
+        self._open: dict[models.ModelRef, tuple[PreTrainedModel, PreTrainedTokenizerBase]] = {}
+
+    def rows(self, name: str, asks: str) -> Sequence[Example]:
+        """The rows of another data set, by name; `asks` says who wants them, for the sentence where none is named."""
+        if not name:
+            raise WorkbenchError(f"{asks} needs a second data set to go by, and none is named. Write the name of one in the step.")
+        return load(name, self._workspace).examples
+
+    def vectors(
+        self, examples: Sequence[Example], reader: str = "", pooling: Pooling = "mean", part: Part = "row"
+    ) -> Generator[Progress, None, Tensor]:
+        """(N, D) float32 vectors of length 1, exact to half precision; `reader` refers to a model, "" to the one that is trained."""
+
+        def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], batch: list[Example]) -> Tensor:
+            return pooled(model, _on(model, _plain(tokenizer, texts)), pooling).half()
+
+        texts = [example.part(part) for example in examples]
+        return (yield from self._read(f"vectors-{pooling}", reader, texts, examples, read)).float()
+
+    def pace(self, examples: Sequence[Example], reader: str) -> float:
+        """Seconds that a model takes for a row, from reading these; nothing is kept."""
+        model, tokenizer = self._opened(models.resolve(reader or self._model, self._workspace))
+        rows = _plain(tokenizer, [example.as_text() for example in examples])
+        pooled(model, _on(model, rows), "mean")  # the first pass is slower than those that follow
+        began = time.monotonic()
+        pooled(model, _on(model, rows), "mean").cpu()
+        return (time.monotonic() - began) / len(examples)
+
+    def surprise(self, examples: Sequence[Example], reader: str = "", alone: bool = False) -> Generator[Progress, None, Tensor]:
+        """(N, 2) float32: −log p of the learnt tokens in nats, added up, and how many they are; NaN and 0 where nothing is learnt.
+
+        With `alone` every turn that is not the assistant's is emptied first, and system turns are left out: what the answer costs without
+        its question, read through the same template, so that a row without a question costs the same both ways [O].
+        """
+
+        def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], batch: list[Example]) -> Tensor:
+            encoded = list(encode_all(tokenizer, list(map(without_question, batch)) if alone else batch, "answers", 2 * LONGEST))
+            found = torch.tensor([[math.nan, 0.0]]).repeat(len(batch), 1)
+            learnt = [(place, row) for place, row in enumerate(encoded) if isinstance(row, Encoded) and any(row.trained[1:])]
+            if learnt:
+                rows = pad([row for _, row in learnt], tokenizer.pad_token_id)
+                found[[place for place, _ in learnt]] = _surprises(model, _on(model, rows))
+            return found
+
+        texts = [f"{example.as_text()}\0{example.answer()}" for example in examples]
+        return (yield from self._read("surprise-alone" if alone else "surprise", reader, texts, examples, read))
+
+    def _read(self, kind: str, reader: str, texts: list[str], examples: Sequence[Example], read: Read) -> Generator[Progress, None, Tensor]:
+        """What `read` makes of each example, from the disk where it is there; the shortest are read first."""
+        ref = models.resolve(reader or self._model, self._workspace)
+        folder = self._workspace.cache("readings") / f"{kind}-{state_of(ref)}"
+        digests = torch.tensor([digest(text) - 2**63 for text in texts], dtype=torch.int64)
+        first = {digest: place for place, digest in reversed(list(enumerate(digests.tolist())))}  # of copies one is read
+        unknown = ~readings.find(folder, digests)[0]
+        missing = sorted((place for place in first.values() if unknown[place]), key=lambda place: (len(texts[place]), place))
+        waiting: list[tuple[list[int], Tensor]] = []
+        try:
+            for start in range(0, len(missing), AT_ONCE):
+                yield Progress(start, len(missing), f"rows read by {ref.label}")
+                places = missing[start : start + AT_ONCE]
+                found = read(*self._opened(ref), [texts[place] for place in places], [examples[place] for place in places])
+                waiting.append((places, found.cpu()))
+                if len(waiting) == KEPT:
+                    _write(folder, digests, waiting)
+        finally:
+            _write(folder, digests, waiting)
+        return readings.find(folder, digests)[1]
+
+    def _opened(self, ref: models.ModelRef) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        if ref not in self._open:
+            self._open[ref] = models.load(ref, *models.place()), models.tokenizer(ref)
+        return self._open[ref]
+
+
+def without_question(example: Example) -> Example:
+    """The row with its answers alone: other turns are emptied, system turns left out; of a plain text what is learnt."""
+    if example.text:
+        return Example(text=example.answer())
+    turns = (turn for turn in example.messages if turn["role"] != "system")
+    return Example(messages=tuple(turn if turn["role"] == "assistant" else {**turn, "content": ""} for turn in turns))
+
+
+def state_of(ref: models.ModelRef) -> str:
+    """A short name for the state of a model: its places, and when its files were last changed."""
+    folders = [path for path in (Path(ref.path), ref.adapter) if path is not None and path.is_dir()]
+    files = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for folder in folders for file in sorted(folder.iterdir())]
+    return hashlib.sha256(json.dumps([ref.path, files]).encode()).hexdigest()[:16]
+
+
+def _plain(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> dict[str, Tensor]:
+    """The texts as tokens without a template, padded; one without tokens is a single padding token."""
+    ids = tokenizer(list(texts), truncation=True, max_length=LONGEST, verbose=False)["input_ids"]
+    rows = [one or [tokenizer.pad_token_id] for one in ids]
+    return pad([Encoded(one, [False] * len(one), 0) for one in rows], tokenizer.pad_token_id)
+
+
+@torch.no_grad()
+def _surprises(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
+    """(B, 2) the sum of −log p over each row's learnt tokens, and how many they are."""
+    labels = batch["labels"][:, 1:]
+    learnt = labels != -100
+    table = models.label_table(model, batch)
+    rows = learnt.nonzero()[:, 0]
+    lost = -table.gather(1, labels[learnt][:, None])[:, 0]
+    return torch.stack([torch.zeros(len(labels), device=lost.device).index_add(0, rows, lost), learnt.sum(1).float()], -1).cpu()
+
+
+def _on(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.to(model.device) for name, tensor in batch.items()}
+
+
+def _write(folder: Path, digests: Tensor, waiting: list[tuple[list[int], Tensor]]) -> None:
+    """Put what waits on the disk."""
+    if waiting:
+        readings.add(folder, digests[[place for places, _ in waiting for place in places]], torch.cat([found for _, found in waiting]))
+        waiting.clear()

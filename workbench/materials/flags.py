@@ -1,0 +1,53 @@
+"""What a selection step answered, as a file: of each row whether it stays, why not, its number, and what it was changed to.
+
+What it is not: it decides nothing. A file that is damaged counts as none: the step is then counted anew.
+"""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workbench.materials.kept import flat, unflat
+from workbench.materials.rows import Selection
+
+SCHEMA = pa.schema({"kept": pa.bool_(), "reason": pa.string(), "score": pa.float64(), "changed": pa.string()})
+HELD = 64  # files in a folder; the oldest go
+
+
+def write(path: Path, selection: Selection) -> None:
+    """The file is whole when it appears."""
+    count = len(selection.kept)
+    changed = {row: json.dumps(flat(example)) for row, example in selection.changed.items()}
+    columns = {
+        "kept": selection.kept,
+        "reason": [selection.reasons.get(row) for row in range(count)],
+        "score": selection.scores if len(selection.scores) else [None] * count,
+        "changed": [changed.get(row) for row in range(count)],
+    }
+    about = {b"about": json.dumps({"cuts": selection.cuts, "what": selection.what, "scored": len(selection.scores) > 0}).encode()}
+    coming = path.with_suffix(".coming")
+    pq.write_table(pa.table(columns, schema=SCHEMA.with_metadata(about)), coming, compression="zstd")
+    coming.replace(path)
+    files = sorted(path.parent.glob("*.parquet"), key=lambda file: file.stat().st_mtime_ns)
+    for file in files[:-HELD]:
+        file.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Selection | None:
+    """The selection as it was written; None where there is none, or none that can be read."""
+    try:
+        table = pq.read_table(path, schema=SCHEMA)
+        about = json.loads(pq.read_schema(path).metadata[b"about"])
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return None
+    values = {name: table[name].to_pylist() for name in SCHEMA.names}
+    return Selection(
+        values["kept"],
+        {row: reason for row, reason in enumerate(values["reason"]) if reason is not None},
+        values["score"] if about["scored"] else (),
+        tuple(about["cuts"]),
+        about["what"],
+        {row: unflat(json.loads(example)) for row, example in enumerate(values["changed"]) if example is not None},
+    )

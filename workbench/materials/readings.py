@@ -1,0 +1,43 @@
+"""What a model made of texts, kept on the disk text by text, so that no text is read twice by the same model in the same way.
+
+A folder of chunks, each complete or absent; a text is known by 64 bits of its digest. What was read before a stop or a kill is not lost.
+Knows no model and no row.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+def find(folder: Path, digests: Tensor) -> tuple[Tensor, Tensor]:
+    """((N,) bool: which of the N digests are known, (K, D) the values of those K, in their order)."""
+    chunks = [chunk for path in sorted(folder.glob("*.safetensors")) if (chunk := _opened(path)) is not None]
+    if not chunks:
+        return torch.zeros(len(digests), dtype=torch.bool), torch.empty(0, 1)
+    held, order = torch.cat([chunk["digests"] for chunk in chunks]).sort(stable=True)
+    values = torch.cat([chunk["values"] for chunk in chunks])
+    places = torch.searchsorted(held, digests).clamp(max=len(held) - 1)
+    known = held[places] == digests
+    return known, values[order[places[known]]]
+
+
+def add(folder: Path, digests: Tensor, values: Tensor) -> None:
+    """Keep (n,) int64 digests and their (n, D) values; they are on the disk when this returns."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, path = tempfile.mkstemp(dir=folder, suffix=".coming")
+    os.close(handle)
+    save_file({"digests": digests.contiguous(), "values": values.contiguous()}, path)
+    Path(path).rename(Path(path).with_suffix(".safetensors"))
+
+
+def _opened(path: Path) -> dict[str, Tensor] | None:
+    """The chunk; None where it is damaged, in which case its texts are read anew."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError):
+        return None
