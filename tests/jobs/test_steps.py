@@ -71,6 +71,7 @@ class _Shout(BaseModel):
     """A step that changes every row and drops none."""
 
     model_config = {"frozen": True}
+    off: bool = False
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         yield Progress(0, len(examples), "rows")
@@ -91,8 +92,20 @@ def test_rows_that_a_step_changed_are_what_the_next_one_sees(rows: Path, workspa
     assert found.examples[0].text == "USER: 3?\nASSISTANT: XXX" and found.corpus.examples[0].messages
 
 
+def test_a_step_that_is_off_keeps_its_place_and_does_nothing(rows: Path, workspace: Workspace) -> None:
+    with_it = drain(sifted(spec(rows, {**LENGTH, "off": True}, {"method": "exact_duplicates", "compare": "answer"}), workspace))
+    assert with_it.kept == [0, 1, 3] and [step.title for step in with_it.steps] == ["Length", "Exact duplicates"]
+    assert at_hand(spec(rows, {"method": "exact_duplicates", "compare": "answer"}, {**LENGTH, "off": True}), workspace)
+
+
+def test_the_rows_on_both_sides_of_a_line_are_shown_nearest_first(rows: Path, workspace: Workspace) -> None:
+    found = drain(sifted(spec(rows, {"method": "statistic", "most": 4}), workspace)).steps[0].scores
+    assert [(near.row, near.score) for near in found.last] == [(1, 3), (3, 3)]
+    assert [(near.row, near.score) for near in found.first] == [(4, 5), (2, 12)] and found.first[0].text == "user: 5?\nassistant: xxxxx"
+
+
 def test_an_estimate_is_for_what_is_not_at_hand(rows: Path, workspace: Workspace) -> None:
-    given = spec(rows, LENGTH, LENGTH)
+    given = spec(rows, LENGTH, LENGTH, {**LENGTH, "off": True})
     assert estimate(given, workspace) == pytest.approx(2 * 4 * steps.PLAIN)
     drain(sifted(given, workspace))
     assert estimate(given, workspace) == 0

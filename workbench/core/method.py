@@ -32,14 +32,15 @@ def knob(
     log: bool = False,
     step: float | None = None,
     more: bool = False,
+    names: Literal["", "data", "model"] = "",
 ) -> Any:
     """A field of a method or a spec: its default, its range and one line of help.
 
     `unit` and `label` are shown beside it; `log` marks a number that is felt on a logarithmic scale (a learning rate);
-    `step` is the slider's grain; `more` folds it away with what most people never touch.
+    `step` is the slider's grain; `more` folds it away with what most people never touch; `names` says what a text is the name of.
     """
     lo, hi = ge if gt is None else gt, le if lt is None else lt
-    shown = {"lo": lo, "hi": hi, "unit": unit, "label": label, "log": log, "step": step, "more": more}
+    shown = {"lo": lo, "hi": hi, "unit": unit, "label": label, "log": log, "step": step, "more": more, "names": names}
     return Field(default, description=help, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra={"knob": shown})
 
 
@@ -59,6 +60,7 @@ class Knob:
     log: bool = False
     step: float | None = None
     more: bool = False
+    names: str = ""
 
     @property
     def range(self) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
@@ -28,20 +29,35 @@ from workbench.methods.contracts import Selector
 BINS = 40  # bars of a histogram
 WORTH = 1.0  # seconds that a step must have taken for its answer to be kept on the disk
 HELD = 4  # recipes whose answers are held in memory
+SHOWN, BEGINS = 4, 160  # rows on each side of a line, and how many characters of each
 TRIED = 8  # rows that are read for an estimate
 PLAIN = 1.5e-4  # seconds a row of a step that asks no model: those of the slowest one, near duplicates
 LONG = 5.0  # estimated seconds beyond which a person is asked first
 
 
 @dataclass(frozen=True)
+class Near:
+    """A row by its number from 1, the number that a step goes by, and how the row begins."""
+
+    row: int
+    score: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Scores:
-    """The numbers that a step goes by: how many of those that stay and of those that go lie between each two `edges`."""
+    """The numbers that a step goes by: how many of those that stay and of those that go lie between each two `edges`.
+
+    `last` are rows that stay and `first` rows that go, those nearest to a line at the top; none where there is no line.
+    """
 
     what: str
     edges: list[float]
     kept: list[int]
     dropped: list[int]
     cuts: tuple[float, ...]
+    last: Sequence[Near] = ()
+    first: Sequence[Near] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +114,7 @@ def estimate(spec: DataSpec, workspace: Workspace, model: str = models.POCKET) -
         return 0.0
     examples, around, seconds = load(spec.path, workspace, spec.columns).examples, Around(workspace, model), 0.0
     for selector, file in zip(spec.selectors, _keys(spec, workspace, model), strict=True):
-        if not file.exists():
+        if not (selector.off or file.exists()):
             rows = sum((len(examples), *(len(around.rows(name, selector.title())) for name in selector.others())))
             seconds += rows * (PLAIN if (read := selector.reader()) is None else selector.passes * _pace(read or model, examples, around))
     return seconds
@@ -115,10 +131,13 @@ def select(corpus: Corpus, selectors: Sequence[Selector], around: Around, files:
     rows: Sequence[Example] = corpus.examples
     indices, dropped, steps = list(range(len(rows))), dict[int, tuple[str, str]](), list[Step]()
     for selector, file in zip(selectors, files, strict=True):
+        if selector.off:
+            steps.append(Step(selector.title(), 0))
+            continue
         selection = yield from _answer(selector, Chosen(rows, indices), around, file)
         out = {indices[place]: (selector.title(), reason) for place, reason in selection.reasons.items()}
         dropped |= out
-        steps.append(Step(selector.title(), len(out), scored(selection), len(selection.changed)))
+        steps.append(Step(selector.title(), len(out), scored(selection, rows, indices), len(selection.changed)))
         if selection.changed:
             rows = Changed(rows, {indices[place]: example for place, example in selection.changed.items()})
         indices = [index for index, stays in zip(indices, selection.kept, strict=True) if stays]
@@ -139,7 +158,7 @@ def _answer(selector: Selector, rows: Sequence[Example], around: Around, file: P
     return found
 
 
-def scored(selection: Selection) -> Scores | None:
+def scored(selection: Selection, rows: Sequence[Example], indices: Sequence[int]) -> Scores | None:
     """The selection's scores counted in `BINS` equal parts of their range; None where there are none."""
     scores, stays = torch.tensor(selection.scores, dtype=torch.float64), torch.tensor(selection.kept)
     there = scores.isfinite()
@@ -148,7 +167,18 @@ def scored(selection: Selection) -> Scores | None:
     low, high = (float(end) for end in scores[there].aminmax())
     edges = torch.linspace(low, high if high > low else low + 1, BINS + 1, dtype=torch.float64)
     kept, dropped = (torch.histogram(scores[there & side], edges).hist.int().tolist() for side in (stays, ~stays))
-    return Scores(selection.what, edges.tolist(), kept, dropped, selection.cuts)
+    last, first = (_near(scores, there & side, selection.cuts, rows, indices) for side in (stays, ~stays))
+    return Scores(selection.what, edges.tolist(), kept, dropped, selection.cuts, last, first)
+
+
+def _near(scores: Tensor, side: Tensor, cuts: Sequence[float], rows: Sequence[Example], indices: Sequence[int]) -> list[Near]:
+    """The rows of a side that lie nearest to a line."""
+    places = side.nonzero()[:, 0]
+    if not cuts or not len(places):
+        return []
+    far = torch.stack([(scores[places] - cut).abs() for cut in cuts]).amin(0)
+    nearest = places[far.argsort(stable=True)[:SHOWN]].tolist()
+    return [Near(indices[place] + 1, float(scores[place]), rows[indices[place]].as_text()[:BEGINS]) for place in nearest]
 
 
 def file_state(name: str, workspace: Workspace) -> tuple[str, int, int]:
@@ -173,6 +203,9 @@ def _chain(spec: DataSpec, workspace: Workspace, model: str) -> list[str]:
     """A key for the data set without steps, with the first one, with the first two, …"""
     keys = [_digest([str(workspace.home.resolve()), file_state(spec.path, workspace), dict(sorted(spec.columns.items()))])]
     for selector in spec.selectors:
+        if selector.off:
+            keys.append(keys[-1])
+            continue
         read = selector.reader()
         reads = "" if read is None else state_of(models.resolve(read or model, workspace))
         others = [file_state(name, workspace) for name in selector.others()]

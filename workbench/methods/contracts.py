@@ -1,8 +1,7 @@
 """All contracts on one page: nine nouns and their verbs. `tests/test_every_method.py` holds every member to its shelf's laws.
 
-A method is a frozen value (`core.method.Method`); what must remember between calls is what its verb returns. A verb that may take
-long is a generator: it yields `Progress` and returns its result (`kept = yield from …`). Shapes use B batch, T tokens, V vocabulary, N
-examples, L layers.
+A method is a frozen value (`core.method.Method`); what must remember between calls is what its verb returns. A verb that may take long is a
+generator: it yields `Progress` and returns its result (`kept = yield from …`). B batch, T tokens, V vocabulary, N examples, L layers.
 """
 
 from abc import ABC, abstractmethod
@@ -19,6 +18,7 @@ from workbench.core.guard import Guarded
 from workbench.core.kitted import Kitted
 from workbench.core.method import Method
 from workbench.core.pace import Paced
+from workbench.core.skippable import Skippable
 from workbench.core.takes import miscounted
 from workbench.materials.attachment import Attachment, Cost
 from workbench.materials.corpus import Example
@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # model code takes seconds to import, and merges have no use 
 # Selectors: which examples are worth learning from.
 
 
-class Selector(Method, ABC, shelf="selectors"):
+class Selector(Skippable, Method, ABC, shelf="selectors"):
     """Laws: N answers for N examples; the same for the same seed; every dropped example has a reason."""
 
     mends: ClassVar[tuple[str, ...]] = ()  # kinds of findings in a data set (`jobs/findings.py`) that it is the remedy for

@@ -4,9 +4,10 @@ Pure functions of `jobs.curate.Look`; every text is escaped. Not here: where it 
 """
 
 from workbench.core.method import find
-from workbench.core.words import count
+from workbench.core.words import count, number
 from workbench.jobs.curate import Look
 from workbench.jobs.findings import Issue
+from workbench.jobs.steps import Near, Scores
 from workbench.ui import cards, plots, sketch
 
 
@@ -36,15 +37,33 @@ def _issue(issue: Issue) -> str:
 
 
 def scores(seen: Look) -> str:
-    """The numbers that steps went by, a picture each, with the line between what stays and what goes."""
+    """The numbers that steps went by, a picture each, with the line between what stays and what goes, and the rows on its two sides."""
     drawn = []
     for place, step in enumerate(seen.steps, 1):
+        title = f"Step {place} · {step.title} · {count(step.dropped, 'row')} dropped"
+        if step.changed:
+            title += f", {step.changed:,} changed"
         if step.scores:
-            title = f"Step {place} · {step.title} · {count(step.dropped, 'row')} dropped"
             stacks = {"rows that stay": step.scores.kept, "rows that go": step.scores.dropped}
             picture = sketch.bars(step.scores.edges, stacks, step.scores.cuts, step.scores.what, "rows", title)
-            drawn.append(f"<h4>{cards.escaped(title)}</h4>{picture}")
+            drawn.append(f"<h4>{cards.escaped(title)}</h4>{picture}{_sides(step.scores)}")
+        elif step.changed:
+            drawn.append(f"<h4>{cards.escaped(title)}</h4>")
     return "".join(drawn)
+
+
+def _sides(scores: Scores) -> str:
+    """Rows that just stay beside rows that just go; folded, because a person asks for it."""
+    if not scores.last or not scores.first:
+        return ""
+    columns = "".join(
+        f"<div><b>{title}</b>{''.join(map(_near, rows))}</div>" for title, rows in (("Just stay", scores.last), ("Just go", scores.first))
+    )
+    return f'<details class="sides"><summary>Rows on both sides of the line</summary><div>{columns}</div></details>'
+
+
+def _near(row: Near) -> str:
+    return f"<p><span>{row.row:,} · {cards.escaped(number(row.score))}</span>{cards.escaped(row.text)}</p>"
 
 
 def kept(seen: Look) -> str:

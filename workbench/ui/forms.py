@@ -8,6 +8,7 @@ widget and the sentence about a wrong value are all read from there. Gradio send
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -28,7 +29,11 @@ DRAWN: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 1, "con
 where another thread adds more meanwhile (met on 6.31)."""
 
 
-def fields(knobs: Sequence[Knob], values: Mapping[str, Any], key: str) -> dict[str, Component]:
+Names = Mapping[str, Sequence[str]]
+"""What a text knob can name: the data sets, the models."""
+
+
+def fields(knobs: Sequence[Knob], values: Mapping[str, Any], key: str, names: Names = MappingProxyType({})) -> dict[str, Component]:
     """One widget a knob, in order, drawn where this is called; knobs with `more` lie folded under "More".
 
     `values` are the knobs' present values (their defaults fill what is missing). A widget's elem_id and `key` are `key-name`.
@@ -39,15 +44,16 @@ def fields(knobs: Sequence[Knob], values: Mapping[str, Any], key: str) -> dict[s
     drawn: dict[str, Component] = {}
     if shown:
         with gr.Column(elem_classes=["knobs"]):
-            drawn |= {knob.name: widget(knob, values.get(knob.name, knob.default), key) for knob in shown}
+            drawn |= {knob.name: widget(knob, values.get(knob.name, knob.default), key, names) for knob in shown}
     if folded:
         with gr.Accordion("More", open=False, elem_id=f"{key}-more", elem_classes=["more"]), gr.Column(elem_classes=["knobs"]):
-            drawn |= {knob.name: widget(knob, values.get(knob.name, knob.default), key) for knob in folded}
+            drawn |= {knob.name: widget(knob, values.get(knob.name, knob.default), key, names) for knob in folded}
     return drawn
 
 
-def widget(knob: Knob, value: Any, key: str) -> Component:
-    """The widget that fits a knob: radio, dropdown, checkbox, slider, or a text box for what a slider cannot express."""
+def widget(knob: Knob, value: Any, key: str, names: Names = MappingProxyType({})) -> Component:
+    """The widget that fits a knob: radio, dropdown, checkbox, slider, or a text box for what a slider cannot express. A knob that names
+    something offers what `names` there are, and takes others that are typed."""
     name = f"{key}-{knob.name}"
     common: dict[str, Any] = {"interactive": True, "key": name, "preserved_by_key": [], "elem_id": name, "label": label_of(knob)}
     if knob.help:
@@ -57,6 +63,8 @@ def widget(knob: Knob, value: Any, key: str) -> Component:
     if knob.kind == "choice":
         kind = gr.Radio if len(knob.choices) <= 3 else gr.Dropdown
         return kind(choices=[(in_words(choice), choice) for choice in knob.choices], value=value, **common)
+    if knob.names in names:
+        return gr.Dropdown(choices=["", *names[knob.names]], value=value, allow_custom_value=True, **common)
     if knob.kind != "text" and slides(knob, value):
         return gr.Slider(minimum=knob.lo, maximum=knob.hi, step=grain(knob), value=value, **common)
     return gr.Textbox(value=written(knob, value), max_lines=1, **common)
@@ -157,7 +165,7 @@ def method_choices(shelf_name: str) -> list[tuple[str, str]]:
     return [(method.title(), name) for name, method in shelf(shelf_name).items()]
 
 
-def method_block(shelf_name: str, chosen: Mapping[str, Any], key: str) -> dict[str, Component]:
+def method_block(shelf_name: str, chosen: Mapping[str, Any], key: str, names: Names = MappingProxyType({})) -> dict[str, Component]:
     """A chosen method's title, first sentence and form, drawn where this is called (inside `gr.render`).
 
     `chosen` is a method as it stands in a spec, `{"method": name, knob: value, …}`. Returns its widgets by knob.
@@ -171,7 +179,7 @@ def method_block(shelf_name: str, chosen: Mapping[str, Any], key: str) -> dict[s
         js_on_load=None,
         apply_default_css=False,
     )
-    return fields(knobs_of(method), chosen, f"{key}-{method.name}")
+    return fields(knobs_of(method), chosen, f"{key}-{method.name}", names)
 
 
 def method_head(method: type[Method]) -> str:

@@ -1,10 +1,10 @@
 """The Data tab: which rows are learnt from, and which of their tokens.
 
-A recipe (`DataSpec`) is drafted here and counted at each change by `jobs.curate`; "Use these" puts it on the bench. Rows are
+A recipe (`DataSpec`) is drafted here and counted at each change (`ui/counting.py`); "Use these" puts it on the bench. Rows are
 paged by the server, twenty at a time.
 Ids: data-sets (buttons `[data-pick=NAME]`), data-found, data-issues, data-error, data-view, data-show, data-find, data-rows,
 data-pager, data-problems, data-histogram, data-share, data-scores, data-recipe-KNOB, data-step, data-add, data-step-I-KNOB, data-remove-I,
-data-dropped, data-kept, data-use-adapter, data-use-train; those of `ui/bringing.py`.
+data-dropped, data-kept, data-use-adapter, data-use-train; those of `ui/bringing.py` and `ui/counting.py`.
 """
 
 import functools
@@ -17,9 +17,9 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.method import find, knobs_of
 from workbench.core.parts import DataSpec
 from workbench.core.words import count
-from workbench.core.workspace import Workspace
-from workbench.jobs.curate import DataChoice, data_sets, look, page, tokenizer_of
-from workbench.ui import cards, findings, forms, plots, rows
+from workbench.jobs.curate import DataChoice, Look, data_sets, page
+from workbench.jobs.estimate import choices
+from workbench.ui import cards, counting, findings, forms, plots, rows
 from workbench.ui.bench import Bench, first_spec
 from workbench.ui.bringing import bring
 from workbench.ui.context import Context
@@ -34,22 +34,19 @@ Draft = dict[str, Any]
 def build(ctx: Context, bench: Bench) -> None:
     """Draw the tab inside the caller's `gr.Tab`."""
     draft, model = gr.State(lambda: first_spec()["data"]), gr.State(lambda: first_spec()["model"])
+    counted = gr.State(None)  # the recipe and the model that were counted last: those whose rows are shown
     with gr.Row(elem_classes=["tab-columns"]):
         with gr.Column(scale=2, min_width=230):
             _sets(ctx, draft)
         with gr.Column(scale=6, min_width=360):
-            middle = _middle(ctx, draft, model)
+            says = cards.picker("", "data-counting")
+            middle = _middle(ctx, draft, counted)
         with gr.Column(scale=4, min_width=320):
-            right = _right(draft, bench)
-    _counts(ctx, draft, model, (*middle, *right, _bottom(bench, draft)))
+            right = _right(ctx, draft, bench)
+    outputs = (*middle, *right, _bottom(bench, draft), counted)
+    counting.wire(ctx.workspace, draft, model, says, outputs, _drawn)
     bench.loaded.change(lambda spec: spec.get("data", {}), bench.spec, draft, **forms.WRITER)
     bench.spec.change(lambda spec: spec.get("model", ""), bench.spec, model, trigger_mode="always_last", **forms.WRITER)
-
-
-@functools.lru_cache(maxsize=4)
-def _tokenizer(model: str, workspace: Workspace) -> Any:
-    """Loaded once, so that the counts of `jobs.curate` stay in memory."""
-    return tokenizer_of(model, workspace)
 
 
 # Left: the data sets.
@@ -84,7 +81,7 @@ def _set(choice: DataChoice, pressed: bool) -> str:
 # Middle: what was found, and the rows.
 
 
-def _middle(ctx: Context, draft: gr.State, model: gr.State) -> tuple[Component, ...]:
+def _middle(ctx: Context, draft: gr.State, counted: gr.State) -> tuple[Component, ...]:
     error = cards.card_place("data-error")
     found = cards.place(elem_id="data-found")
     issues = cards.picker("", "data-issues")
@@ -110,7 +107,7 @@ def _middle(ctx: Context, draft: gr.State, model: gr.State) -> tuple[Component, 
         )
     shown = cards.place(elem_id="data-rows")
     pager = cards.picker("", "data-pager")
-    _paging(ctx, (draft, model, view, show, search), (shown, pager))
+    _paging(ctx, (counted, view, show, search), (shown, pager))
     issues.select(_picked, [draft], [draft, show], **forms.WRITER)
     return error, found, issues, problems, fold
 
@@ -128,16 +125,20 @@ def _picked(held: Draft, event: gr.EventData) -> tuple[Any, Any]:
 def _paging(ctx: Context, inputs: tuple[Component, ...], outputs: tuple[gr.HTML, gr.HTML]) -> None:
     """The rows of a page and the pager under them; a change of anything but the pager begins again at the first."""
 
-    def at(offset: int, held: Draft, model_: str, view_: str, show_: Any, words: str) -> tuple[str, str]:
+    def at(offset: int, held: dict[str, Any] | None, view_: str, show_: Any, words: str) -> tuple[str, str]:
+        nothing = '<p class="quiet">No rows can be shown.</p>', ""  # why is said above
+        if held is None:
+            return nothing
         try:
-            spec = DataSpec.parse(held)
-            found = page(spec, _tokenizer(model_, ctx.workspace), ctx.workspace, offset, LIMIT, show_, words or "")  # type: ignore[arg-type]
-        except WorkbenchError:  # said in the middle column already
-            return '<p class="quiet">No rows can be shown.</p>', ""
+            spec: Any = DataSpec.parse(held["data"])
+            tokenizer = counting.tokenizer(held["model"], ctx.workspace)
+            found = page(spec, tokenizer, ctx.workspace, offset, LIMIT, show_, words or "", held["model"])
+        except WorkbenchError:
+            return nothing
         return rows.drawn(found, view_), rows.pager(found, LIMIT)
 
-    def turn(held: Draft, model_: str, view_: str, show_: Any, words: str, event: gr.EventData) -> tuple[str, str]:
-        return at(int(event.pick), held, model_, view_, show_, words)
+    def turn(held: dict[str, Any] | None, view_: str, show_: Any, words: str, event: gr.EventData) -> tuple[str, str]:
+        return at(int(event.pick), held, view_, show_, words)
 
     outputs[1].select(turn, list(inputs), list(outputs), **forms.READER)
     gr.on(None, functools.partial(at, 0), list(inputs), list(outputs), trigger_mode="always_last", **forms.READER)
@@ -146,7 +147,7 @@ def _paging(ctx: Context, inputs: tuple[Component, ...], outputs: tuple[gr.HTML,
 # Right: the recipe and what it makes.
 
 
-def _right(draft: gr.State, bench: Bench) -> tuple[Component, ...]:
+def _right(ctx: Context, draft: gr.State, bench: Bench) -> tuple[Component, ...]:
     with gr.Column(elem_classes=["pictures"]):
         share = cards.place(elem_id="data-share", above_figure=True)
         histogram = gr.Plot(show_label=False, container=False, elem_id="data-histogram", elem_classes=["figure"])
@@ -161,7 +162,7 @@ def _right(draft: gr.State, bench: Bench) -> tuple[Component, ...]:
         _recipe(draft, mistake, values)
 
     cards.place("<h3>Steps that drop rows</h3>")
-    _steps(draft, mistake)
+    _steps(ctx, draft, mistake)
     scores = cards.place(elem_id="data-scores")
     with gr.Accordion("Dropped rows", open=False, elem_classes=["more"]):
         dropped = cards.place(elem_id="data-dropped")
@@ -180,7 +181,7 @@ def _recipe(draft: gr.State, mistake: gr.HTML, values: Draft) -> None:
     forms.on_input(widgets, moved, [mistake, draft], draft)
 
 
-def _steps(draft: gr.State, mistake: gr.HTML) -> None:
+def _steps(ctx: Context, draft: gr.State, mistake: gr.HTML) -> None:
     """The selection steps in order, each with its form; they are drawn again when one comes or goes."""
     shape = gr.State([])  # the steps as last drawn; `draft` changes at every knob, and a form must not be redrawn under the hand
 
@@ -188,9 +189,10 @@ def _steps(draft: gr.State, mistake: gr.HTML) -> None:
     def forms_of_steps(steps: list[Draft]) -> None:
         if not steps:
             cards.place('<p class="quiet">No steps: every readable row is kept.</p>')
+        names = {"data": [choice.name for choice in data_sets(ctx.workspace)], "model": [name for name, _ in choices(ctx.workspace)]}
         for place, step in enumerate(steps):
             with gr.Column(elem_classes=["step-card"], key=f"step-{place}-{step['method']}"):
-                _step(draft, shape, mistake, place, step)
+                _step(draft, shape, mistake, place, step, names)
 
     with gr.Row(elem_classes=["row-tools"]):
         which = gr.Dropdown(
@@ -218,9 +220,9 @@ def _shape_of(held: Draft, drawn: list[Draft]) -> Any:
     return gr.skip() if [step["method"] for step in steps] == [step["method"] for step in drawn] else steps
 
 
-def _step(draft: gr.State, shape: gr.State, mistake: gr.HTML, place: int, step: Draft) -> None:
+def _step(draft: gr.State, shape: gr.State, mistake: gr.HTML, place: int, step: Draft, names: forms.Names) -> None:
     name = step["method"]
-    widgets = forms.method_block("selectors", step, f"data-step-{place}")
+    widgets = forms.method_block("selectors", step, f"data-step-{place}", names)
     remove = gr.Button("Remove", size="sm", elem_id=f"data-remove-{place}", elem_classes=["quiet-button"])
 
     def moved(given: dict[Component, Any]) -> tuple[str, Any]:
@@ -256,25 +258,16 @@ def _use(tab: str, held: Draft, spec: Draft) -> tuple[Draft, Any]:
     return {**spec, "data": held}, gr.Tabs(selected=tab)
 
 
-def _counts(ctx: Context, draft: gr.State, model: gr.State, outputs: tuple[Component, ...]) -> None:
-    """Everything that is counted, at each change of the recipe or of the model whose tokens are counted."""
-
-    @cards.carded(len(outputs) - 1)
-    def counted(held: Draft, model_: str) -> tuple[Any, ...]:
-        spec = DataSpec.parse(held)
-        found = look(spec, _tokenizer(model_, ctx.workspace), ctx.workspace)  # type: ignore[arg-type]
-        return (
-            findings.found(found),
-            findings.issues(found),
-            cards.table(found.rejects.columns, found.rejects.rows, limit=100),
-            gr.Accordion(label=f"Problems · {count(found.rejected, 'row')} that could not be read", visible=bool(found.rejected)),
-            cards.tiles(
-                [(f"{found.share_trained:.0%}", "of the tokens are learnt", ""), (plots.short(found.trained), "learnt tokens", "")]
-            ),
-            plots.length_histogram(found.lengths, held["max_length"]),
-            findings.scores(found),
-            cards.table(found.dropped.columns, found.dropped.rows, limit=100, empty="No row is dropped."),
-            findings.kept(found),
-        )
-
-    gr.on(None, counted, [draft, model], list(outputs), trigger_mode="always_last", **forms.READER)
+def _drawn(found: Look, held: Draft) -> tuple[Any, ...]:
+    """Everything that is drawn of a counted recipe, in the order of the places for it."""
+    return (
+        findings.found(found),
+        findings.issues(found),
+        cards.table(found.rejects.columns, found.rejects.rows, limit=100),
+        gr.Accordion(label=f"Problems · {count(found.rejected, 'row')} that could not be read", visible=bool(found.rejected)),
+        cards.tiles([(f"{found.share_trained:.0%}", "of the tokens are learnt", ""), (plots.short(found.trained), "learnt tokens", "")]),
+        plots.length_histogram(found.lengths, held["max_length"]),
+        findings.scores(found),
+        cards.table(found.dropped.columns, found.dropped.rows, limit=100, empty="No row is dropped."),
+        findings.kept(found),
+    )

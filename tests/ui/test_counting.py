@@ -1,0 +1,53 @@
+"""A count is asked for where it is long, says how far it is, and ends when the page wishes for another one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workbench.core.workspace import Workspace
+from workbench.jobs import curate
+from workbench.ui import counting
+from workbench.ui.counting import Wishes, counted
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> dict[str, object]:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{n}?", "completion": "x"}) + "\n" for n in range(3000)))
+    return {"path": str(path), "selectors": [{"method": "length"}]}
+
+
+def always() -> bool:
+    return True
+
+
+def test_only_the_latest_wish_of_a_page_counts() -> None:
+    wishes = Wishes()
+    first, other = wishes.begin("a"), wishes.begin("b")
+    assert first() and other()
+    second = wishes.begin("a")
+    assert not first() and second() and other()
+
+
+def test_what_takes_long_is_asked_for_first(recipe: dict, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "LONG", 0.0)
+    (asked,) = counted(recipe, "pocket", workspace, always, asked=False)
+    assert "takes about less than a second" in asked and 'data-pick="count"' in asked
+    (*_, found) = counted(recipe, "pocket", workspace, always, asked=True)
+    assert isinstance(found, curate.Look) and found.kept == 3000
+    (found,) = counted(recipe, "pocket", workspace, always, asked=False)  # it is at hand now
+    assert isinstance(found, curate.Look)
+
+
+def test_it_says_how_far_it_is_and_how_to_stop(recipe: dict, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "REFRESH", 0.0)
+    *said, found = counted(recipe, "pocket", workspace, always, asked=False)
+    assert "rows measured · 1,000 of 3,000" in said[1] and all('data-pick="stop"' in markup for markup in said)
+    assert found.kept == 3000
+
+
+def test_a_count_that_nobody_wants_ends_without_an_answer(recipe: dict, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "REFRESH", 0.0)
+    left = iter([True, True, False])
+    assert [type(said) for said in counted(recipe, "pocket", workspace, lambda: next(left), asked=True)] == [str, str]
