@@ -16,7 +16,8 @@ from workbench.__main__ import app
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Measured, Noted, Progress, Said, Started, Table
 from workbench.core.job import Job
-from workbench.jobs import curate, registry
+from workbench.jobs import ingest as bringing
+from workbench.jobs import registry
 from workbench.runs.store import Store
 from workbench.runs.text import duration
 
@@ -137,7 +138,7 @@ def test_all_mistakes_of_a_spec_at_once(home: Path, spec: Path) -> None:
         (["train", "nowhere.yaml"], "There is no spec file nowhere.yaml"),
         (["train", "--resume", "0007"], "There is no run '0007'"),
         (["train", "--resume", "0007", "--set", "steps=1"], "--set cannot be used with --resume"),
-        (["data", "nowhere.csv", "--column", "prompt"], "not of the form ROLE=COLUMN"),
+        (["data", "ingest", "nowhere.csv", "--column", "prompt"], "not of the form ROLE=COLUMN"),
     ],
 )
 def test_mistakes_of_the_call_are_sentences(home: Path, words: list[str], told: str) -> None:
@@ -186,8 +187,8 @@ def test_data_says_what_was_found(home: Path, tmp_path: Path, monkeypatch: pytes
         yield Made("data", str(workspace.data(name)))
         yield Finished("finished", f"{columns}")
 
-    monkeypatch.setattr(curate, "ingest", ingest)
-    result = cli("data", tmp_path / "my file (1).csv", "--column", "prompt=q")
+    monkeypatch.setattr(bringing, "ingest", ingest)
+    result = cli("data", "ingest", tmp_path / "my file (1).csv", "--column", "prompt=q")
     assert result.exit_code == 0, result.stderr
     assert "alpaca  2" in result.stdout and f"data: {home / 'data' / 'my-file-1'}" in result.stdout
     assert "{'prompt': 'q'}" in result.stdout and "One row could not be read." in result.stderr

@@ -10,13 +10,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from workbench import data_shell
 from workbench.core.errors import WorkbenchError
-from workbench.core.events import Event, Finished, Made, Noted, Progress, Table, to_dict
+from workbench.core.events import Event, Progress, to_dict
 from workbench.core.spec import TrainSpec, override, parse_spec, read_spec, setting
-from workbench.runs.failures import sentence
-from workbench.runs.live import Live
-from workbench.runs.text import ProgressLine, as_json, grid, method_as_values, run_as_values, run_in_full, runs_list, table
-from workbench.shell import finish, looking, registry, workspace_of
+from workbench.runs.text import ProgressLine, as_json, grid, method_as_values, run_as_values, run_in_full, runs_list
+from workbench.shell import finish, looking, registry, report, with_groups, workspace_of
 
 
 class PlainGroup(TyperGroup):
@@ -30,14 +29,17 @@ class PlainGroup(TyperGroup):
             raise typer.Exit(1) from error
 
 
-app = typer.Typer(
-    name="workbench",
-    cls=PlainGroup,
-    help="Fine-tune language models from the shell. The same runs as in the page.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = with_groups(
+    typer.Typer(
+        name="workbench",
+        cls=PlainGroup,
+        help="Fine-tune language models from the shell. The same runs as in the page.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    ),
+    data=data_shell.app,
 )
 
 Home = Annotated[Path | None, typer.Option("--home", help="The workspace folder; WORKBENCH_HOME or ./workspace if not given.")]
@@ -87,7 +89,7 @@ def plan(spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml")], set: Set = 
     line = ProgressLine()
     for said in planned(given, workspace_of(home)):
         if isinstance(said, Progress):
-            _report(said, line)
+            report(said, line)
         else:
             line.end()
             typer.echo(said)
@@ -158,55 +160,6 @@ def show(run: Annotated[str, typer.Argument(help="The run's number, for example 
         typer.echo(as_json(run_as_values(found) | {"traceback": found.traceback, "events": [to_dict(event) for event in events]}))
     else:
         typer.echo(run_in_full(found, events))
-
-
-@app.command()
-def data(
-    file: Annotated[Path, typer.Argument(help="A JSONL, JSON, CSV, Parquet, Arrow or text file, or a folder that `datasets` saved.")],
-    name: Annotated[str, typer.Option(help="What the data set is called; the file's name if not given.")] = "",
-    column: Annotated[list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="Where a role is found, for example prompt=q.")] = None,
-    home: Home = None,
-) -> None:
-    """Take a file into the workspace and say what was found in it."""
-    registry()
-    from workbench.jobs.columns import named_after
-    from workbench.jobs.ingest import ingest
-
-    columns = dict(_pair(text) for text in column or [])
-    called = name or named_after(file)
-    line = ProgressLine()
-    try:
-        for event in ingest(file, called, workspace_of(home), columns):
-            _report(event, line)
-    except (OSError, MemoryError) as error:
-        raise WorkbenchError(sentence(error)) from error
-    finally:
-        line.end()
-
-
-def _report(event: Event, line: ProgressLine) -> None:
-    """An event of a job without a run: findings on stdout, the way there on stderr."""
-    match event:
-        case Progress():
-            line.show(Live("", "data", "", "running", event.done, event.total, None, {}, event.what))
-        case Noted():
-            line.say(event.text)
-        case Table():
-            line.end()
-            typer.echo(table(event) + "\n")
-        case Made():
-            line.end()
-            typer.echo(f"{event.what}: {event.path}")
-        case Finished() if event.message:
-            line.end()
-            typer.echo(event.message)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    role, equals, column = text.partition("=")
-    if not (role and equals and column):
-        raise WorkbenchError(f"--column {text!r} is not of the form ROLE=COLUMN, for example --column prompt=question.")
-    return role, column
 
 
 if __name__ == "__main__":

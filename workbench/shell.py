@@ -11,13 +11,14 @@ from pathlib import Path
 import typer
 
 from workbench.core.errors import WorkbenchError
-from workbench.core.events import Noted
+from workbench.core.events import Event, Finished, Made, Noted, Progress, Table
 from workbench.core.method import SHELVES, Method, discover
 from workbench.core.parts import Spec
 from workbench.core.workspace import Workspace, default_home
+from workbench.runs.live import Live
 from workbench.runs.runner import Runner
 from workbench.runs.store import InUse, Store
-from workbench.runs.text import ProgressLine, as_json, run_in_brief
+from workbench.runs.text import ProgressLine, as_json, run_in_brief, table
 
 STOPPED = 130  # the shell's own status for a program that was interrupted
 
@@ -88,6 +89,24 @@ def _result(store: Store, run: str, kind: str, json: bool) -> str:
     return "\n\n".join(f"{one.speaker}\n{one.answer}" for one in said)
 
 
+def report(event: Event, line: ProgressLine) -> None:
+    """An event of a job without a run: findings on stdout, the way there on stderr."""
+    match event:
+        case Progress():
+            line.show(Live("", "data", "", "running", event.done, event.total, None, {}, event.what))
+        case Noted():
+            line.say(event.text)
+        case Table():
+            line.end()
+            typer.echo(table(event) + "\n")
+        case Made():
+            line.end()
+            typer.echo(f"{event.what}: {event.path}")
+        case Finished() if event.message:
+            line.end()
+            typer.echo(event.message)
+
+
 @contextmanager
 def looking(home: Path | None) -> Iterator[Store]:
     """The runs to read: the database itself, or a copy of it while the page has it open."""
@@ -119,3 +138,10 @@ def registry(shelf: str = "") -> dict[str, dict[str, type[Method]]]:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about the libraries' own insides
     discover(f"workbench.methods.{shelf}" if shelf else "workbench.methods")
     return SHELVES
+
+
+def with_groups(app: typer.Typer, **groups: typer.Typer) -> typer.Typer:
+    """The commands with further ones under a name: `app NAME COMMAND`."""
+    for name, group in groups.items():
+        app.add_typer(group, name=name)
+    return app

@@ -8,7 +8,17 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.method import SHELVES, Method, find, knob
@@ -61,6 +71,14 @@ class Spec(BaseModel):
             raise SpecError(sentences(error, _names())) from error
 
 
+class MixPart(Spec):
+    """A further data set of a mixture."""
+
+    path: str = Field(description="a data set of the workspace, a demo data set, or a file")
+    weight: float = Field(1.0, ge=0, le=1000, description="its tokens for one token of a set of weight 1; 0 leaves it out")
+    columns: dict[str, str] = Field(default_factory=dict, description="columns by role where detection is wrong")
+
+
 class DataSpec(Spec):
     """Which rows are learnt from, and which of their tokens."""
 
@@ -71,8 +89,27 @@ class DataSpec(Spec):
     task: str = Field("", description="column that says which task a row belongs to: the loss of each is then plotted apart")
     columns: dict[str, str] = Field(default_factory=dict, description="columns by role where detection is wrong: {prompt: q, answer: a}")
     selectors: list[ChosenSelector] = Field(default_factory=list, description="steps that drop rows, in order")
+    mix: list[MixPart] = Field(default_factory=list, description="further data sets that are learnt from; their rows pass no steps")
+    weight: float = Field(1.0, ge=0, le=1000, description="this set's tokens for one token of a set of weight 1, in a mixture")
     validation_share: float = knob(0.1, ge=0, le=0.5, help="share of the rows that is never trained on and gives the validation loss")
     max_length: int = knob(256, ge=8, le=131_072, help="longest row in tokens; what is beyond is cut off", unit="tokens", log=True)
+
+    @model_validator(mode="after")
+    def _can_be_mixed(self) -> "DataSpec":
+        paths = [part.path for part in self.parts()]
+        twice = sorted({path for path in paths if paths.count(path) > 1})
+        wrong = [f"the mixture names {path!r} twice; change its weight instead" for path in twice]
+        if not any(part.weight for part in self.parts()):
+            wrong.append("every weight of the mixture is 0; give one of the sets a weight")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    def parts(self) -> list["DataSpec"]:
+        """Each set of the mixture as a recipe of its own, this one first."""
+        own = self.model_copy(update={"mix": []})
+        more = [{"path": part.path, "weight": part.weight, "columns": part.columns, "selectors": []} for part in self.mix]
+        return [own, *(own.model_copy(update=part) for part in more)]
 
 
 class StopSpec(Spec):

@@ -17,9 +17,11 @@ from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.findings import Issue, findings
 from workbench.jobs.ingest import SHOWN, rejects_table
+from workbench.jobs.mixing import Portion, planned
 from workbench.jobs.recipe import measured
 from workbench.jobs.steps import Curated, Step, sifted
 from workbench.materials import models
+from workbench.materials.around import Around
 from workbench.materials.corpus import DataChoice, available
 from workbench.materials.rows import Chosen
 from workbench.materials.templates import pieces
@@ -59,6 +61,7 @@ class Look:
     endless: list[int]
     shortened: list[int]
     issues: list[Issue]
+    portions: list[Portion]
     rejects: Table
     dropped: Table
 
@@ -93,7 +96,7 @@ def looking(
     """
     data = yield from sifted(spec, workspace, model)
     found = yield from measured(data, spec, tokenizer)
-    issues = yield from findings(data, found, spec, tokenizer)
+    issues = yield from findings(data, found, spec, tokenizer, Around(workspace, model))
     return Look(
         name=spec.path,
         format=data.corpus.format,
@@ -114,6 +117,7 @@ def looking(
         endless=[row + 1 for row in found.endless],
         shortened=[row + 1 for row in found.shortened],
         issues=issues,
+        portions=(yield from planned(spec, tokenizer, workspace, model)),
         rejects=rejects_table(data.corpus.rejects),
         dropped=_dropped_table(data),
     )
@@ -174,7 +178,7 @@ def page(
     "nothing to learn" looks among the measured rows alone, as `Look.nothing` does; of a finding those rows are shown that it names.
     """
     data = drain(sifted(spec, workspace, model))
-    chosen = _shown(data, spec, tokenizer, show)
+    chosen = _shown(data, spec, tokenizer, Around(workspace, model), show)
     if find:
         rows = zip(chosen, Chosen(data.examples, chosen), strict=True)
         chosen = [index for index, example in rows if find.casefold() in example.as_text().casefold()]
@@ -182,14 +186,14 @@ def page(
     return Page(len(chosen), max(0, offset), [_row(spec, tokenizer, data, index) for index in shown])
 
 
-def _shown(data: Curated, spec: DataSpec, tokenizer: PreTrainedTokenizerBase, show: Show) -> Sequence[int]:
+def _shown(data: Curated, spec: DataSpec, tokenizer: PreTrainedTokenizerBase, around: Around, show: Show) -> Sequence[int]:
     """Indices of the rows that are shown, ascending."""
     if show in ("all", "kept", "dropped"):
         return {"all": range(len(data.examples)), "kept": data.kept, "dropped": sorted(data.dropped)}[show]
     found = drain(measured(data, spec, tokenizer))
     if show == "nothing to learn":
         return found.nothing
-    return [row - 1 for issue in drain(findings(data, found, spec, tokenizer)) if issue.kind == show for row in issue.rows]
+    return [row - 1 for issue in drain(findings(data, found, spec, tokenizer, around)) if issue.kind == show for row in issue.rows]
 
 
 def _row(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, data: Curated, index: int) -> Row:

@@ -17,10 +17,12 @@ from workbench.core.method import shelf
 from workbench.core.parts import DataSpec
 from workbench.jobs.recipe import Measured
 from workbench.jobs.steps import Curated
+from workbench.materials.around import Around
 from workbench.materials.corpus import digest, normalised
 from workbench.materials.rows import Chosen, Example
 
 NAMED = 200  # row numbers a finding names
+LOOKED = 20_000  # rows that steps look through for findings; the first ones
 FEW = 20  # rows below which a person is told that there are few
 Level = Literal["act", "watch", "info"]
 
@@ -43,11 +45,13 @@ class Issue:
 _held = Memory[list[Issue]](4)
 
 
-def findings(data: Curated, found: Measured, spec: DataSpec, tokenizer: PreTrainedTokenizerBase) -> Generator[Progress, None, list[Issue]]:
+def findings(
+    data: Curated, found: Measured, spec: DataSpec, tokenizer: PreTrainedTokenizerBase, around: Around
+) -> Generator[Progress, None, list[Issue]]:
     """The most pressing first. What all rows were looked through for is remembered while they stay the same."""
     of_rows = _held.get(data)
     if of_rows is None:
-        of_rows = _held.put(data, (yield from _of_rows(data)))
+        of_rows = _held.put(data, (yield from _of_rows(data, around)))
     rows = list(zip(found.rows, Chosen(data.examples, found.rows), strict=True))
     issues = [*_of_file(data), *_of_tokens(spec.max_length, data, found), *of_rows, *_of_template(tokenizer, rows)]
     return sorted(issues, key=lambda issue: (("act", "watch", "info").index(issue.level), -issue.count))
@@ -108,7 +112,7 @@ def _of_tokens(longest: int, data: Curated, found: Measured) -> list[Issue]:
     return issues
 
 
-def _of_rows(data: Curated) -> Generator[Progress, None, list[Issue]]:
+def _of_rows(data: Curated, around: Around) -> Generator[Progress, None, list[Issue]]:
     """Rows that say the same, or answer one question differently; told by short hashes, as a million texts would not fit into memory."""
     seen, asked = set[int](), dict[int, int]()
     copies, conflicts = [], []
@@ -128,6 +132,20 @@ def _of_rows(data: Curated) -> Generator[Progress, None, list[Issue]]:
     if conflicts:
         text = f"{_rows(len(conflicts), 'answers', 'answer')} a question differently than an earlier row does. Look whether both are right."
         issues.append(_issue("conflicts", text, "info", conflicts))
+    again = set(copies)
+    return [*issues, *(yield from _by_steps(data, [index for index in data.kept if index not in again][:LOOKED], around))]
+
+
+def _by_steps(data: Curated, rows: list[int], around: Around) -> Generator[Progress, None, list[Issue]]:
+    """What the steps that look through a new data set find with their default knobs, in rows that are no copies."""
+    issues = []
+    of = "" if len(rows) < LOOKED else f" (of the first {LOOKED:,}, which were looked through)"
+    for step in shelf("selectors").values():
+        if step.finds[0]:
+            selection = yield from step().keep(Chosen(data.examples, rows), around)
+            hits = [rows[place] for place in sorted({*selection.reasons, *selection.changed})]
+            if hits:
+                issues.append(_issue(step.mends[0], f"{_rows(len(hits), *step.finds)}{of}.", "watch", hits))
     return issues
 
 

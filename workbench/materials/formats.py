@@ -65,9 +65,9 @@ def read(path: Path, columns: Mapping[str, str] = {}) -> Iterator[Example | Reje
         raise WorkbenchError(f"{path.name} is empty: there is no row in it. Choose another file.")
     _check_columns(path.name, columns, [row.value for row in first if isinstance(row, Record)])
     for row in first:
-        yield _row(path.name, row, columns)
+        yield understood(path.name, row, columns)
     for row in rows:
-        yield _row(path.name, row, columns)
+        yield understood(path.name, row, columns)
 
 
 def detect(records: Sequence[Mapping[str, Any]]) -> str:
@@ -121,7 +121,8 @@ def _listed(sample: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "(none)"
 
 
-def _row(source: str, row: Record | Reject, columns: Mapping[str, str]) -> Example | Reject:
+def understood(source: str, row: Record | Reject, columns: Mapping[str, str] = {}) -> Example | Reject:
+    """One record as an example, or why it cannot be one."""
     if isinstance(row, Reject):
         return row
     try:

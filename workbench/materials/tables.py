@@ -21,6 +21,7 @@ from workbench.materials.records import HUGE, Record
 from workbench.materials.rows import Reject
 
 TOO_LONG = "the record is too long"
+PACKED = b"workbench"  # the mark of a column of JSON, in the column's own metadata
 
 
 class _Lines:
@@ -147,8 +148,10 @@ def read_columns(path: Path) -> Iterator[Record | Reject]:
             rows, done = file.metadata.row_group(group).num_rows, 0
             try:
                 for batch in file.iter_batches(batch_size=1000, row_groups=[group]):
+                    batch.validate(full=True)
+                    packed = packed_columns(batch.schema)
                     for row in batch.to_pylist():
-                        yield _plain_record(path.name, first + done, row)
+                        yield plain_record(path.name, first + done, row, packed)
                         done += 1
             except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                 reason = f"Rows {first + done} to {first + rows - 1} are damaged: {_first_line(error)}."
@@ -187,9 +190,11 @@ def _batches(source: str, first: int, path: Path) -> Generator[Record | Reject, 
     try:
         with _opened(path) as batches:
             for batch in batches:
+                batch.validate(full=True)  # what a damaged file says of its own lengths is believed otherwise, and ends the process
+                packed = packed_columns(batch.schema)
                 for start in range(0, batch.num_rows, 1000):
                     for row in batch.slice(start, 1000).to_pylist():
-                        yield _plain_record(source, first, row)
+                        yield plain_record(source, first, row, packed)
                         first += 1
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = f"From row {first} on {path.name} is damaged: {_first_line(error)}."
@@ -209,8 +214,14 @@ def _opened(path: Path) -> Iterator[Iterator[pa.RecordBatch]]:
             yield iter(pa.ipc.open_stream(file))
 
 
-def _plain_record(source: str, line: int, row: dict[str, Any]) -> Record | Reject:
-    value = _plain(row)
+def packed_columns(schema: pa.Schema) -> frozenset[str]:
+    """The columns that an export marked: they hold JSON as text, because their values are of several kinds."""
+    return frozenset(field.name for field in schema if (field.metadata or {}).get(PACKED) == b"json")
+
+
+def plain_record(source: str, line: int, row: dict[str, Any], packed: frozenset[str] = frozenset()) -> Record | Reject:
+    """A row of a table as a record; what stands as JSON in `packed` columns is unpacked."""
+    value = {name: _unpacked(item) if name in packed else item for name, item in _plain(row).items()}
     raw = json.dumps(value, ensure_ascii=False)
     return rec.huge(source, line, raw) if len(raw) >= HUGE else rec.as_record(source, line, value, raw)
 
@@ -224,6 +235,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
+
+
+def _unpacked(text: Any) -> Any:
+    try:
+        return json.loads(text) if isinstance(text, str) else text
+    except (ValueError, RecursionError):
+        return text
 
 
 def _first_line(error: Exception) -> str:

@@ -18,7 +18,7 @@ from workbench.core.guard import Guarded
 from workbench.core.kitted import Kitted
 from workbench.core.method import Method
 from workbench.core.pace import Paced
-from workbench.core.skippable import Skippable
+from workbench.core.sifting import Sifting
 from workbench.core.takes import miscounted
 from workbench.materials.attachment import Attachment, Cost
 from workbench.materials.corpus import Example
@@ -39,11 +39,8 @@ if TYPE_CHECKING:  # model code takes seconds to import, and merges have no use 
 # Selectors: which examples are worth learning from.
 
 
-class Selector(Skippable, Method, ABC, shelf="selectors"):
+class Selector(Sifting, Method, ABC, shelf="selectors"):
     """Laws: N answers for N examples; the same for the same seed; every dropped example has a reason."""
-
-    mends: ClassVar[tuple[str, ...]] = ()  # kinds of findings in a data set (`jobs/findings.py`) that it is the remedy for
-    passes: ClassVar[int] = 1  # how often the `reader` reads a row
 
     def reader(self) -> str | None:
         """Reference of the model that must read the rows, "" for the one that is trained; None where none must."""

@@ -35,6 +35,8 @@ class NearDuplicates(Selector, title="Near duplicates"):
     is that of Data-Juicer and text-dedup [R]. Duplicates to the letter are found too, faster by the step that is for them.
     """
 
+    mends, finds = ("near copies",), ("says nearly the same as another row", "say nearly the same as another row")
+
     threshold: float = knob(0.7, gt=0, le=1, step=0.01, help="how alike two rows are that count as one: the share of their word groups")
     compare: Literal["row", "question", "answer"] = knob("row", help="what must be alike: the whole row, its question, or its answer")
     keeps: Literal["first", "longest"] = knob("first", help="which row of a group is kept")

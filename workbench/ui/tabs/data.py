@@ -4,7 +4,7 @@ A recipe (`DataSpec`) is drafted here and counted at each change (`ui/counting.p
 paged by the server, twenty at a time.
 Ids: data-sets (buttons `[data-pick=NAME]`), data-found, data-issues, data-error, data-view, data-show, data-find, data-rows,
 data-pager, data-problems, data-histogram, data-share, data-scores, data-recipe-KNOB, data-step, data-add, data-step-I-KNOB, data-remove-I,
-data-dropped, data-kept, data-use-adapter, data-use-train; those of `ui/bringing.py` and `ui/counting.py`.
+data-dropped, data-kept, data-use-adapter, data-use-train; those of `ui/bringing.py`, `ui/counting.py` and `ui/mixture.py`.
 """
 
 import functools
@@ -19,7 +19,7 @@ from workbench.core.parts import DataSpec
 from workbench.core.words import count
 from workbench.jobs.curate import DataChoice, Look, data_sets, page
 from workbench.jobs.estimate import choices
-from workbench.ui import cards, counting, findings, forms, plots, rows
+from workbench.ui import cards, counting, findings, forms, mixture, plots, rows
 from workbench.ui.bench import Bench, first_spec
 from workbench.ui.bringing import bring
 from workbench.ui.context import Context
@@ -161,12 +161,13 @@ def _right(ctx: Context, draft: gr.State, bench: Bench) -> tuple[Component, ...]
     def recipe(values: Draft) -> None:
         _recipe(draft, mistake, values)
 
+    portions = mixture.build(ctx, draft)
     cards.place("<h3>Steps that drop rows</h3>")
     _steps(ctx, draft, mistake)
     scores = cards.place(elem_id="data-scores")
     with gr.Accordion("Dropped rows", open=False, elem_classes=["more"]):
         dropped = cards.place(elem_id="data-dropped")
-    return share, histogram, scores, dropped
+    return share, histogram, portions, scores, dropped
 
 
 def _recipe(draft: gr.State, mistake: gr.HTML, values: Draft) -> None:
@@ -267,6 +268,7 @@ def _drawn(found: Look, held: Draft) -> tuple[Any, ...]:
         gr.Accordion(label=f"Problems · {count(found.rejected, 'row')} that could not be read", visible=bool(found.rejected)),
         cards.tiles([(f"{found.share_trained:.0%}", "of the tokens are learnt", ""), (plots.short(found.trained), "learnt tokens", "")]),
         plots.length_histogram(found.lengths, held["max_length"]),
+        mixture.drawn(found.portions),
         findings.scores(found),
         cards.table(found.dropped.columns, found.dropped.rows, limit=100, empty="No row is dropped."),
         findings.kept(found),

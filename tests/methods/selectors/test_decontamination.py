@@ -1,0 +1,82 @@
+"""Decontamination: an evaluation row is found however it is written, twelve words are not thirteen, and the reason names the row."""
+
+import random
+
+import pytest
+from surroundings import Given
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.job import drain
+from workbench.materials.rows import Example
+from workbench.methods.selectors.decontamination import Decontamination
+
+DRAW = random.Random(0)
+WORDS = [f"word{number}" for number in range(3000)]
+
+
+def row(question: str, answer: str = "Yes.") -> Example:
+    return Example(({"role": "user", "content": question}, {"role": "assistant", "content": answer}))
+
+
+def tale(count: int) -> str:
+    return " ".join(DRAW.choices(WORDS, k=count))
+
+
+EVALUATION = [row(tale(count), tale(20)) for count in (20, 40, 6, 13, 3)]
+QUESTIONS = [one.question() for one in EVALUATION]
+AROUND = Given(sets={"exam": EVALUATION})
+CLEAN = [row(tale(60), tale(60)) for _ in range(10)]
+
+
+@pytest.mark.parametrize("written", [str, str.upper, lambda text: text.replace(" ", " -- ").title(), lambda text: text.replace("o", "ó")])
+def test_an_evaluation_row_is_found_however_it_is_written(written: object) -> None:
+    planted = [row("Now.", f"{tale(30)}, {written(question)}; {tale(30)}") for question in QUESTIONS[:4]]  # type: ignore[operator]
+    found = drain(Decontamination(against="exam").keep([*CLEAN, *planted], AROUND))
+    assert found.kept == [True] * 10 + [False] * 4 and list(found.scores) == [0.0] * 10 + [1.0] * 4 and found.cuts == (0.5,)
+    assert [found.reasons[10 + place].partition(", as in")[0] for place in range(4)] == [
+        f"holds 100% of the question of row {place + 1} of exam" for place in range(4)
+    ]
+
+
+def test_twelve_words_are_not_thirteen() -> None:
+    said = QUESTIONS[1].split()
+    rows = [row(" ".join(said[5:17])), row(" ".join(said[5:18]))]
+    found = drain(Decontamination(against="exam").keep(rows, AROUND))
+    assert found.kept == [True, False] and found.scores[1] == 1 / 28
+    assert found.reasons[1] == f"holds 4% of the question of row 2 of exam, as in '{' '.join(said[5:18])}'"
+    assert drain(Decontamination(against="exam", group=12).keep(rows, AROUND)).kept == [False, False]
+
+
+def test_a_share_may_be_asked_for() -> None:
+    said = QUESTIONS[1].split()  # 28 groups of thirteen
+    rows = [row(" ".join(said[: 12 + groups])) for groups in (7, 14, 28)]
+    found = drain(Decontamination(against="exam", least=0.5).keep(rows, AROUND))
+    assert found.kept == [True, False, False] and list(found.scores) == [0.25, 0.5, 1] and found.cuts == (0.375,)
+
+
+def test_what_is_looked_for_may_be_the_answer() -> None:
+    rows = [row(QUESTIONS[0]), row("Now.", EVALUATION[0].answer())]
+    by = {part: drain(Decontamination(against="exam", compare=part).keep(rows, AROUND)).kept for part in ("question", "answer", "row")}
+    assert by == {"question": [False, True], "answer": [True, False], "row": [False, False]}
+
+
+def test_a_template_that_both_sets_use_drops_nothing() -> None:
+    asks = "Here is an instruction that describes a task. Write a response that completes the request in a fitting way."
+    around = Given(sets={"exam": [row(f"{asks} {tale(15)}") for _ in range(11)]})
+    rows = [row(f"{asks} {tale(15)}"), around.sets["exam"][7]]
+    assert drain(Decontamination(against="exam").keep(rows, around)).kept == [True, False]
+    assert drain(Decontamination(against="exam", common=11).keep(rows, around)).kept == [False, False]
+
+
+def test_it_says_what_is_missing() -> None:
+    with pytest.raises(WorkbenchError, match="Decontamination needs a second data set"):
+        drain(Decontamination().keep(CLEAN, AROUND))
+    with pytest.raises(WorkbenchError, match="No row of the evaluation set has a question of 5 words or more"):
+        drain(Decontamination(against="exam").keep(CLEAN, Given(sets={"exam": [row("Why so?", "yes")]})))
+
+
+def test_no_rows_and_empty_rows_stay() -> None:
+    assert drain(Decontamination(against="exam").keep([], AROUND)).kept == []
+    found = drain(Decontamination(against="exam").keep([row("", ""), Example(text="")], AROUND))
+    assert found.kept == [True, True] and found.cuts == () and list(found.scores) == [0, 0]
+    assert Decontamination(against="exam").others() == ["exam"] and Decontamination().others() == []

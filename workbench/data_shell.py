@@ -1,0 +1,169 @@
+"""Data sets from a shell: `python -m workbench data ingest|inspect|clean|select|export`, the same recipes and steps as in the page.
+
+A recipe is a `DataSpec` as YAML (`path`, `selectors`, …), or is put together from `--step`. Findings and tables go to stdout, progress to
+stderr. Not here: what a step does (`methods/selectors/`) or how it is counted (`jobs/steps.py`).
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.events import Event, Progress
+from workbench.core.method import shelf
+from workbench.core.parts import DataSpec
+from workbench.core.spec import setting
+from workbench.runs.failures import sentence
+from workbench.runs.text import ProgressLine, as_json
+from workbench.shell import registry, report, workspace_of
+
+app = typer.Typer(help="Bring data sets in, look at them, clean them, select from them, export them.", no_args_is_help=True)
+
+Home = Annotated[Path | None, typer.Option("--home", help="The workspace folder; WORKBENCH_HOME or ./workspace if not given.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set of the workspace, a demo data set, or a file.")]
+Steps = Annotated[
+    list[str] | None,
+    typer.Option("--step", metavar="METHOD[:KNOB=VALUE,…]", help="A step, for example length:most=2000. May be repeated; in this order."),
+]
+Recipe = Annotated[Path | None, typer.Option("--recipe", metavar="FILE.yaml", help="A recipe; --step adds to its steps.")]
+Model = Annotated[str, typer.Option("--model", help="The model whose tokens are counted, and that reads where a step asks for a reading.")]
+As = Annotated[str, typer.Option("--as", metavar="NEW", help="What the data set that is made is called.")]
+
+
+@app.command()
+def ingest(
+    file: Annotated[Path, typer.Argument(help="A JSONL, JSON, CSV, Parquet, Arrow or text file, or a folder that `datasets` saved.")],
+    name: Annotated[str, typer.Option(help="What the data set is called; the file's name if not given.")] = "",
+    column: Annotated[list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="Where a role is found, for example prompt=q.")] = None,
+    home: Home = None,
+) -> None:
+    """Take a file into the workspace and say what was found in it."""
+    registry()
+    from workbench.jobs.columns import named_after
+    from workbench.jobs.ingest import ingest as work
+
+    columns = dict(_pair(text) for text in column or [])
+    _follow(work(file, name or named_after(file), workspace_of(home), columns))
+
+
+@app.command()
+def inspect(name: Name, step: Steps = None, recipe: Recipe = None, model: Model = "pocket", json: bool = False, home: Home = None) -> None:
+    """Say what a person should know of a data set under its steps: findings, what each step drops, tokens learnt and cut."""
+    registry()
+    from workbench.jobs.curate import looking, tokenizer_of
+
+    spec, workspace = _recipe(name, recipe, step), workspace_of(home)
+    found = _drained(looking(spec, tokenizer_of(model, workspace), workspace, model))
+    values = {
+        "data set": found.name, "format": found.format, "rows": found.rows, "could not be read": found.rejected, "kept": found.kept,
+        "tokens read": found.tokens, "tokens learnt": found.trained, "tokens cut off": found.cut, "rows counted": found.measured,
+    }  # fmt: skip
+    steps = [{"title": step.title, "dropped": step.dropped, "changed": step.changed} for step in found.steps]
+    issues = [{"level": issue.level, "text": issue.text, "rows": issue.rows, "remedy": issue.remedy} for issue in found.issues]
+    if json:
+        typer.echo(as_json({**values, "steps": steps, "issues": issues}))
+        return
+    typer.echo("\n".join(f"{what}: {value:,}" if isinstance(value, int) else f"{what}: {value}" for what, value in values.items()))
+    typer.echo("".join(f"\nstep {place}: {one['title']} drops {one['dropped']:,}" for place, one in enumerate(steps, 1)))
+    for issue in issues:
+        typer.echo(f"{issue['level']}: {issue['text']}" + (f" Remedy: --step {issue['remedy']}" if issue["remedy"] else ""))
+
+
+@app.command()
+def clean(name: Name, new: As, recipe: Recipe = None, model: Model = "pocket", home: Home = None) -> None:
+    """Do the step that is for each finding, with its defaults, and keep what is left as a new data set."""
+    registry()
+    from workbench.jobs.curate import looking, tokenizer_of
+    from workbench.jobs.deriving import derive, remedies
+
+    spec, workspace = _recipe(name, recipe, None), workspace_of(home)
+    found = _drained(looking(spec, tokenizer_of(model, workspace), workspace, model))
+    steps = remedies([issue.kind for issue in found.issues])
+    if not steps:
+        raise WorkbenchError(f"Nothing was found in {name!r} that a step is for. See: python -m workbench data inspect {name}")
+    typer.echo(f"steps: {', '.join(shelf('selectors')[step].title() for step in steps)}")
+    _follow(derive(_recipe(name, recipe, steps), new, workspace, model))
+
+
+@app.command()
+def select(name: Name, new: As, step: Steps = None, recipe: Recipe = None, model: Model = "pocket", home: Home = None) -> None:
+    """Do a recipe's steps and keep what they keep as a new data set; the old one stays as it is."""
+    registry()
+    from workbench.jobs.deriving import derive
+
+    _follow(derive(_recipe(name, recipe, step), new, workspace_of(home), model))
+
+
+@app.command()
+def export(
+    name: Name,
+    to: Annotated[Path, typer.Option(help="The file or folder that is written; it must not be there yet.")],
+    form: Annotated[str, typer.Option("--format", help="How rows are written; a wrong name lists all.")] = "openai",
+    step: Steps = None,
+    recipe: Recipe = None,
+    model: Model = "pocket",
+    home: Home = None,
+) -> None:
+    """Write what a recipe keeps, with a data card, for other programs or for another workspace."""
+    registry()
+    from workbench.jobs.deriving import exported
+
+    _follow(exported(_recipe(name, recipe, step), to, form, workspace_of(home), model))
+
+
+def _recipe(name: str, recipe: Path | None, steps: list[str] | None) -> DataSpec:
+    """The recipe of a file, of another data set, with more steps behind its own."""
+    given: Any = {}
+    if recipe is not None:
+        try:
+            given = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise WorkbenchError(f"The recipe {recipe} cannot be read: {' '.join(str(error).split())}. Give a YAML file.") from error
+    if isinstance(given, Mapping) and isinstance(given.get("data"), Mapping):
+        given = given["data"]  # a training spec holds its recipe there
+    if not isinstance(given, Mapping):
+        raise WorkbenchError(f"The recipe {recipe} is no mapping. Write `selectors:` with a list of steps below it.")
+    chosen = [*(given.get("selectors") or []), *map(_step, steps or [])]
+    return DataSpec.parse({**given, "path": name, "selectors": chosen})  # type: ignore[return-value]
+
+
+def _step(text: str) -> dict[str, Any]:
+    """`length:most=200,fewest=3` as it stands in a recipe; the values are read as YAML."""
+    method, _, knobs = text.partition(":")
+    return {"method": method.strip(), **dict(setting(knob) for knob in knobs.split(",") if knob.strip())}
+
+
+def _follow(events: Iterator[Event]) -> None:
+    """Show the events of a job without a run until it is over."""
+    line = ProgressLine()
+    try:
+        for event in events:
+            report(event, line)
+    except (OSError, MemoryError) as error:
+        raise WorkbenchError(sentence(error)) from error
+    finally:
+        line.end()
+
+
+def _drained(work: Any) -> Any:
+    """The result of a generator that yields progress."""
+    line = ProgressLine()
+    try:
+        while True:
+            said = next(work)
+            assert isinstance(said, Progress)
+            report(said, line)
+    except StopIteration as end:
+        return end.value
+    finally:
+        line.end()
+
+
+def _pair(text: str) -> tuple[str, str]:
+    role, equals, column = text.partition("=")
+    if not (role and equals and column):
+        raise WorkbenchError(f"--column {text!r} is not of the form ROLE=COLUMN, for example --column prompt=question.")
+    return role, column

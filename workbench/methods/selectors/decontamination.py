@@ -1,0 +1,83 @@
+"""Decontamination: rows that hold text of a set that is kept to measure with. No paper of its own; the idea is GPT-3's and datatrove's.
+
+What it is not: a search for rows that say the same in other words. Tags as in the project's notes: [K] known, [R] read in other tools'
+code, [O] our own choice.
+"""
+
+from collections.abc import Generator, Sequence
+from typing import Literal
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.events import Progress
+from workbench.core.method import knob
+from workbench.materials.around import Around
+from workbench.materials.grams import Batch, batches
+from workbench.materials.overlap import LEAST, Items, asked, items, said
+from workbench.materials.rows import Example
+from workbench.methods.contracts import Selection, Selector
+
+QUOTED = 13  # words of what was found that a reason shows
+
+
+class Decontamination(Selector, title="Decontamination"):
+    """Drop the rows that hold text of another set, with which the model will be measured: what was learnt by heart is not known.
+
+    $$s(x) = \\max_e \\frac{|G_x \\cap G_e|}{|G_e|}$$
+
+    G are the groups of 13 words that follow one another, as GPT-3 took them [K] (datatrove takes 12 [R]), without case, accents and
+    punctuation. s is the share of the groups of an evaluation row e that a row x holds, of the row of which it holds the most. As it
+    stands one group is enough to drop a row; ask for a share where chance finds are many. Of an evaluation row with fewer words than a
+    group the whole is looked for, if it has five words at least; shorter ones cannot be told from chance and are not looked for [O].
+    Rows are searched whole, their system turns and answers included.
+
+    Groups that stand in more than ten different evaluation rows are taken for the template they are written in, and are not looked for
+    [O]: else one instruction that both sets use would drop everything. Paraphrases and translations are not found.
+
+    One pass over both sets. Raise the number of words where short everyday phrases are found; lower it for code and lists.
+    """
+
+    mends = ("leaks",)
+
+    against: str = knob("", help="name of the data set that is kept to measure with", label="evaluation set")
+    group: int = knob(13, ge=LEAST, le=50, help="how many words that follow one another are looked for", unit="words")
+    compare: Literal["row", "question", "answer"] = knob(
+        "question", help="what must not be found; of a row without one, all of it", label="look for"
+    )
+    least: float = knob(0.0, ge=0, le=1, step=0.01, help="share of an evaluation row's groups that drops a row; at 0 one group does")
+    common: int = knob(10, ge=1, help="in how many evaluation rows a group may stand and still be looked for", more=True)
+
+    def others(self) -> list[str]:
+        return [self.against] if self.against else []
+
+    def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
+        kept_apart = around.rows(self.against, self.title())
+        looked_for = yield from items((asked(row, self.compare) for row in kept_apart), len(kept_apart), self.group, self.common)
+        if not len(looked_for.held):
+            raise WorkbenchError(
+                f"No row of the evaluation set has a {self.compare} of {LEAST} words or more that is its own, so there is nothing to look "
+                "for. Look for another part of its rows, or let a group stand in more of them."
+            )
+        scores, reasons = [0.0] * len(examples), dict[int, str]()
+        for batch in batches(map(said, examples)):
+            self._judge(batch, looked_for, scores, reasons)
+            yield Progress(batch.first + batch.count, len(examples), "rows searched")
+        kept = [row not in reasons for row in range(len(examples))]
+        return Selection(kept, reasons, scores, line(scores, kept), "share of an evaluation row that the row holds")
+
+    def _judge(self, batch: Batch, looked_for: Items, scores: list[float], reasons: dict[int, str]) -> None:
+        found = looked_for.found(batch)
+        columns = (column.tolist() for column in (found.text, found.item, found.share, found.place, found.length))
+        for row, item, share, place, length in zip(*columns, strict=True):
+            scores[row] = share
+            if share >= self.least:
+                words = batch.words[place : place + min(length, QUOTED)]
+                part = "" if self.compare == "row" else f"the {self.compare} of "
+                where = f"{part}row {item + 1} of {self.against or 'the evaluation set'}"
+                reasons[row] = f"holds {share:.0%} of {where}, as in '{' '.join(words)}'"
+
+
+def line(scores: Sequence[float], kept: Sequence[bool]) -> tuple[float, ...]:
+    """Half-way between the highest score that stays and the lowest that goes, where there are both."""
+    stays = [score for score, stay in zip(scores, kept, strict=True) if stay]
+    goes = [score for score, stay in zip(scores, kept, strict=True) if not stay]
+    return ((max(stays) + min(goes)) / 2,) if stays and goes else ()
