@@ -101,7 +101,7 @@ def select(name: Name, new: As, step: Steps = None, recipe: Recipe = None, model
 def export(
     name: Name,
     to: Annotated[Path, typer.Option(help="The file or folder that is written; it must not be there yet.")],
-    form: Annotated[str, typer.Option("--format", help="How rows are written; a wrong name lists all.")] = "openai",
+    form: Annotated[str, typer.Option("--format", help="How rows are written; a wrong name lists all.")] = "messages",
     step: Steps = None,
     recipe: Recipe = None,
     model: Model = "pocket",

@@ -71,7 +71,7 @@ class _Shout(BaseModel):
     """A step that changes every row and drops none."""
 
     model_config = {"frozen": True}
-    off: bool = False
+    skip: bool = False
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         yield Progress(0, len(examples), "rows")
@@ -92,10 +92,10 @@ def test_rows_that_a_step_changed_are_what_the_next_one_sees(rows: Path, workspa
     assert found.examples[0].text == "USER: 3?\nASSISTANT: XXX" and found.corpus.examples[0].messages
 
 
-def test_a_step_that_is_off_keeps_its_place_and_does_nothing(rows: Path, workspace: Workspace) -> None:
-    with_it = drain(sifted(spec(rows, {**LENGTH, "off": True}, {"method": "exact_duplicates", "compare": "answer"}), workspace))
+def test_a_step_that_is_skipped_keeps_its_place_and_does_nothing(rows: Path, workspace: Workspace) -> None:
+    with_it = drain(sifted(spec(rows, {**LENGTH, "skip": True}, {"method": "exact_duplicates", "compare": "answer"}), workspace))
     assert with_it.kept == [0, 1, 3] and [step.title for step in with_it.steps] == ["Length", "Exact duplicates"]
-    assert at_hand(spec(rows, {"method": "exact_duplicates", "compare": "answer"}, {**LENGTH, "off": True}), workspace)
+    assert at_hand(spec(rows, {"method": "exact_duplicates", "compare": "answer"}, {**LENGTH, "skip": True}), workspace)
 
 
 def test_the_rows_on_both_sides_of_a_line_are_shown_nearest_first(rows: Path, workspace: Workspace) -> None:
@@ -105,7 +105,7 @@ def test_the_rows_on_both_sides_of_a_line_are_shown_nearest_first(rows: Path, wo
 
 
 def test_an_estimate_is_for_what_is_not_at_hand(rows: Path, workspace: Workspace) -> None:
-    given = spec(rows, LENGTH, LENGTH, {**LENGTH, "off": True})
+    given = spec(rows, LENGTH, LENGTH, {**LENGTH, "skip": True})
     assert estimate(given, workspace) == pytest.approx(2 * 4 * steps.PLAIN)
     drain(sifted(given, workspace))
     assert estimate(given, workspace) == 0

@@ -68,6 +68,7 @@ def test_short_items_are_looked_for_whole_and_shorter_ones_are_not() -> None:
 
 def test_what_stands_there_twice_counts_once() -> None:
     assert held(of(["a b c d e f g h"], 5), ["a b c d e then a b c d e"]) == {0: (0, 0.25)}
+    assert held(of(["la " * 20], 5), ["la la la la la"]) == {0: (0, 1.0)}, "an item that repeats itself is no template"
 
 
 def test_where_there_is_nothing_nothing_is_found() -> None:

@@ -17,6 +17,8 @@ FOUND = {
         "+49 30 555 1234",
         "+493055512345",
         "0049 (30) 555-1234",
+        "212.555.0123",
+        "+49\u00a030\u00a05551234",
         "(212) 555-0123",
         "212-555-0123",
         "030 555 12345",
@@ -34,7 +36,7 @@ NOT_FOUND = {
     "email": ["x@y", "git@github.com:a/b", "icon@2x.png", "@app.route", "lodash@4.17.21"],
     "phone": ["123456789", "+1.23456789", "2024-01-02 12:30", "01-02-2024", "0900-1700",
               "+4930555123456789012", "12345678901234567890", "1,234,567,890"],
-    "card": ["4111 1111 1111 1112", "4111111111111112", "0000 0000 0000 0000", "4111 1111 1111 1111 1111",
+    "card": ["4111 1111 1111 1112", "4111111111111112", "0000 0000 0000 0000", "4111 1111 1111 1111 1111", "1234 4111 1111 1111 1111",
              "x4111111111111111", "1 2 3 4 5 6 7 8 9 1 2 3 4"],
     "iban": ["DE89 3704 0044 0532 0130 01", "GB82WEST12345698765431", "XX89370400440532013000",
              "DE8937040044053201300", "DE893704004405320130001"],
@@ -59,6 +61,11 @@ def test_each_kind_is_found_whole_and_alone(kind: str, around: str) -> None:
 def test_what_only_looks_like_it_is_not_found(kind: str) -> None:
     for value in NOT_FOUND[kind]:
         assert not found(f"Well: {value} it is.", [kind]), value
+
+
+def test_what_begins_inside_of_something_else_is_found() -> None:
+    text = "x0123 4567 030 555 12345"
+    assert found(text, ALL) == [Hit(text.index("030"), len(text), "phone")]
 
 
 def test_the_sums_find_every_digit_that_is_wrong() -> None:
@@ -107,7 +114,7 @@ def drawn(rng: random.Random) -> str:
 @pytest.mark.parametrize("numbered", [False, True])
 def test_nothing_is_found_in_what_was_redacted(numbered: bool) -> None:
     rng = random.Random(0)
-    for _ in range(1500):
+    for _ in range(800):
         text, kinds = drawn(rng), rng.choice([ALL, tuple(rng.sample(ALL, 3))])
         new, counts, _ = redacted(text, kinds, Tags(numbered, text))
         assert not found(new, kinds), (text, new)
@@ -121,7 +128,7 @@ def test_no_tag_is_private_data() -> None:
 
 def test_the_cheap_look_hides_nothing() -> None:
     rng = random.Random(1)
-    for _ in range(1500):
+    for _ in range(800):
         text = drawn(rng)
         for kind, (_, _, finder) in KINDS.items():
             assert bool(found(text, [kind])) == bool(list(finder(text))), (kind, text)
@@ -129,7 +136,7 @@ def test_the_cheap_look_hides_nothing() -> None:
 
 def test_spans_move_with_what_they_hold() -> None:
     rng = random.Random(2)
-    for _ in range(1500):
+    for _ in range(800):
         text = drawn(rng)
         edges = sorted(rng.sample(range(len(text) + 1), min(len(text) + 1, 2 * rng.randint(1, 3)) // 2 * 2))
         spans = list(zip(edges[::2], edges[1::2], strict=True))
@@ -143,7 +150,8 @@ def test_spans_move_with_what_they_hold() -> None:
             expected += letters[at : hit.start] + [any(letters[hit.start : hit.end])] * (len(hit.kind) + 2 if hit.kind else 0)
             at = hit.end
         assert [any(start <= place < end for start, end in moved) for place in range(len(new))] == expected, (text, spans)
-        assert all(start < end for start, end in moved) and list(moved) == sorted(moved)
+        edges = [edge for span in moved for edge in span]
+        assert edges == sorted(edges) and all(start < end for start, end in moved), "apart and in order"
 
 
 def test_a_long_text_without_anything_costs_little_and_one_full_of_it_ends() -> None:

@@ -171,3 +171,28 @@ def test_every_line_is_a_row_or_a_reject(tmp_path: Path) -> None:
         )
         if by_line and not isinstance(found, WorkbenchError):
             assert len(found) == lines_of(content), (number, content)
+
+
+ODD = [None, True, False, 0, -1.5, 2**70, "", " ", "x", "[1]", "{}", '{"role": "user"}', "\ud83d", "\x00", [], {}, [None], [[]], [{}], {"text": ["a"]}, {"role": 1},
+       [{"role": "user"}], [{"type": "image"}], [{"type": "text", "text": {"a": 1}}], {"from": "gpt", "value": None}, "assistant", "Human: a"]  # fmt: skip
+
+
+def bent(chance: random.Random, value: object) -> object:
+    """The value with something odd somewhere in it."""
+    if chance.random() < 0.3 or not isinstance(value, (dict, list)) or not value:
+        return chance.choice(ODD)
+    if isinstance(value, list):
+        place = chance.randrange(len(value))
+        return [*value[:place], bent(chance, value[place]), *value[place + chance.choice([0, 1, 1, 1]) :]]
+    name = chance.choice(list(value))
+    other = chance.choice(["", name.upper(), "content", "text", "role", "label", "history", "prompt"]) if chance.random() < 0.15 else name
+    return {**{key: item for key, item in value.items() if key != name}, other: bent(chance, value[name])}
+
+
+def test_rows_with_odd_values_are_each_a_row_or_a_reject(tmp_path: Path) -> None:
+    chance, path = random.Random("odd"), tmp_path / "rows.jsonl"
+    for number in range(FUZZ // len(KINDS)):
+        rows = [bent(chance, chance.choice(ROWS)) for _ in range(20)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        found = outcome(path, COLUMNS[number % len(COLUMNS)])
+        assert isinstance(found, WorkbenchError) or len(found) == len(rows)

@@ -11,10 +11,10 @@ from workbench.core.method import knob
 
 
 class Sifting(BaseModel):
-    """A step that is off keeps its place and its knobs, and does nothing."""
+    """A step that is skipped keeps its place and its knobs, and does nothing."""
 
     mends: ClassVar[tuple[str, ...]] = ()  # kinds of findings in a data set (`jobs/findings.py`) that it is the remedy for
     finds: ClassVar[tuple[str, str]] = ("", "")  # what its rows do, of one and of many, where a new data set is looked through with it
     passes: ClassVar[int] = 1  # how often the `reader` reads a row
 
-    off: bool = knob(False, help="keep this step in the recipe, but do not do it", label="leave out")
+    skip: bool = knob(False, help="keep this step in the recipe, but do not do it", label="leave out")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Made, Progress, Started, Table
-from workbench.core.method import shelf
+from workbench.core.method import Method, shelf
 from workbench.core.parts import DataSpec
 from workbench.core.words import count
 from workbench.core.workspace import Workspace, named
@@ -92,9 +92,15 @@ def exported(spec: DataSpec, to: Path, form: str, workspace: Workspace, model: s
     """Do the recipe's steps and write what they keep into the folder `to`; see `exporting.export`."""
     check(to, form)
     data = yield from sifted(spec, workspace, model)
-    about = {
-        "name": spec.path,
-        "steps": [f"{step.title}: {count(step.dropped, 'row')} dropped, {step.changed:,} changed" for step in data.steps],
-        "recipe": spec.to_yaml(),
-    }
-    yield from export(Chosen(data.examples, data.kept), len(data.kept), to, form, about)
+    steps = [
+        f"{step.title}{_knobs(selector)}: {count(step.dropped, 'row')} dropped, {step.changed:,} changed"
+        for step, selector in zip(data.steps, spec.selectors, strict=True)
+    ]
+    yield from export(Chosen(data.examples, data.kept), len(data.kept), to, form, {"name": spec.path, "steps": steps})
+
+
+def _knobs(step: Method) -> str:
+    """The knobs that are not at their defaults, in brackets."""
+    usual = type(step)().model_dump()
+    other = [f"{name.replace('_', ' ')} {value}" for name, value in step.model_dump().items() if value != usual[name]]
+    return f" ({', '.join(other)})" if other else ""

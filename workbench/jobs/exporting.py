@@ -150,3 +150,8 @@ class _Tally:
         if not self.rows:
             return "There is no row to export. Choose another data set, or loosen its recipe."
         return f"None of the {count(self.rows, 'row')} can be said as {form}. {self._most_often()}. Choose another form, or other rows."
+
+
+def forms() -> list[tuple[str, str]]:
+    """(name, what it is) of every form that rows can be written in."""
+    return [(name, form.about) for name, form in FORMS.items()]

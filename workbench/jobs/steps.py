@@ -114,7 +114,7 @@ def estimate(spec: DataSpec, workspace: Workspace, model: str = models.POCKET) -
         return 0.0
     examples, around, seconds = load(spec.path, workspace, spec.columns).examples, Around(workspace, model), 0.0
     for selector, file in zip(spec.selectors, _keys(spec, workspace, model), strict=True):
-        if not (selector.off or file.exists()):
+        if not (selector.skip or file.exists()):
             rows = sum((len(examples), *(len(around.rows(name, selector.title())) for name in selector.others())))
             seconds += rows * (PLAIN if (read := selector.reader()) is None else selector.passes * _pace(read or model, examples, around))
     return seconds
@@ -131,7 +131,7 @@ def select(corpus: Corpus, selectors: Sequence[Selector], around: Around, files:
     rows: Sequence[Example] = corpus.examples
     indices, dropped, steps = list(range(len(rows))), dict[int, tuple[str, str]](), list[Step]()
     for selector, file in zip(selectors, files, strict=True):
-        if selector.off:
+        if selector.skip:
             steps.append(Step(selector.title(), 0))
             continue
         selection = yield from _answer(selector, Chosen(rows, indices), around, file)
@@ -203,7 +203,7 @@ def _chain(spec: DataSpec, workspace: Workspace, model: str) -> list[str]:
     """A key for the data set without steps, with the first one, with the first two, …"""
     keys = [_digest([str(workspace.home.resolve()), file_state(spec.path, workspace), dict(sorted(spec.columns.items()))])]
     for selector in spec.selectors:
-        if selector.off:
+        if selector.skip:
             keys.append(keys[-1])
             continue
         read = selector.reader()

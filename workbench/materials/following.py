@@ -1,7 +1,7 @@
 """Instruction-following difficulty: how much a question helps with its answer, from what the answer costs with it and without it.
 
-Both published forms. What it is not: a reading (`around.py`) or a choice of rows. Tags as in the project's notes: [P] paper,
-[R] read in published code, [O] our own choice.
+Both published forms. What it is not: a reading (`around.py`) or a choice of rows. Tags as in the project's notes: [R] read in published
+code, [O] our own choice.
 """
 
 import math

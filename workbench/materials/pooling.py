@@ -1,7 +1,7 @@
 """One vector for a text: the last hidden states of a causal model, pooled over its tokens and brought to length 1.
 
 What it is not: it chooses no model and keeps nothing (`around.py`). Tags as in the project's notes: [R] read in published code,
-[A] abstract only, [REC] our reconstruction, [O] our own choice.
+[A] abstract only, [REC] our reconstruction.
 """
 
 from collections.abc import Iterator

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from workbench.materials.rows import Example
 from workbench.materials.sayings import MORE, UnsayableError, any_kind, kind_of
 from workbench.materials.tables import PACKED, packed_columns, plain_record
 
-BATCH = 500  # rows between two signs of life
+BATCH, HELD = 500, 16 << 20  # rows between two signs of life, and bytes of them that are held at once
 ASIDE = "aside.jsonl"
 ARROW = "data-00000-of-00001.arrow"
 TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string()}
@@ -83,10 +82,17 @@ class _Aside:
 
     def back(self) -> Iterator[list[tuple[int, Example]]]:
         """The rows with their numbers, some at a time; when they are through the file is gone."""
+        batch, held = list[tuple[int, Example]](), 0
         with self._file.open("rb") as file:
-            lines = map(json.loads, file)
-            while batch := list(islice(lines, BATCH)):
-                yield [(number, _example(fields)) for number, fields in batch]
+            for line in file:
+                number, fields = json.loads(line)
+                batch.append((number, _example(fields)))
+                held += len(line)
+                if len(batch) == BATCH or held > HELD:
+                    yield batch
+                    batch, held = [], 0
+        if batch:
+            yield batch
         self._file.unlink()
 
 

@@ -1,7 +1,7 @@
 """Class balance: no class of rows much larger than the smallest. The half of a published mixture that drops rows.
 
 What it is not: a sampler. The other half, showing the rows of small classes more often, belongs to the training loop and is not here.
-Tags as in the project's notes: [P] paper, [R] read in published code, [O] our own choice.
+Tags as in the project's notes: [P] paper, [R] read in published code.
 """
 
 import math

@@ -38,7 +38,7 @@ class Decontamination(Selector, title="Decontamination"):
 
     mends = ("leaks",)
 
-    against: str = knob("", help="name of the data set that is kept to measure with", label="evaluation set")
+    against: str = knob("", help="name of the data set that is kept to measure with", names="data", label="evaluation set")
     group: int = knob(13, ge=LEAST, le=50, help="how many words that follow one another are looked for", unit="words")
     compare: Literal["row", "question", "answer"] = knob(
         "question", help="what must not be found; of a row without one, all of it", label="look for"

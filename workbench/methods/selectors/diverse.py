@@ -1,6 +1,6 @@
 """Diverse: the best rows that are not too like a better one, the last step of DEITA. The scan is in `materials/spread.py`.
 
-Tags as in the project's notes: [P] paper, [R] read in published code, [O] our own choice.
+Tags as in the project's notes: [P] paper, [O] our own choice.
 """
 
 import math

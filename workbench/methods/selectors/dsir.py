@@ -40,7 +40,7 @@ class Dsir(Selector, title="DSIR: resampling towards a target", paper="arXiv:230
     Three passes without a model: one over the target, two over the rows.
     """
 
-    target: str = knob("", help="name of the data set whose rows are to be matched", label="target set")
+    target: str = knob("", help="name of the data set whose rows are to be matched", names="data", label="target set")
     share: float = knob(0.05, gt=0, le=1, step=0.01, help="share of the rows that stay")
     text: Literal["row", "question", "answer"] = knob("row", help="which text is compared: the whole row, its question, or its answer")
     top: bool = knob(False, help="take the highest weights, without chance")

@@ -39,14 +39,14 @@ class GotD(Selector, title="GOT-D: gradients of transport", paper="arXiv:2405.02
     Each row is read once by the model. For 100,000 rows and 1,000 targets an iteration takes 3 to 5 s of one core [V]; a few are enough.
     """
 
-    target: str = knob("", help="name of the data set that this one is to come nearer to", label="target set")
+    target: str = knob("", help="name of the data set that this one is to come nearer to", names="data", label="target set")
     share: float = knob(0.05, gt=0, le=1, step=0.01, help="share of the rows that stay")
     text: Literal["row", "question", "answer"] = knob("row", help="which text is compared: the whole row, its question, or its answer")
     blur: float = knob(0.05, ge=0.005, le=10, help="how far mass is spread; small is exact and slow", label="blur ε", log=True, more=True)
     tolerance: float = knob(1e-3, ge=1e-6, le=0.1, help="how little g must move for the iterations to end", log=True, more=True)
     most: int = knob(500, ge=1, le=100_000, help="iterations at most", label="iterations", log=True, more=True)
     seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes which rows of a large target are drawn", more=True)
-    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", more=True)
+    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", names="model", more=True)
 
     def reader(self) -> str:
         return self.model

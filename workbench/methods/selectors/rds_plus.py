@@ -32,10 +32,10 @@ class RdsPlus(Selector, title="RDS+: nearest to a target in turn", paper="arXiv:
     Each row is read once by the model; comparing takes N times M times the width of the model, in blocks.
     """
 
-    target: str = knob("", help="name of the data set whose rows take turns", label="target set")
+    target: str = knob("", help="name of the data set whose rows take turns", names="data", label="target set")
     share: float = knob(0.05, gt=0, le=1, step=0.01, help="share of the rows that stay")
     text: Literal["row", "question", "answer"] = knob("row", help="which text is compared: the whole row, its question, or its answer")
-    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", more=True)
+    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", names="model", more=True)
 
     def reader(self) -> str:
         return self.model

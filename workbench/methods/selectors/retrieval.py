@@ -45,13 +45,13 @@ class Retrieval(Selector, title="Error-driven retrieval, after the idea of Yao, 
     The model reads the target once and none of these rows; one pass over them, and a search for each mistake.
     """
 
-    target: str = knob("", help="name of the data set on which the model is to become better", label="target set")
+    target: str = knob("", help="name of the data set on which the model is to become better", names="data", label="target set")
     share: float = knob(0.05, gt=0, le=1, step=0.01, help="share of the rows that stay")
     quantile: float = knob(0.75, ge=0, lt=1, step=0.05, help="share of the target that is right enough; 0 takes all of it as mistakes")
     alike: float = knob(
         0.8, gt=0, le=1, step=0.05, help="share of a target row's words that makes a near copy", label="near copy", more=True
     )
-    model: str = knob("", help="model whose mistakes are looked for; empty takes the one that is trained", more=True)
+    model: str = knob("", help="model whose mistakes are looked for; empty takes the one that is trained", names="model", more=True)
 
     def reader(self) -> str | None:
         return self.model if self.quantile > 0 else None

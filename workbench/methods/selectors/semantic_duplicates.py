@@ -1,6 +1,6 @@
 """Semantic duplicates: rows that mean nearly the same, in whatever words. The groups are in `materials/clusters.py`.
 
-Tags as in the project's notes: [R] read in published code, [V] measured by us, [O] our own choice.
+Tags as in the project's notes: [R] read in published code.
 """
 
 import math
