@@ -56,10 +56,10 @@ def test_each_column_and_each_line_holds_as_many() -> None:
 
 def test_the_gauges() -> None:
     where = torch.tensor([0, 0, 4, 4, 7, 9])
-    kept = torch.tensor([True, True, False, True, False, False])
+    kept = torch.tensor([True, True, True, True, False, False])
     assert coverage(kept, where) == 0.5 and coverage(torch.ones(6, dtype=torch.bool), where) == 1 and coverage(kept & False, where) == 0
     assert coverage(torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.int64)) == 1
-    assert mean_depth(kept, torch.tensor([1.0, math.nan, 9, 3, 9, 9])) == 2 and math.isnan(mean_depth(kept & False, where.float()))
+    assert mean_depth(kept, torch.tensor([1.0, math.nan, 2, 3, 9, 9])) == 2 and math.isnan(mean_depth(kept & False, where.float()))
 
 
 SIZES = st.lists(st.integers(0, 30), max_size=12)

@@ -97,6 +97,15 @@ def test_blocks_and_what_is_held_change_nothing(monkeypatch: pytest.MonkeyPatch,
     assert (cost(0, 4) is cost(0, 4)) == bool(held)
 
 
+def test_f_is_the_answer_to_g_however_early_it_ends() -> None:
+    costs, a, b = given()
+    f, g = drain(potentials(lambda start, stop: costs[:, start:stop], a, b, 0.05, 0.0, 1))
+    carried = (a[:, None] * b * ((f[:, None] + g - costs) / 0.05).exp()).sum(1)
+    assert torch.allclose(carried, a) and torch.allclose(f, -0.05 * ((g - costs) / 0.05 + b.log()).logsumexp(1))
+    first = -0.05 * (-costs / 0.05 + b.log()).logsumexp(1)
+    assert torch.allclose(g, -0.05 * ((first[:, None] - costs) / 0.05 + a[:, None].log()).logsumexp(0)), "one iteration is one"
+
+
 def test_it_ends_when_nothing_moves_and_after_as_many_iterations_as_are_allowed() -> None:
     costs, a, b = given()
     steps = {

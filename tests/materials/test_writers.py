@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from written import CALL, chat, generated, written
 
+from workbench.materials import table_writers
 from workbench.materials.readback import same
 from workbench.materials.rows import Example
 from workbench.materials.table_writers import BATCH
@@ -72,7 +73,7 @@ def test_a_table_has_room_for_rows_of_every_kind(form: str, tmp_path: Path) -> N
 
 
 def test_other_readers_find_plain_columns(tmp_path: Path) -> None:
-    rows = [chat("Hi", "Hello", n=1, f=0.5, both=1), chat("a", "b", both="x", nested={"c": [1]})]
+    rows = [chat("Hi", "Hello", n=1, f=0.5, both=1), chat("a", "b", both="x", nested={"c": [1]}, n=None)]
     written(rows, "parquet", tmp_path)
     table = pq.read_table(tmp_path / "data.parquet")
     turn = pa.struct([("role", pa.string()), ("content", pa.string())])
@@ -99,6 +100,21 @@ def test_a_saved_folder_is_as_datasets_leaves_it(tmp_path: Path) -> None:
     with pa.memory_map(str(tmp_path / "data" / state["_data_files"][0]["filename"])) as file:
         assert pa.ipc.open_stream(file).read_all().num_rows == 1
     assert "features" not in json.loads((tmp_path / "data" / "dataset_info.json").read_text()), "datasets takes them from the Arrow file"
+
+
+def test_whole_numbers_of_any_size_and_kinds_that_python_takes_for_one_are_kept_apart(tmp_path: Path) -> None:
+    rows = [chat("a", "b", big=2**70, odd=value) for value in (1, True, 1.0)]
+    back, refused, _ = written(rows, "parquet", tmp_path)
+    assert not refused and [same(row.meta, again.meta) for row, again in zip(rows, back, strict=True)] == [True] * 3
+    assert not same(1, True) and not same(1, 1.0) and not same([1], [1, 2]) and same((float("nan"),), [float("nan")])
+
+
+def test_rows_that_are_large_go_through_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_writers, "HELD", 2000)
+    rows = [chat("a", "b" * 900, n=n) for n in range(20)]
+    back, refused, _ = written(rows, "parquet", tmp_path)
+    assert not refused and [row.meta["n"] for row in back] == list(range(20))
+    assert pq.ParquetFile(tmp_path / "data.parquet").num_row_groups == 10
 
 
 # What each form says, and what it does not.
@@ -139,6 +155,7 @@ UNSAID: list[tuple[str, Example, str]] = [
     ("text", PLACES, "says which places are learnt, which only segments can say"),
     ("text", LONGER, "is a conversation and no plain text"),
     ("text", Example(text="a", meta={"n": float("nan")}), "has a column 'n' that would not be read back as it is"),
+    ("segments", Example(text="ab", learn=((0, 0), (1, 2))), "would be read back with other learnt places"),
     ("segments", TALE, "is a plain text that is learnt whole, which text can say"),
 ]
 

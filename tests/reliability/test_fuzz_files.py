@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,8 +174,11 @@ def test_every_line_is_a_row_or_a_reject(tmp_path: Path) -> None:
             assert len(found) == lines_of(content), (number, content)
 
 
-ODD = [None, True, False, 0, -1.5, 2**70, "", " ", "x", "[1]", "{}", '{"role": "user"}', "\ud83d", "\x00", [], {}, [None], [[]], [{}], {"text": ["a"]}, {"role": 1},
-       [{"role": "user"}], [{"type": "image"}], [{"type": "text", "text": {"a": 1}}], {"from": "gpt", "value": None}, "assistant", "Human: a"]  # fmt: skip
+ODD = [
+    None, True, False, 0, -1.5, 2**70, "", " ", "x", "[1]", "{}", '{"role": "user"}', "\ud83d", "\x00", [], {}, [None], [[]], [{}],
+    {"text": ["a"]}, {"role": 1}, [{"role": "user"}], [{"type": "image"}], [{"type": "text", "text": {"a": 1}}],
+    {"from": "gpt", "value": None}, "assistant", "Human: a",
+]  # fmt: skip
 
 
 def bent(chance: random.Random, value: object) -> object:
@@ -192,7 +196,30 @@ def bent(chance: random.Random, value: object) -> object:
 def test_rows_with_odd_values_are_each_a_row_or_a_reject(tmp_path: Path) -> None:
     chance, path = random.Random("odd"), tmp_path / "rows.jsonl"
     for number in range(FUZZ // len(KINDS)):
-        rows = [bent(chance, chance.choice(ROWS)) for _ in range(20)]
+        rows = [ROWS[0], *(bent(chance, chance.choice(ROWS)) for _ in range(20))]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         found = outcome(path, COLUMNS[number % len(COLUMNS)])
         assert isinstance(found, WorkbenchError) or len(found) == len(rows)
+
+
+# What was found this way.
+
+
+def test_a_list_in_the_first_line_does_not_swallow_the_lines_that_follow(tmp_path: Path) -> None:
+    turns, row = json.dumps(CHAT), json.dumps(ROWS[3])
+    for name in ("rows.jsonl", "rows.json"):
+        (tmp_path / name).write_text(f"{turns}\n{row}\n{row}\n")
+        first, *rest = read(tmp_path / name)
+        assert isinstance(first, Reject) and first.reason == "The row is a list, not an object."
+        assert len(rest) == 2 and all(isinstance(row, Example) for row in rest)
+
+
+def test_an_arrow_file_that_lies_about_its_lengths_is_a_reject(tmp_path: Path) -> None:
+    path, table = tmp_path / "rows.arrow", pa.table({"text": ["a" * 10, "b" * 10]})
+    with pa.ipc.new_stream(path, table.schema) as file:
+        file.write_table(table)
+    ends = [struct.pack("<3i", 0, 10, end) for end in (20, 10**9)]
+    assert path.read_bytes().count(ends[0]) == 1
+    path.write_bytes(path.read_bytes().replace(*ends))
+    (bad,) = read(tmp_path / "rows.arrow")
+    assert isinstance(bad, Reject) and bad.reason.startswith("From row 1 on rows.arrow is damaged: ")

@@ -12,12 +12,14 @@ FULL = {
     "length_histogram": plots.length_histogram([3, 5, 60, 300], 256),
     "memory_bar": plots.memory_bar([("weights", 3e9), ("activations", 1e9)], 24 * 2**30),
     "heat_map": plots.heat_map(BY_MODULE),
+    "terrain": plots.terrain([(1, 0.0, 1.0, True, "user: <b>x</b>"), (2, 1.0, 0.0, False, "y")]),
 }
 EMPTY = {
     "curves": plots.curves({}, "Loss", "step", "nats"),
     "length_histogram": plots.length_histogram([], 256),
     "memory_bar": plots.memory_bar([], None),
     "heat_map": plots.heat_map([]),
+    "terrain": plots.terrain([]),
 }
 
 
@@ -45,6 +47,11 @@ def test_the_histogram_counts_every_row_once_and_says_how_many_are_cut():
     assert sum(next(bars for bars in drawn.data if bars.name == "cut off").y) == late
     assert f"{late} of 1,000 beyond the cut at 50" in drawn.layout.title.text
     assert drawn.layout.shapes[0].x0 == 50.5
+
+
+def test_the_map_tells_what_stays_and_shows_foreign_text_as_text():
+    go, stay = FULL["terrain"].data
+    assert (go.name, stay.name) == ("1 rows go", "1 rows stay") and stay.text == ("row 1<br>user: &lt;b&gt;x&lt;/b&gt;",)
 
 
 def test_the_histogram_sends_bars_and_never_a_row_each():

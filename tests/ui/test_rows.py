@@ -14,6 +14,10 @@ NASTY = '<img src=x onerror="alert(1)">${1+1}{{value}}`'
 def row(number=1, text="two", **changed):
     made = {
         "number": number,
+        "mark": "0123456789ab",
+        "gone": False,
+        "answer": text,
+        "before": text,
         "source": "a.jsonl",
         "line": 7,
         "format": "messages",

@@ -16,13 +16,14 @@ from workbench.core.job import drain
 from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.findings import Issue, findings
+from workbench.jobs.handiwork import is_gone
 from workbench.jobs.ingest import SHOWN, rejects_table
 from workbench.jobs.mixing import Portion, planned
 from workbench.jobs.recipe import measured
 from workbench.jobs.steps import Curated, Step, sifted
 from workbench.materials import models
 from workbench.materials.around import Around
-from workbench.materials.corpus import DataChoice, available
+from workbench.materials.corpus import DataChoice, available, mark
 from workbench.materials.rows import Chosen
 from workbench.materials.templates import pieces
 
@@ -136,13 +137,19 @@ def _dropped_table(data: Curated) -> Table:
 
 @dataclass(frozen=True)
 class Row:
-    """One row for the table and the bubbles; `number` counts the readable rows of the file from 1.
+    """One row for the table and the bubbles; `number` counts the readable rows of the file from 1, `mark` stands for what the row says in
+    the file (`corpus.mark`), `gone` whether a person dropped it. `answer` is what can be rewritten, its last answer or the whole of a plain
+    text, and `before` what it is in the file.
 
     `turns` are (role, content); a plain text is one turn of the role "text". `pieces` are (text, "trained" | "masked" |
     "cut") in order. `dropped` says why a selection step dropped it, `problem` why the template refuses it; else empty.
     """
 
     number: int
+    mark: str
+    gone: bool
+    answer: str
+    before: str
     source: str
     line: int
     format: str
@@ -186,6 +193,11 @@ def page(
     return Page(len(chosen), max(0, offset), [_row(spec, tokenizer, data, index) for index in shown])
 
 
+def row(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspace, number: int, model: str = models.POCKET) -> Row:
+    """The row of that number, from 1."""
+    return _row(spec, tokenizer, drain(sifted(spec, workspace, model)), number - 1)
+
+
 def _shown(data: Curated, spec: DataSpec, tokenizer: PreTrainedTokenizerBase, around: Around, show: Show) -> Sequence[int]:
     """Indices of the rows that are shown, ascending."""
     if show in ("all", "kept", "dropped"):
@@ -198,6 +210,7 @@ def _shown(data: Curated, spec: DataSpec, tokenizer: PreTrainedTokenizerBase, ar
 
 def _row(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, data: Curated, index: int) -> Row:
     example, problem, tokens = data.examples[index], "", list[tuple[str, str]]()
+    own = mark(data.corpus.examples[index])
     try:
         tokens = [(text, str(state)) for text, state in pieces(tokenizer, example, spec.train_on, spec.max_length)]
     except WorkbenchError as error:
@@ -205,6 +218,10 @@ def _row(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, data: Curated, inde
     states = Counter(state for _, state in tokens)
     return Row(
         number=index + 1,
+        mark=own,
+        gone=is_gone(spec.model_dump(mode="json"), own),
+        answer=example.last_answer(),
+        before=data.corpus.examples[index].last_answer(),
         source=example.source,
         line=example.line,
         format=example.format,

@@ -44,13 +44,13 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _json(path: Path) -> Iterator[Record | Reject]:
-    """A list that begins with `[{` is a document whatever its name; several whole objects in a row are lines."""
+    """A list that begins with `[{` is a document whatever its name, unless it ends in its line and objects follow, each in a line."""
     head = rec.text_head(path).lstrip("\ufeff \t\r\n")
-    if re.match(r"\[\s*(\{|\]|$)", head):
-        yield from read_document(path)
-        return
     lines = [line for line in head.splitlines() if line.strip()][:3]
     by_lines = len(lines) > 1 and any(isinstance(_parsed(line), dict) for line in lines)
+    if re.match(r"\[\s*(\{|\]|$)", head) and not (by_lines and isinstance(_parsed(lines[0]), list)):
+        yield from read_document(path)
+        return
     yield from read_lines(path) if by_lines or rec.kind_of(path) == rec.LINES else read_document(path)
 
 

@@ -39,6 +39,10 @@ class Example:
             return "".join(self.text[start:end] for start, end in self.learn)
         return self.text or "\n".join(str(message.get("content") or "") for message in self.messages if message["role"] == "assistant")
 
+    def last_answer(self) -> str:
+        """The assistant's last turn; of a plain text all of it."""
+        return self.text or next((str(turn.get("content") or "") for turn in reversed(self.messages) if turn["role"] == "assistant"), "")
+
     def part(self, which: Literal["row", "question", "answer"]) -> str:
         """The whole row, what it asks, or what it teaches to say."""
         return {"row": self.as_text, "question": self.question, "answer": self.answer}[which]()

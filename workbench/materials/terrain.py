@@ -47,7 +47,7 @@ def cells(points: Tensor, grid: int) -> Tensor:
     if not len(points):
         return torch.empty(0, dtype=torch.int64)
     shares = torch.linspace(0, 1, grid + 1, dtype=torch.float64)[1:-1]
-    column, line = (torch.searchsorted(axis.quantile(shares), axis, right=True) for axis in points.double().T.contiguous())
+    column, line = (torch.searchsorted(axis.quantile(shares), axis) for axis in points.double().T.contiguous())
     return column * grid + line
 
 
@@ -68,7 +68,7 @@ def quotas(sizes: Sequence[int], count: int, alpha: float) -> list[int]:
     What is left goes one by one to the cell that is farthest below its due and still has rows, of equals to the larger [REC]. Where there
     are fewer than one for each cell, the larger cells have one.
     """
-    weights = [size**alpha if size else 0.0 for size in sizes]
+    weights = [size**alpha for size in sizes]
     due = [count * weight / max(sum(weights), 1e-9) for weight in weights]
     given = [0] * len(sizes)
     for cell in sorted((cell for cell, size in enumerate(sizes) if size), key=lambda cell: (-sizes[cell], cell))[:count]:

@@ -5,6 +5,7 @@ zoom and leaks, gui.md 3.3). Each figure has a title that says what it shows, ax
 empty. The look stands in assets/figure.json: transparent, the Okabe–Ito palette, grey text that is read on light and dark.
 """
 
+import html
 import json
 import math
 from collections import Counter
@@ -104,6 +105,26 @@ def length_histogram(lengths: Sequence[int], cut: int, height: int = 260) -> go.
         barmode="stack", showlegend=False, yaxis_dtick=1 if len(lengths) < 5 else None, title_text=f"{title} · {says}"
     )
     return drawn
+
+
+def terrain(spots: Sequence[tuple[int, float, float, bool, str]], height: int = 360) -> go.Figure:
+    """Rows on a map, those that go behind those that stay; a spot is (row, x, y, whether it stays, how it begins)."""
+    title = "Rows by meaning: near ones say similar things"
+    if not spots:
+        return empty(title, "There is no row to draw.", height)
+    drawn = figure(title, "first direction", "second direction", height)
+    for name, colour, wanted in (("go", ORANGE, False), ("stay", BLUE, True)):
+        own = [spot for spot in spots if spot[3] is wanted]
+        drawn.add_scattergl(
+            x=[spot[1] for spot in own],
+            y=[spot[2] for spot in own],
+            mode="markers",
+            marker={"size": 5, "color": colour, "opacity": 0.75},
+            name=f"{len(own):,} rows {name}",
+            text=[f"row {spot[0]:,}<br>{'<br>'.join(map(wrapped, html.escape(spot[4]).splitlines()))}" for spot in own],
+            hoverinfo="text",
+        )
+    return drawn.update_layout(dragmode="pan", legend={"orientation": "h", "y": -0.2})
 
 
 def memory_bar(items: Sequence[tuple[str, float]], machine_bytes: float | None) -> go.Figure:

@@ -31,8 +31,15 @@ def _article(row: Row, open_: bool) -> str:
     fate = f"{row.trained:,} of {total:,} tokens learnt" + (f", {row.cut:,} cut off" if row.cut else "")
     tokens = tokens_of(row.pieces)
     read = tokens if open_ else f'<details class="fate"><summary>{fate}</summary>{legend()}{tokens}</details>'
-    head = f"<header><b>{row.number:,}</b><span>line {row.line:,}</span>{f'<span>{fate}</span>' if open_ else ''}</header>"
+    head = (
+        f"<header><b>{row.number:,}</b><span>line {row.line:,}</span>{f'<span>{fate}</span>' if open_ else ''}"
+        f"{_button(row, 'toggle', 'bring back' if row.gone else 'drop', 'x')}{_button(row, 'edit', 'edit', 'e')}</header>"
+    )
     return f'<article class="data-row{" dropped" if row.dropped else ""}">{head}<div class="said">{out}{said}{read}</div></article>'
+
+
+def _button(row: Row, does: str, words: str, key: str) -> str:
+    return f'<button type="button" data-pick="{does}:{row.number}" data-key="{key}" title="{words} (key {key})">{words}</button>'
 
 
 def _bubble(role: str, text: str) -> str:

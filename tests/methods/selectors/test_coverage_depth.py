@@ -9,7 +9,7 @@ from surroundings import Given
 
 from workbench.core.job import drain
 from workbench.materials.rows import Example
-from workbench.materials.terrain import cells, coverage, flat
+from workbench.materials.terrain import cells, coverage, flat, quotas
 from workbench.methods.selectors.coverage_depth import CoverageDepth
 
 DRAW = torch.Generator().manual_seed(0)
@@ -33,6 +33,8 @@ def test_each_cell_keeps_its_deepest(alpha: float) -> None:
         kept = [depth for depth, stays in depths if stays]
         assert kept and min(kept) > max((depth for depth, stays in depths if not stays), default=0)
     assert coverage(torch.tensor(found.kept), where) == 1
+    sizes = where.bincount().tolist()
+    assert where[found.kept].bincount().tolist() == quotas(sizes, 36, alpha) and quotas(sizes, 36, 0) != quotas(sizes, 36, 1)
 
 
 def test_it_covers_at_least_what_the_deepest_rows_cover() -> None:
@@ -66,6 +68,8 @@ def test_a_question_that_does_not_help_leaves_no_depth() -> None:
     plain = [Example(text=f"plain {number}") for number in range(9)]
     told = {row.text: [30.0, 4.0] for row in plain}
     assert set(drain(CoverageDepth().keep(plain, Given(surprise=told, alone=told))).scores) == {30.0}, "it asks nothing"
+    asked = {row.as_text(): [30.0, 4.0] for row in ROWS}
+    assert set(drain(CoverageDepth().keep(ROWS, Given(surprise=asked, alone=asked))).scores) == {0.0}, "it helps as little as none"
 
 
 def test_a_row_of_which_nothing_is_learnt_never_stays_and_every_reason_tells() -> None:

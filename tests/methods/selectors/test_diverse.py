@@ -23,7 +23,8 @@ ROWS = [
 def around(nats: Sequence[float] | None = None) -> Given:
     turned = [[math.cos(math.radians(angle)), math.sin(math.radians(angle))] for angle in ANGLES]
     names = [row.as_text() for row in ROWS]
-    surprise = {name: [each * 2, 0.0 if math.isnan(each) else 2.0] for name, each in zip(names, nats or [], strict=False)}
+    rows = enumerate(zip(names, nats or [], strict=False), 1)
+    surprise = {name: [each * (7 - row), 0.0 if math.isnan(each) else 7.0 - row] for row, (name, each) in rows}
     return Given(vectors=dict(zip(names, turned, strict=True)), surprise=surprise)
 
 
@@ -64,3 +65,4 @@ def test_surprise_may_be_the_score() -> None:
     found = drain(Diverse(share=0.5, score="surprise", alike=1).keep(ROWS, around([4, 1, 2, math.nan, 3, 1])))
     assert found.kept == [True, False, True, False, True, False]
     assert found.reasons[3] == "surprise per learnt token, in nats: there is none"
+    assert [score for score in found.scores if score == score] == [4, 1, 2, 3, 1], "the mean over its tokens, not the sum"

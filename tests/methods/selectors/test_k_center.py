@@ -28,6 +28,11 @@ def test_the_line_parts_what_stays_from_what_goes() -> None:
     assert sum(map(math.isnan, found.scores)) == 1, "the first that stays has none before it"
     for row, score in enumerate(found.scores):
         assert math.isnan(score) or (score > found.cuts[0]) == found.kept[row]
+    last, first = (
+        min(found.scores[row] for row in kept if not math.isnan(found.scores[row])),
+        max(found.scores[row] for row in found.reasons),
+    )
+    assert math.isclose(found.cuts[0], (last + first) / 2) and last > first, "half-way between the two"
     for row in found.reasons:
         nearest = max(kept, key=lambda other: VECTORS[row] @ VECTORS[other])
         assert math.isclose(found.scores[row], 1 - VECTORS[row] @ VECTORS[nearest], abs_tol=1e-6)

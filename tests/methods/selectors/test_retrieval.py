@@ -27,7 +27,7 @@ def about(topic: str, count: int = 12) -> Example:
 TOPICS = ("sea", "law", "sun", "bee")
 POOL = [about(TOPICS[place % 4]) for place in range(160)]
 TARGET = [about(TOPICS[place % 4]) for place in range(24)]
-COSTS = {one.as_text(): (40.0 if place % 4 == 2 else 4.0 + place / 10, 10.0) for place, one in enumerate(TARGET)}
+COSTS = {one.as_text(): (40.0, 10.0) if place % 4 == 2 else (40.0 + place, 100.0) for place, one in enumerate(TARGET)}
 AROUND = Given(sets={"exam": TARGET}, surprise=COSTS)
 
 
@@ -70,16 +70,17 @@ def test_rows_too_short_for_groups_are_copies_where_they_say_the_same() -> None:
     target = [row("7 + 5?", "12"), row("What is 8 + 3?", "11")]
     around = Given(sets={"exam": target}, surprise={one.as_text(): (2.0, 1.0) for one in target})
     pool = [row("7, 5", "12."), row("7 + 5?", "12 it is"), row("what is 8 3", "11"), row("What is 8 + 4?", "12")]
-    assert chosen(pool, around, share=1).kept == [False, True, False, True]
+    pool += [row("Tell me, what is 8 + 3?", "11, of course"), row("Tell me, what is 8 + 3?", "It is 11")]
+    assert chosen(pool, around, share=1).kept == [False, True, False, True, False, True]
 
 
 def test_mistakes_take_turns_from_the_worst_on() -> None:
     target = [row("a question of apples", "apples"), row("a question of pears", "pears"), row("a question of plums", "plums")]
-    costs = {one.as_text(): (cost, 2.0) for one, cost in zip(target, (2.0, 9.0, 5.0), strict=True)}
+    costs = {one.as_text(): (cost, 2.0) for one, cost in zip(target, (2.0, 5.0, 9.0), strict=True)}
     pool = [row(f"some more {fruit}", fruit) for fruit in ("apples", "pears", "plums") for _ in range(3)]
     around = Given(sets={"exam": target}, surprise=costs)
     assert chosen(pool, around, share=1 / 9, quantile=0.0).kept.index(True) == 0
-    assert chosen(pool, around, share=1 / 9, quantile=0.1).kept.index(True) == 3, "the worst comes first"
+    assert chosen(pool, around, share=1 / 9, quantile=0.1).kept.index(True) == 6, "the worst comes first"
     two = chosen(pool, around, share=4 / 9, quantile=0.5)
     assert [place for place, stays in enumerate(two.kept) if stays] == [3, 4, 6, 7]
     assert two.reasons[5].startswith("speaks most of what row 2 of exam does (BM25 ") and ", which took rows down to " in two.reasons[5]
@@ -94,9 +95,16 @@ def test_the_model_reads_only_where_it_must() -> None:
 
 
 def test_rows_of_the_target_without_an_answer_are_no_mistakes() -> None:
-    costs = {one.as_text(): (math.nan, 0.0) if place == 2 else (4.0 + (place == 1), 2.0) for place, one in enumerate(TARGET[:3])}
-    found = chosen(POOL, Given(sets={"exam": TARGET[:3]}, surprise=costs), quantile=0.9, share=0.1)
-    assert all("row 2 of exam" in reason or "no word" in reason for reason in found.reasons.values())
+    """Of seven rows four have an answer, and half of those are wrong enough, the costlier one first."""
+    costs = [(math.nan, 0.0), (3.0, 1.0), (math.nan, 0.0), (1.0, 1.0), (4.0, 1.0), (math.nan, 0.0), (2.0, 1.0)]
+    around = Given(sets={"exam": TARGET[:7]}, surprise=dict(zip((one.as_text() for one in TARGET), costs, strict=False)))
+    assert drain(Retrieval(quantile=0.5)._wrong(TARGET[:7], around)) == [4, 1]
+
+
+def test_an_empty_row_is_no_copy_of_an_empty_one() -> None:
+    around = Given(sets={"exam": [*TARGET, row("", "")]})
+    found = chosen([row("", ""), *POOL], around, quantile=0.0)
+    assert found.reasons[0] == "shares no word with the rows of exam that the model gets most wrong"
 
 
 def test_no_rows_and_no_target() -> None:

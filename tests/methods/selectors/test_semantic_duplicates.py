@@ -7,6 +7,7 @@ import torch
 from surroundings import Given
 
 from workbench.core.job import drain
+from workbench.materials.clusters import spherical
 from workbench.materials.rows import Chosen, Example
 from workbench.methods.selectors.semantic_duplicates import SemanticDuplicates
 
@@ -57,6 +58,21 @@ def test_only_rows_of_a_group_are_compared_and_the_wider_the_more_go() -> None:
     assert kept[0] < kept[1] == len(ROWS), "a group of its own for each row keeps all"
     wide = [sum(drain(SemanticDuplicates(epsilon=epsilon, clusters=1).keep(ROWS, AROUND)).kept) for epsilon in (0.001, 0.05, 0.5)]
     assert wide[0] > wide[1] > wide[2] > 0
+
+
+def test_within_each_group_the_law_holds() -> None:
+    found, (_, cluster, _) = drain(SemanticDuplicates(clusters=5, epsilon=0.3).keep(ROWS, AROUND)), drain(spherical(VECTORS, 5, 0))
+    kept, alike = torch.tensor(found.kept), (VECTORS @ VECTORS.T).fill_diagonal_(0) > 0.7
+    same = cluster[:, None] == cluster
+    assert not (alike & same)[kept][:, kept].any() and (alike & same)[~kept][:, kept].any(1).all() and kept.sum() < 50
+    assert (alike & ~same)[kept][:, kept].any(), "across the border of two groups nothing is compared"
+
+
+def test_rows_equally_near_to_the_middle_go_by_their_order() -> None:
+    near = torch.tensor([0.9, 0.5, 0.9 - 1e-7, 0.9 + 1e-7])
+    for order, rows in {"hard": [1, 0, 2, 3], "easy": [0, 2, 3, 1]}.items():
+        (found,) = SemanticDuplicates(order=order)._orders(torch.zeros(4, dtype=torch.int64), near, torch.ones(4, dtype=torch.bool))
+        assert found.tolist() == rows
 
 
 def test_rows_without_a_text_are_like_none_and_copies_are_one() -> None:

@@ -28,7 +28,7 @@ class PrivateData(Selector, title="Private data"):
 
     Found by their form, and checked where there is a check: cards by Luhn's sum, bank accounts by mod 97, internet addresses by whether
     they can be reached from everywhere, web addresses by the password in them. A telephone number has a country's code or is grouped as one
-    ($0123456789$ alone is a number). The score of a row is how many hits it has.
+    (0123456789 alone is a number). The score of a row is how many hits it has.
 
     Looked at are what the turns say, the worse answers of pairs, plain texts, and the arguments of tool calls, where a tag stands inside of
     the JSON and never breaks it. Other columns are left alone: they are not learnt. Names and streets are not found; that takes a model

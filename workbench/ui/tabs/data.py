@@ -4,7 +4,7 @@ A recipe (`DataSpec`) is drafted here and counted at each change (`ui/counting.p
 paged by the server, twenty at a time.
 Ids: data-sets (buttons `[data-pick=NAME]`), data-found, data-issues, data-error, data-view, data-show, data-find, data-rows,
 data-pager, data-problems, data-histogram, data-share, data-scores, data-recipe-KNOB, data-step, data-add, data-step-I-KNOB, data-remove-I,
-data-dropped, data-kept, data-use-adapter, data-use-train; those of `ui/bringing.py`, `ui/counting.py`, `ui/mixture.py` and `ui/keeping.py`.
+data-dropped, data-kept, data-use-adapter, data-use-train; those of bringing, counting, mixture, terrain, keeping and handwork beside it.
 """
 
 import functools
@@ -19,7 +19,7 @@ from workbench.core.parts import DataSpec
 from workbench.core.words import count
 from workbench.jobs.curate import DataChoice, Look, data_sets, page
 from workbench.jobs.estimate import choices
-from workbench.ui import cards, counting, findings, forms, keeping, mixture, plots, rows
+from workbench.ui import cards, counting, findings, forms, handwork, keeping, mixture, plots, rows, terrain
 from workbench.ui.bench import Bench, first_spec
 from workbench.ui.bringing import bring
 from workbench.ui.context import Context
@@ -43,6 +43,7 @@ def build(ctx: Context, bench: Bench) -> None:
             middle = _middle(ctx, draft, counted)
         with gr.Column(scale=4, min_width=320):
             right = _right(ctx, draft, bench)
+            terrain.build(ctx, counted)
             keeping.build(ctx, draft, model)
     outputs = (*middle, *right, _bottom(bench, draft), counted)
     counting.wire(ctx.workspace, draft, model, says, outputs, _drawn)
@@ -106,7 +107,7 @@ def _middle(ctx: Context, draft: gr.State, counted: gr.State) -> tuple[Component
             scale=2,
             min_width=130,
         )
-    shown = cards.place(elem_id="data-rows")
+    shown = handwork.build(ctx, draft, counted)
     pager = cards.picker("", "data-pager")
     _paging(ctx, (counted, view, show, search), (shown, pager))
     issues.select(_picked, [draft], [draft, show], **forms.WRITER)

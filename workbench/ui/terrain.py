@@ -1,0 +1,73 @@
+"""The map of a data set and its gauges: drawn on request, because a model reads the rows for it; drawn again when what stays changes.
+
+Part of the Data tab. The work is `jobs/surveying.py`'s. Ids: data-map, data-map-go, data-map-says, data-map-figure.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import astuple
+from typing import Any
+
+import gradio as gr
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.parts import DataSpec
+from workbench.core.words import number
+from workbench.jobs.surveying import Survey, survey
+from workbench.ui import cards, forms, plots
+from workbench.ui.context import Context
+
+REFRESH = 0.25  # seconds between two pictures of the bar
+
+
+def build(ctx: Context, counted: gr.State) -> None:
+    """Draw the section; `counted` holds the recipe and the model whose rows are shown, or None."""
+    wanted = gr.State(False)  # whether the map was asked for: then it follows the recipe
+    with gr.Accordion("Map", open=False, elem_id="data-map", elem_classes=["more"]):
+        go = gr.Button("Draw the map: the model reads each row twice", elem_id="data-map-go", size="sm")
+        says = cards.place(elem_id="data-map-says", above_figure=True)
+        picture = gr.Plot(show_label=False, container=False, visible=False, elem_id="data-map-figure", elem_classes=["figure"])
+
+    def work(held: dict[str, Any] | None) -> Iterator[tuple[Any, Any, bool]]:
+        if held is None:
+            yield cards.note("Count what the steps keep first.", "watch"), gr.skip(), False
+            return
+        try:
+            spec: Any = DataSpec.parse(held["data"])
+            for said in _followed(ctx, spec, held["model"]):
+                if isinstance(said, str):
+                    yield said, gr.skip(), True
+                else:
+                    yield gauges(said), gr.Plot(plots.terrain([astuple(spot) for spot in said.spots]), visible=True), True
+        except WorkbenchError as error:
+            yield cards.error_card(error), gr.skip(), False
+
+    def follow(asked: bool, held: dict[str, Any] | None) -> Iterator[tuple[Any, Any, bool]]:
+        if asked and held is not None:
+            yield from work(held)
+
+    go.click(work, counted, [says, picture, wanted], trigger_mode="once", **forms.WRITER)
+    counted.change(follow, [wanted, counted], [says, picture, wanted], trigger_mode="always_last", **forms.WRITER)
+
+
+def gauges(found: Survey) -> str:
+    """Coverage and depth of what stays, and what they mean."""
+    told = " Of some rows, evenly taken." if found.sampled else ""
+    tiles = [
+        (f"{found.coverage:.0%}", "coverage: cells of the map that are reached", ""),
+        (number(found.depth), f"depth: nats that a row teaches (all rows: {number(found.depth_of_all)})", ""),
+    ]
+    return cards.tiles(tiles) + f'<p class="quiet">After the idea of ILA.{told}</p>'
+
+
+def _followed(ctx: Context, spec: DataSpec, model: str) -> Iterator[str | Survey]:
+    work, last = survey(spec, ctx.workspace, model), 0.0
+    while True:
+        try:
+            said = next(work)
+        except StopIteration as end:
+            yield end.value
+            return
+        if time.monotonic() - last >= REFRESH:
+            last = time.monotonic()
+            yield cards.progress(said.done, said.total, said.what)
