@@ -76,7 +76,7 @@ NAMES = [
     "history",
     " a",
     "=x",
-    "a\nb",
+    "a;;;;;;;;;\nb",
     'q"q',
     "a;b;c;d",
     "tools",

@@ -84,6 +84,14 @@ def test_the_same_row_never_falls_on_both_sides() -> None:
     assert abs(len(validation) / 600 - 0.2) <= 3 * (0.2 * 0.8 / 300) ** 0.5
 
 
+def test_rows_that_ask_the_same_fall_on_one_side_whatever_they_answer() -> None:
+    asked = [Example(({"role": "user", "content": f"{n} ?"}, {"role": "assistant", "content": a})) for n in range(100) for a in ("x", "y", "z")]
+    train, validation = split(asked, 0.2, 0)
+    assert not {row.question() for row in train} & {row.question() for row in validation} and 30 < len(validation) < 105
+    same = [Example(({"role": "user", "content": "Say it."}, {"role": "assistant", "content": f"{n}"})) for n in range(300)]
+    assert 30 < len(split(same, 0.2, 0)[1]) < 100  # all ask the same: then what they say decides
+
+
 def test_the_split_depends_on_the_row_and_the_seed_alone() -> None:
     rows = pairs(200)
     shuffled = random.Random(0).sample(rows, 120)

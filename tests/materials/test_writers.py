@@ -109,6 +109,13 @@ def test_whole_numbers_of_any_size_and_kinds_that_python_takes_for_one_are_kept_
     assert not same(1, True) and not same(1, 1.0) and not same([1], [1, 2]) and same((float("nan"),), [float("nan")])
 
 
+@pytest.mark.parametrize("form", [*TABLES, "csv"])
+def test_a_table_keeps_what_turns_hold_beside_what_they_say(form: str, tmp_path: Path) -> None:
+    rows = [CALLED, UNLEARNT, SYSTEM, Example((PAIR[0], {**PAIR[1], "reasoning_content": "so", "name": "Bo"}))]
+    back, refused, _ = written(rows, form, tmp_path)
+    assert not refused and [row.messages for row in back] == [row.messages for row in rows]
+
+
 def test_rows_that_are_large_go_through_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_writers, "HELD", 2000)
     rows = [chat("a", "b" * 900, n=n) for n in range(20)]
@@ -123,6 +130,12 @@ PAIR = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hel
 LONGER = chat("Hi", "Hello", "Who?", "Me")
 SYSTEM = Example(({"role": "system", "content": "Be brief."}, *PAIR))
 CALLED = Example((PAIR[0], {"role": "assistant", "content": "", "tool_calls": [CALL]}, {"role": "tool", "content": "1"}, PAIR[1]))
+TAKEN = {"role": "assistant", "content": "I look.", "tool_calls": [CALL]}
+RESULT = {"role": "tool", "content": "1"}
+ASKED = [{**TAKEN, "content": "I ask."}, RESULT, {**PAIR[1], "content": "No"}]
+CALLED_WORSE = Example((PAIR[0], TAKEN, RESULT, PAIR[1]), worse=tuple(ASKED))
+SHORT_WORSE = Example((PAIR[0], TAKEN, RESULT, PAIR[1]), worse=(PAIR[1],))
+ASKED_TWICE = Example((*PAIR, *PAIR), worse=({"role": "assistant", "content": "No"}, *PAIR))
 UNLEARNT = Example((PAIR[0], {**PAIR[1], "train": False}))
 WORSE = Example(tuple(PAIR), worse=({"role": "assistant", "content": "No"},))
 TALE, PLACES = Example(text="A tale."), Example(text="Who? Me.", learn=((5, 8),))
@@ -137,6 +150,8 @@ SAID: list[tuple[str, Example, dict[str, Any]]] = [
     ("alpaca", chat("Hi", "Hello", n=1), {"instruction": "Hi", "input": "", "output": "Hello", "system": "", "n": 1}),
     ("prompt_completion", chat("Hi", "Hello", n=1), {"prompt": "Hi", "completion": "Hello", "n": 1}),
     ("preference", WORSE, {"prompt": PAIR[:1], "chosen": PAIR[1:], "rejected": [{"role": "assistant", "content": "No"}]}),
+    ("preference", CALLED_WORSE, {"prompt": PAIR[:1], "chosen": [TAKEN, RESULT, PAIR[1]], "rejected": ASKED}),
+    ("preference", SHORT_WORSE, {"prompt": PAIR[:1], "chosen": [TAKEN, RESULT, PAIR[1]], "rejected": [PAIR[1]]}),
     ("text", TALE, {"text": "A tale."}),
     ("segments", PLACES, {"segments": [{"label": False, "text": "Who? "}, {"label": True, "text": "Me."}]}),
 ]  # fmt: skip
@@ -151,6 +166,7 @@ UNSAID: list[tuple[str, Example, str]] = [
     ("alpaca", chat("Hi", '[{"role": "user", "content": "x"}]'), "would not be read back: No turn of the conversation is the assistant's"),
     ("prompt_completion", SYSTEM, "has a system turn, for which prompt_completion has no place"),
     ("prompt_completion", chat("Hi", "Hello", history=[["a", "b"]]), "would be read back with other turns"),
+    ("preference", ASKED_TWICE, "has answers that go over several questions"),
     ("preference", LONGER, "has no worse answer beside the better one"),
     ("text", PLACES, "says which places are learnt, which only segments can say"),
     ("text", LONGER, "is a conversation and no plain text"),
@@ -208,6 +224,13 @@ def test_what_is_learnt_is_never_written_with_an_apostrophe(tmp_path: Path) -> N
         1: "begins with '=', which a spreadsheet takes for a formula",
         4: "begins with '-', which a spreadsheet takes for a formula",
     }
+
+
+def test_a_csv_s_header_and_long_cells_are_read_back(tmp_path: Path) -> None:
+    csv.field_size_limit(131_072)  # as it is in a process that has read no table yet
+    rows = [Example(text="=1", meta={"x;y;z": 1}), Example(text="one", meta={"x;y;z": 2}), Example(text="x" * 200_000)]
+    back, refused, _ = written(rows, "csv", tmp_path)
+    assert set(refused) == {1} and [row.meta for row in back] == [{"x;y;z": "2"}, {"x;y;z": ""}]
 
 
 def test_a_csv_holds_one_kind_and_names_that_it_can_keep(tmp_path: Path) -> None:

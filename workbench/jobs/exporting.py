@@ -87,9 +87,7 @@ def _whole(rows: Iterable[Example], total: int, folder: Path, to: Path, form: st
     wrote = tally.rows - tally.refused
     yield Noted(f"{count(wrote, 'row')} written as {form}: {FORMS[form].about}.")
     _check_free(to)
-    if to.exists():
-        to.rmdir()
-    folder.rename(to)
+    folder.rename(to)  # also where an empty folder is
 
 
 def _progress(work: Generator[int, None, list[str]], total: int) -> Generator[Progress, None, list[str]]:

@@ -90,12 +90,15 @@ def available(workspace: Workspace) -> list[DataChoice]:
 
 
 def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """(train, validation), both in the given order; rows that say the same, but for case and spaces, fall on the same side.
+    """(train, validation), both in the given order; rows that ask the same, but for case and spaces, fall on the same side, because an
+    answer that was learnt is no measure. Where nothing is asked, or all rows ask the same, rows that say the same do.
 
-    A row's side depends on the row and the seed alone, so adding rows moves no other. With `share` above 0 and at least
+    A row's side depends on what it asks and the seed alone, so adding rows moves no other. With `share` above 0 and at least
     two different rows neither side is empty; a single one is trained on.
     """
-    keys = [_place(example, seed) for example in examples]
+    asked = [normalised(example.question()) for example in examples]
+    alike = len(set(asked)) == 1
+    keys = [_place(example.as_text() if alike or not ask else ask, seed) for example, ask in zip(examples, asked, strict=True)]
     different = sorted(set(keys))
     edge = min(max(share, different[0]), different[-2]) if share > 0 and len(different) > 1 else -1.0
     train = [example for example, key in zip(examples, keys, strict=True) if key > edge]
@@ -117,8 +120,8 @@ def mark(example: Example) -> str:
     return f"{digest(example.as_text()):016x}"[:12]
 
 
-def _place(example: Example, seed: int) -> float:
-    return digest(f"{seed}\n{normalised(example.as_text())}") / 2**64
+def _place(text: str, seed: int) -> float:
+    return digest(f"{seed}\n{normalised(text)}") / 2**64
 
 
 def _folder(name: str, workspace: Workspace) -> Path | None:
