@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from workbench.__main__ import app
@@ -31,6 +32,10 @@ def test_every_command_of_the_readme_is_understood(line: str) -> None:
     name, *arguments = shlex.split(line)
     assert name in command.commands, f"there is no command {name}"
     inner = command.commands[name]
+    if isinstance(inner, TyperGroup):  # a group of commands: the next word says which
+        name, *arguments = arguments
+        assert name in inner.commands, f"there is no command {name}"
+        inner = inner.commands[name]
     context = inner.make_context(name, list(arguments), resilient_parsing=False)
     for argument in arguments:
         if argument.startswith("assets/"):

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import uvicorn
@@ -116,9 +117,17 @@ def create_app(ctx: Context) -> FastAPI:
         show_error=True,
         favicon_path=str(ASSETS / "icon.svg"),
     )
+    lighten(page.config["components"])
     page._queue.sleep_when_free = QUEUE_REST
     page._queue.progress_update_sleep_when_free = PROGRESS_REST
     return mounted
+
+
+def lighten(components: list[dict[str, Any]]) -> None:
+    """Take out of the page's description what only Gradio's own page about its interface reads, which is not served here."""
+    for component in components:
+        for name in ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs"):
+            component.pop(name, None)
 
 
 def head(prefix: str) -> str:
