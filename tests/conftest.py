@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: it wou
 
 import pytest
 import torch
+from hypothesis import settings
 from pico import make_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -19,6 +20,8 @@ from workbench.materials.world.skills import World
 discover()  # every battery runs over the whole registry
 # pytest's summary has the last word: DuckDB's bindings list on stderr what lives on when the interpreter ends
 atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), 2)
+settings.register_profile("calm", deadline=None, derandomize=True, database=None)  # a busy machine is no failure
+settings.load_profile("calm")
 torch.set_num_threads(1)  # pico models gain nothing from more, and lose much on a busy machine
 
 TEMPLATE = (

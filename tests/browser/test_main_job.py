@@ -81,6 +81,15 @@ def look_at_data(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#data-kept")).to_contain_text("kept 503 of 550")
     page.locator("#data-remove-0").click()
     expect(page.locator("#data-kept")).to_contain_text("kept 550 of 550")
+    page.locator("#data-view").get_by_text("bubbles").click()
+    choose(page, "data-show", "kept")
+    page.locator("#data-rows [data-pick='edit:1']").focus()
+    page.keyboard.press("x")
+    expect(page.locator("#data-kept")).to_contain_text("kept 549 of 550")
+    page.locator("#data-keep").get_by_text("Keep or export").click()
+    page.locator("#data-keep-name input, #data-keep-name textarea").first.fill("chosen")
+    page.locator("#data-keep-go").click()
+    expect(page.locator("#data-sets [data-pick=chosen]")).to_contain_text("549 rows")
 
     mine = tmp_path / "mine.jsonl"
     rows = [json.dumps({"prompt": f"What is {n}?", "completion": f"It is {n}."}) for n in range(12)]

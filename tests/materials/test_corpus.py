@@ -85,7 +85,9 @@ def test_the_same_row_never_falls_on_both_sides() -> None:
 
 
 def test_rows_that_ask_the_same_fall_on_one_side_whatever_they_answer() -> None:
-    asked = [Example(({"role": "user", "content": f"{n} ?"}, {"role": "assistant", "content": a})) for n in range(100) for a in ("x", "y", "z")]
+    asked = [
+        Example(({"role": "user", "content": f"{n} ?"}, {"role": "assistant", "content": a})) for n in range(100) for a in ("x", "y", "z")
+    ]
     train, validation = split(asked, 0.2, 0)
     assert not {row.question() for row in train} & {row.question() for row in validation} and 30 < len(validation) < 105
     same = [Example(({"role": "user", "content": "Say it."}, {"role": "assistant", "content": f"{n}"})) for n in range(300)]
