@@ -65,6 +65,7 @@ def test_a_recipe_replays_on_another_file_and_takes_more_steps(home: Path, file:
         (["select", "quickstart", "--as", "../x"], "cannot be a name here"),
         (["inspect", "quickstart", "--recipe", "nowhere.yaml"], "The recipe nowhere.yaml cannot be read"),
         (["inspect", "quickstart", "--step", "decontamination"], "needs a second data set to go by"),
+        (["relate", "quickstart"], "Name two or more"),
         (["export", "quickstart", "--to", "x.jsonl", "--format", "opnai"], "opnai"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Data sets from a shell: `python -m workbench data ingest|inspect|clean|select|export`, the same recipes and steps as in the page.
+"""Data sets from a shell: `python -m workbench data ingest|inspect|clean|select|export|relate`, the same recipes and steps as in the page.
 
 A recipe is a `DataSpec` as YAML (`path`, `selectors`, …), or is put together from `--step`. Findings and tables go to stdout, progress to
 stderr. Not here: what a step does (`methods/selectors/`) or how it is counted (`jobs/steps.py`).
@@ -112,6 +112,25 @@ def export(
     from workbench.jobs.deriving import exported
 
     _follow(exported(_recipe(name, recipe, step), to, form, workspace_of(home), model))
+
+
+@app.command()
+def relate(
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Two data sets or more.")],
+    model: Model = "pocket",
+    json: bool = False,
+    home: Home = None,
+) -> None:
+    """Say which data sets are alike to a model: what to tune on first, or what to add to a mixture."""
+    registry()
+    from workbench.jobs.relating import nearest, related
+
+    found = _drained(related(names, workspace_of(home), model))
+    if json:
+        typer.echo(as_json({"sets": names, "cosines": found}))
+        return
+    for name in names:
+        typer.echo(f"{name}: " + ", ".join(f"{other} {value:.4f}" for other, value in nearest(names, found, name)))
 
 
 def _recipe(name: str, recipe: Path | None, steps: list[str] | None) -> DataSpec:
