@@ -63,15 +63,25 @@ def test_a_recipe_replays_on_another_file_and_takes_more_steps(home: Path, file:
         (["select", "quickstart", "--step", "length:most", "--as", "x"], "'most' is not of the form name=value"),
         (["select", "nowhere", "--as", "x"], "There is no data set 'nowhere'"),
         (["select", "quickstart", "--as", "../x"], "cannot be a name here"),
+        (["inspect", "quickstart", "--recipe", "five.yaml"], "Write `selectors:` with a list of steps"),
         (["inspect", "quickstart", "--recipe", "nowhere.yaml"], "The recipe nowhere.yaml cannot be read"),
         (["inspect", "quickstart", "--step", "decontamination"], "needs a second data set to go by"),
         (["relate", "quickstart"], "Name two or more"),
         (["export", "quickstart", "--to", "x.jsonl", "--format", "opnai"], "opnai"),
     ],
 )
-def test_mistakes_are_sentences(home: Path, words: list[str], told: str) -> None:
+def test_mistakes_are_sentences(home: Path, words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("five.yaml").write_text("selectors: 5\n")
     result = cli(*words)
     assert result.exit_code == 1 and told in result.stderr and "Traceback" not in result.stderr
+
+
+def test_an_export_of_a_recipe_with_a_skipped_step(home: Path, file: Path, tmp_path: Path) -> None:
+    cli("inspect", file, "--step", "exact_duplicates")
+    words = ["--step", "exact_duplicates", "--step", "length:skip=true,most=9"]
+    assert cli("export", file, *words, "--to", tmp_path / "out").exit_code == 0
+    assert "Length (skip True, most 9): 0 rows dropped" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_export_writes_what_the_steps_keep_with_a_card(home: Path, file: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def select(name: Name, new: As, step: Steps = None, recipe: Recipe = None, model
 @app.command()
 def export(
     name: Name,
-    to: Annotated[Path, typer.Option(help="The file or folder that is written; it must not be there yet.")],
+    to: Annotated[Path, typer.Option(help="The folder that is written; it must not be there yet.")],
     form: Annotated[str, typer.Option("--format", help="How rows are written; a wrong name lists all.")] = "messages",
     step: Steps = None,
     recipe: Recipe = None,
@@ -145,8 +145,10 @@ def _recipe(name: str, recipe: Path | None, steps: list[str] | None) -> DataSpec
         given = given["data"]  # a training spec holds its recipe there
     if not isinstance(given, Mapping):
         raise WorkbenchError(f"The recipe {recipe} is no mapping. Write `selectors:` with a list of steps below it.")
-    chosen = [*(given.get("selectors") or []), *map(_step, steps or [])]
-    return DataSpec.parse({**given, "path": name, "selectors": chosen})  # type: ignore[return-value]
+    own = given.get("selectors") or []
+    if not isinstance(own, list) or not all(isinstance(key, str) for key in given):
+        raise WorkbenchError(f"The recipe {recipe} cannot be understood. Write `selectors:` with a list of steps below it.")
+    return DataSpec.parse({**given, "path": name, "selectors": [*own, *map(_step, steps or [])]})  # type: ignore[return-value]
 
 
 def _step(text: str) -> dict[str, Any]:
@@ -177,6 +179,8 @@ def _drained(work: Any) -> Any:
             report(said, line)
     except StopIteration as end:
         return end.value
+    except (OSError, MemoryError) as error:
+        raise WorkbenchError(sentence(error)) from error
     finally:
         line.end()
 

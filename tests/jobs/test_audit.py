@@ -121,3 +121,22 @@ def test_what_methods_cost_extra_is_told_for_each_that_says_so(
     costs = said(spec, workspace, "watch")
     assert costs[0] == "LoRA: Takes its room." and costs[2:] == ["AdamW: Takes its time.", f"{spec.noises[0].title()}: Takes a while."]
     assert costs[1].startswith("Cross-entropy: ") and "forward pass" in costs[1]
+
+
+def test_steps_that_take_long_are_not_counted_behind_a_persons_back(
+    pico_folder: Path, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30, data={"selectors": ["exact_duplicates"]})
+    monkeypatch.setattr(module.steps, "LONG", 0.0)
+    assert any("What the data set's steps keep is not known yet" in text for text in said(spec, workspace, "watch"))
+    refuse(spec, workspace)
+    monkeypatch.setattr(module.steps, "LONG", 99.0)
+    assert not any("not known yet" in text for text in said(spec, workspace))
+
+
+def test_every_set_of_a_mixture_is_looked_at(pico_folder: Path, tmp_path: Path, workspace: Workspace) -> None:
+    other = tmp_path / "long.jsonl"
+    other.write_text("".join(json.dumps({"prompt": f"{n}?", "completion": LONG}) + "\n" for n in range(9)))
+    spec = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30, data={"mix": [{"path": str(other)}]})
+    assert any("9 rows are cut in the middle of the answer" in text for text in said(spec, workspace, "watch"))
+    assert "rows of 48 tokens in a batch" in said(spec, workspace)[1]

@@ -95,7 +95,7 @@ def test_look_counts_what_the_trainer_will_see(workspace: Workspace, tmp_path: P
     assert found.formats == {"prompt_completion": 33, "text": 1} and found.format == "prompt_completion"
     assert [(step.title, step.dropped) for step in found.steps] == [("Exact duplicates", 1), ("Length", 1)]
     assert [row[:4] for row in found.dropped.rows] == [
-        [31, 31, "Exact duplicates", "says the same as row 4 (rows.jsonl, line 4)"],
+        [31, 31, "Exact duplicates", "says the same as line 4 of rows.jsonl"],
         [34, 35, "Length", "the answer has 1 characters, fewer than 2"],
     ]
     assert found.rejects.rows[0][2] == "Broken JSON in line 33, column 1: expecting value."
@@ -166,7 +166,7 @@ def test_page_gives_rows_with_their_mask(workspace: Workspace, tmp_path: Path, p
     assert "".join(text for text, state in row.pieces if state == "trained") == "It is 10.<|end|>"
     assert row.trained == sum(state == "trained" for _, state in row.pieces)
     dropped = page(spec, pico_tokenizer, workspace, show="dropped")
-    assert dropped.rows[0].dropped == "Exact duplicates: says the same as row 1 (rows.jsonl, line 1)"
+    assert dropped.rows[0].dropped == "Exact duplicates: says the same as line 1 of rows.jsonl"
     assert page(spec, pico_tokenizer, workspace, show="all").total == 31
     assert [row.number for row in page(spec, pico_tokenizer, workspace, find="IT IS 7").rows] == [8]
     assert page(spec, pico_tokenizer, workspace, offset=99).rows == []

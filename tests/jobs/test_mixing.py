@@ -54,6 +54,8 @@ def test_rows_are_mixed_by_tokens_and_validated_apart(spec: TrainSpec, workspace
     assert not {tuple(row.ids) for row in found.held} & {tuple(row.ids) for row in found.train}
     assert drain(learning(spec, words, workspace, 64)) == found
     assert set(drain(prepare(spec, workspace)).by_task) == set(found.tasks)
+    few = drain(learning(spec, words, workspace, 2)).held_tasks
+    assert sorted(few) == sorted(set(found.tasks)), "one row of each set"
     alone = spec.model_copy(update={"data": spec.data.parts()[0]})
     assert drain(learning(alone, words, workspace, 64)).tasks[0] == ""
 
@@ -61,7 +63,7 @@ def test_rows_are_mixed_by_tokens_and_validated_apart(spec: TrainSpec, workspace
 def test_a_set_of_weight_0_is_left_out(spec: TrainSpec, workspace: Workspace) -> None:
     out = spec.data.model_copy(update={"weight": 0.0})
     found = drain(learning(spec.model_copy(update={"data": out}), tokenizer(resolve(spec.model, workspace)), workspace, 64))
-    assert set(found.tasks) == {spec.data.mix[0].path}
+    assert set(found.tasks) == set(found.held_tasks) == {spec.data.mix[0].path}
 
 
 def test_what_cannot_be_mixed_is_said() -> None:

@@ -3,14 +3,17 @@
 import pytest
 import torch
 
+from workbench.core.job import drain
 from workbench.core.parts import DataSpec
+from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
+from workbench.jobs.mixing import learning
 from workbench.jobs.scoring import ASKED, READ, Question, Task, answers, held_out, losses, right, share_right, tasks_of
 from workbench.materials.corpus import load, split
 from workbench.materials.models import POCKET, resolve, tokenizer
 from workbench.materials.models import load as load_model
 from workbench.materials.speaking import greedy
-from workbench.materials.templates import encode
+from workbench.materials.templates import Encoded, encode, encode_all
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,21 @@ def test_right_is_the_same_words() -> None:
     assert right(question, " sun  SUN. ") and not right(question, "sun sun") and not right(question, "")
     task = Task("doubles", {}, [question, question])
     assert share_right(task, ["sun sun.", "moon"]) == 0.5 and share_right(Task("x", {}, []), []) is None
+
+
+def test_what_a_run_with_steps_and_a_mixture_held_back_it_never_trained_on(home: Workspace) -> None:
+    data = DataSpec(
+        path="messy",
+        selectors=["private_data", {"method": "length", "fewest_answer": 3}],
+        mix=[{"path": "skill_a"}, {"path": "known", "weight": 0}],
+    )
+    spec = TrainSpec(data=data, seed=3)
+    words = tokenizer(resolve("pocket", home))
+    trained = {tuple(row.ids) for row in drain(learning(spec, words, home, 10**6)).train}
+    for part in data.parts()[:2]:
+        rows = held_out(part, 3, home)
+        told = {tuple(row.ids) for row in encode_all(words, rows, "answers", 256) if isinstance(row, Encoded)}
+        assert len(told) > 20 and not told & trained
 
 
 def test_held_out_rows_are_those_that_the_run_never_trained_on(home: Workspace) -> None:

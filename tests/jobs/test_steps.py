@@ -39,7 +39,7 @@ def spec(rows: Path, *selectors: object) -> DataSpec:
 def test_each_step_sees_what_the_one_before_kept(rows: Path, workspace: Workspace) -> None:
     found = drain(sifted(spec(rows, LENGTH, {"method": "exact_duplicates", "compare": "answer"}), workspace))
     assert found.kept == [0, 3] and [step.dropped for step in found.steps] == [1, 1]
-    assert found.dropped[1][0] == "Length" and found.dropped[2][1].startswith("has the same answer as row 1")
+    assert found.dropped[1][0] == "Length" and found.dropped[2][1].startswith("has the same answer as line 1 of")
 
 
 def test_it_is_counted_once_until_the_file_or_a_knob_changes(rows: Path, workspace: Workspace) -> None:
@@ -51,6 +51,14 @@ def test_it_is_counted_once_until_the_file_or_a_knob_changes(rows: Path, workspa
     with rows.open("a") as file:
         file.write(json.dumps({"prompt": "new?", "completion": "new"}) + "\n")
     assert at_hand(given, workspace) is None and len(drain(sifted(given, workspace)).kept) == 4
+
+
+def test_a_file_that_changes_during_a_count_is_counted_anew(rows: Path, workspace: Workspace) -> None:
+    work = sifted(spec(rows, LENGTH), workspace)
+    next(work)
+    rows.write_text(json.dumps({"prompt": "new?", "completion": "new"}) + "\n")
+    drain(work)
+    assert at_hand(spec(rows, LENGTH), workspace) is None and len(drain(sifted(spec(rows, LENGTH), workspace)).examples) == 1
 
 
 def test_what_took_long_is_kept_on_the_disk_and_counted_from_there(
@@ -65,6 +73,21 @@ def test_what_took_long_is_kept_on_the_disk_and_counted_from_there(
         next(again)
     assert (end.value.value.kept, end.value.value.dropped) == (first.kept, first.dropped)
     assert len(list(workspace.cache("steps").iterdir())) == 2
+
+
+def test_another_model_and_another_state_of_a_second_set_are_counted_anew(
+    rows: Path, workspace: Workspace, pico_folder: Path, tmp_path: Path
+) -> None:
+    tests = tmp_path / "tests.jsonl"
+    tests.write_text(json.dumps({"prompt": "one two three four five six", "completion": "x"}) + "\n")
+    against = spec(rows, {"method": "decontamination", "against": str(tests)})
+    drain(sifted(against, workspace))
+    assert at_hand(against, workspace) and at_hand(against, workspace, str(pico_folder))  # no model reads for it
+    tests.write_text(json.dumps({"prompt": "six five four three two one", "completion": "x, y"}) + "\n")
+    assert at_hand(against, workspace) is None
+    read = spec(rows, {"method": "perplexity"})
+    drain(sifted(read, workspace, str(pico_folder)))
+    assert at_hand(read, workspace, str(pico_folder)) and at_hand(read, workspace) is None
 
 
 class _Shout(BaseModel):
@@ -95,7 +118,9 @@ def test_rows_that_a_step_changed_are_what_the_next_one_sees(rows: Path, workspa
 def test_a_step_that_is_skipped_keeps_its_place_and_does_nothing(rows: Path, workspace: Workspace) -> None:
     with_it = drain(sifted(spec(rows, {**LENGTH, "skip": True}, {"method": "exact_duplicates", "compare": "answer"}), workspace))
     assert with_it.kept == [0, 1, 3] and [step.title for step in with_it.steps] == ["Length", "Exact duplicates"]
-    assert at_hand(spec(rows, {"method": "exact_duplicates", "compare": "answer"}, {**LENGTH, "skip": True}), workspace)
+    other = spec(rows, {"method": "exact_duplicates", "compare": "answer"}, {**LENGTH, "skip": True})
+    assert at_hand(other, workspace) is None  # what is told of each step is another story
+    assert [step.title for step in drain(sifted(other, workspace)).steps] == ["Exact duplicates", "Length"]
 
 
 def test_the_rows_on_both_sides_of_a_line_are_shown_nearest_first(rows: Path, workspace: Workspace) -> None:

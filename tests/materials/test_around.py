@@ -1,6 +1,6 @@
 """What a model makes of rows: equal to reading each alone, read once, resumable; and the rows of other data sets."""
 
-import json
+import os
 from pathlib import Path
 
 import pytest
@@ -79,10 +79,30 @@ def test_no_text_is_read_twice_and_a_stop_loses_nothing(near: Around, monkeypatc
     assert not list(near.vectors(ROWS[::-1])) and len(list(near.vectors(ROWS, pooling="last"))) == 4
 
 
+def test_copies_are_read_once_and_what_was_read_lies_on_the_disk(
+    near: Around, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [said.total for said in near.vectors([ROWS[0]] * 3)] == [1]
+    monkeypatch.setattr(around, "AT_ONCE", 1)
+    monkeypatch.setattr(around, "KEPT", 1)
+    work, files = near.surprise(ROWS), lambda: len(list(workspace.cache("readings").glob("surprise-*/*.safetensors")))
+    assert [(next(work).done, files()) for _ in range(3)] == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_rows_with_one_text_and_other_calls_are_read_each(near: Around) -> None:
+    def calling(name: str) -> Example:
+        call = {"id": "1", "type": "function", "function": {"name": name, "arguments": "{}"}}
+        return Example(({"role": "user", "content": "Do."}, {"role": "assistant", "content": "", "tool_calls": [call]}))
+
+    assert calling("a").as_text() == calling("b").as_text()
+    assert [said.total for said in near.surprise([calling("a"), calling("b")])] == [2]
+
+
 def test_another_model_reads_anew(near: Around, pico_folder: Path, workspace: Workspace) -> None:
     drain(near.vectors(ROWS))
     config = pico_folder / "generation_config.json"
-    config.write_text(json.dumps({"changed": True}))
+    before = config.stat()
+    os.utime(config, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
     assert list(Around(workspace, str(pico_folder)).vectors(ROWS))
 
 

@@ -90,6 +90,9 @@ def test_rows_that_ask_the_same_fall_on_one_side_whatever_they_answer() -> None:
     ]
     train, validation = split(asked, 0.2, 0)
     assert not {row.question() for row in train} & {row.question() for row in validation} and 30 < len(validation) < 105
+    story = [Example(({"role": "user", "content": "Go on."}, {"role": "assistant", "content": f"{n}"})) for n in range(1000)]
+    for seed in range(8):  # an instruction is no question: it does not move as one
+        assert 50 < len(split([*story, asked[0]], 0.1, seed)[1]) < 150
     same = [Example(({"role": "user", "content": "Say it."}, {"role": "assistant", "content": f"{n}"})) for n in range(300)]
     assert 30 < len(split(same, 0.2, 0)[1]) < 100  # all ask the same: then what they say decides
 

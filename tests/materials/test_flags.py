@@ -1,6 +1,7 @@
 """What a step answered comes back as it was; what is damaged counts as none."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,17 @@ def test_a_damaged_or_missing_file_is_none(tmp_path: Path) -> None:
     flags.write(path, GIVEN[0])
     path.write_bytes(path.read_bytes()[:-9])
     assert flags.read(path) is None
+
+
+def test_two_windows_may_keep_the_same_answer_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: flags.write(tmp_path / "a.parquet", GIVEN[0]), range(40)))
+    assert repr(flags.read(tmp_path / "a.parquet")) == repr(GIVEN[0]) and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_written_loses_no_answer(tmp_path: Path) -> None:
+    flags.write(tmp_path / "gone" / "a.parquet", GIVEN[0])
+    assert flags.read(tmp_path / "gone" / "a.parquet") is None
 
 
 def test_the_oldest_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

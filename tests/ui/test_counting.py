@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from workbench.core.events import Progress
 from workbench.core.workspace import Workspace
 from workbench.jobs import curate
 from workbench.ui import counting
@@ -47,7 +48,28 @@ def test_it_says_how_far_it_is_and_how_to_stop(recipe: dict, workspace: Workspac
     assert found.kept == 3000
 
 
+def test_a_count_that_was_replaced_while_it_worked_says_nothing(
+    recipe: dict, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wish is gone when the step at work returns: neither its bar nor its answer may come after the newer one's."""
+    monkeypatch.setattr(counting, "REFRESH", 0.0)
+    gone: list[int] = []
+
+    def looking(*_: object) -> object:
+        yield Progress(0, 1, "rows")
+        gone.append(1)
+        yield Progress(1, 1, "rows")
+        return "an old answer"
+
+    monkeypatch.setattr(counting, "looking", looking)
+    assert len(list(counted(recipe, "pocket", workspace, lambda: not gone, asked=True))) == 1
+    gone.clear()
+    monkeypatch.setattr(counting, "LONG", 0.0)
+    monkeypatch.setattr(counting, "estimate", lambda *_: gone.append(1) or 9.0)
+    assert not list(counted(recipe, "pocket", workspace, lambda: not gone, asked=False))
+
+
 def test_a_count_that_nobody_wants_ends_without_an_answer(recipe: dict, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counting, "REFRESH", 0.0)
-    left = iter([True, True, False])
+    left = iter([True, True, True, True, False])  # asked before and after each sign of life
     assert [type(said) for said in counted(recipe, "pocket", workspace, lambda: next(left), asked=True)] == [str, str]

@@ -34,13 +34,16 @@ def audit(spec: TrainSpec, workspace: Workspace) -> list[Finding]:
     Raises:
         WorkbenchError: the model or the data set cannot be had.
     """
-    waits = steps.estimate(spec.data, workspace, spec.model)
+    parts = [part for part in spec.data.parts() if part.weight > 0]
+    waits = sum(steps.estimate(part, workspace, spec.model) for part in parts)
     if waits > steps.LONG:
         return [*_moves(spec, workspace, Rows.of(spec)), *_disk(spec, workspace), _uncounted(waits), *_costs(spec)]
-    found = look(spec.data, _tokenizer(spec.model, workspace), workspace, spec.model)
-    longest = spec.data.max_length if found.sampled else min(spec.data.max_length, max(found.lengths, default=1))
-    moves = _moves(spec, workspace, Rows(longest, found.share_trained))
-    return [*moves, *_disk(spec, workspace), *_rows(found), *_ends(found), *_costs(spec)]
+    seen = [look(part, _tokenizer(spec.model, workspace), workspace, spec.model) for part in parts]
+    longest = spec.data.max_length if any(found.sampled for found in seen) else max(max(found.lengths, default=1) for found in seen)
+    share = sum(found.trained for found in seen) / max(1, sum(found.tokens for found in seen))
+    moves = _moves(spec, workspace, Rows(min(spec.data.max_length, longest), share))
+    rows = [finding for found in seen for finding in (*_rows(found), *_ends(found))]
+    return [*moves, *_disk(spec, workspace), *rows, *_costs(spec)]
 
 
 def refuse(spec: TrainSpec, workspace: Workspace) -> None:

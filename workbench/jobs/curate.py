@@ -16,7 +16,7 @@ from workbench.core.job import drain
 from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.findings import Issue, findings
-from workbench.jobs.handiwork import is_gone
+from workbench.jobs.handiwork import answer_of, is_gone
 from workbench.jobs.ingest import SHOWN, rejects_table
 from workbench.jobs.mixing import Portion, planned
 from workbench.jobs.recipe import measured
@@ -138,8 +138,8 @@ def _dropped_table(data: Curated) -> Table:
 @dataclass(frozen=True)
 class Row:
     """One row for the table and the bubbles; `number` counts the readable rows of the file from 1, `mark` stands for what the row says in
-    the file (`corpus.mark`), `gone` whether a person dropped it. `answer` is what can be rewritten, its last answer or the whole of a plain
-    text, and `before` what it is in the file.
+    the file (`corpus.mark`), `gone` whether a person dropped it. `before` is what can be rewritten, its last answer or the whole of a plain
+    text as it is in the file, and `answer` what a person made of it.
 
     `turns` are (role, content); a plain text is one turn of the role "text". `pieces` are (text, "trained" | "masked" |
     "cut") in order. `dropped` says why a selection step dropped it, `problem` why the template refuses it; else empty.
@@ -210,7 +210,7 @@ def _shown(data: Curated, spec: DataSpec, tokenizer: PreTrainedTokenizerBase, ar
 
 def _row(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, data: Curated, index: int) -> Row:
     example, problem, tokens = data.examples[index], "", list[tuple[str, str]]()
-    own = mark(data.corpus.examples[index])
+    own, before, recipe = mark(data.corpus.examples[index]), data.corpus.examples[index].last_answer(), spec.model_dump(mode="json")
     try:
         tokens = [(text, str(state)) for text, state in pieces(tokenizer, example, spec.train_on, spec.max_length)]
     except WorkbenchError as error:
@@ -219,9 +219,9 @@ def _row(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, data: Curated, inde
     return Row(
         number=index + 1,
         mark=own,
-        gone=is_gone(spec.model_dump(mode="json"), own),
-        answer=example.last_answer(),
-        before=data.corpus.examples[index].last_answer(),
+        gone=is_gone(recipe, own),
+        answer=answer_of(recipe, own, before),
+        before=before,
         source=example.source,
         line=example.line,
         format=example.format,

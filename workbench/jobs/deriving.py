@@ -7,14 +7,14 @@ import hashlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Made, Progress, Started, Table
-from workbench.core.method import Method, shelf
+from workbench.core.method import shelf
 from workbench.core.parts import DataSpec
 from workbench.core.words import count
 from workbench.core.workspace import Workspace, named
@@ -24,6 +24,7 @@ from workbench.materials import kept
 from workbench.materials.corpus import usual
 from workbench.materials.models import POCKET
 from workbench.materials.rows import Chosen
+from workbench.methods.contracts import Selector
 
 BATCH = 2000  # rows written at once, and between two signs of life
 RECIPE = "recipe.yaml"
@@ -47,11 +48,11 @@ def derive(spec: DataSpec, name: str, workspace: Workspace, model: str = POCKET)
     yield Started(total=len(data.kept), about={"from": spec.path, "name": name})
     folder = Path(tempfile.mkdtemp(prefix=".coming-", dir=workspace.data()))
     try:
-        yield from _written(data, folder)
+        formats = yield from _written(data, folder)
         recipe = spec.to_yaml().encode()
         (folder / kept.ORIGINAL).mkdir()
         (folder / kept.ORIGINAL / RECIPE).write_bytes(recipe)
-        kept.write_about(folder, _about(data, name, recipe))
+        kept.write_about(folder, _about(formats, name, recipe))
         if target.exists():
             target.rmdir()
         folder.rename(target)
@@ -71,19 +72,20 @@ def remedies(kinds: Sequence[str]) -> list[str]:
     return [name for name, step in shelf("selectors").items() if set(step.mends) & set(kinds)]
 
 
-def _written(data: Curated, folder: Path) -> Iterator[Progress]:
-    rows, done = iter(Chosen(data.examples, data.kept)), 0
+def _written(data: Curated, folder: Path) -> Generator[Progress, None, Counter[str]]:
+    """How many rows there are of each format."""
+    rows, formats = iter(Chosen(data.examples, data.kept)), Counter[str]()
     with kept.Keeper(folder) as keeper:
         while batch := list(islice(rows, BATCH)):
             keeper.write(batch)
-            done += len(batch)
-            yield Progress(done, len(data.kept), "rows written")
+            formats.update(row.format for row in batch)
+            yield Progress(formats.total(), len(data.kept), "rows written")
+    return formats
 
 
-def _about(data: Curated, name: str, recipe: bytes) -> kept.About:
-    formats = Counter(example.format for example in Chosen(data.examples, data.kept))
+def _about(formats: Counter[str], name: str, recipe: bytes) -> kept.About:
     return kept.About(
-        name=name, format=usual(formats), rows=len(data.kept), rejects=0, original=RECIPE, bytes=len(recipe),
+        name=name, format=usual(formats), rows=formats.total(), rejects=0, original=RECIPE, bytes=len(recipe),
         sha256=hashlib.sha256(recipe).hexdigest(), columns={}, made=datetime.now().isoformat(timespec="seconds"),
     )  # fmt: skip
 
@@ -99,8 +101,10 @@ def exported(spec: DataSpec, to: Path, form: str, workspace: Workspace, model: s
     yield from export(Chosen(data.examples, data.kept), len(data.kept), to, form, {"name": spec.path, "steps": steps})
 
 
-def _knobs(step: Method) -> str:
+def _knobs(step: Selector) -> str:
     """The knobs that are not at their defaults, in brackets."""
     usual = type(step)().model_dump()
+    if step.by_hand:  # what a person rewrote is no business of those who get the export
+        return ""
     other = [f"{name.replace('_', ' ')} {value}" for name, value in step.model_dump().items() if value != usual[name]]
     return f" ({', '.join(other)})" if other else ""

@@ -24,9 +24,19 @@ def toggled(recipe: Recipe, mark: str) -> dict[str, Any]:
 def rewritten(recipe: Recipe, mark: str, answer: str, before: str) -> dict[str, Any]:
     """The recipe with the marked row's last answer rewritten; with the one it had `before`, it is as it was."""
     lists = _lists(recipe)
-    edits = {own: text for own, text in json.loads(lists["edits"] or "{}").items() if own != mark}
+    edits = {own: text for own, text in _edits(lists).items() if own != mark}
     edits |= {mark: answer} if answer != before else {}
     return _with(recipe, {**lists, "edits": json.dumps(edits, ensure_ascii=False) if edits else ""})
+
+
+def keeping_hands(before: Recipe, typed: Recipe) -> dict[str, Any]:
+    """A step as it was typed; the lists of a person's hand are as the recipe has them, which is newer than a form."""
+    return {**typed, "drop": before["drop"], "edits": before["edits"]} if typed["method"] == _step() else dict(typed)
+
+
+def answer_of(recipe: Recipe, mark: str, before: str) -> str:
+    """What the marked row was rewritten to, else what it says in the file."""
+    return _edits(_lists(recipe)).get(mark, before)
 
 
 def is_gone(recipe: Recipe, mark: str) -> bool:
@@ -39,9 +49,22 @@ def _step() -> str:
 
 
 def _lists(recipe: Recipe) -> dict[str, Any]:
-    """The step as it stands in the recipe, or as it would."""
+    """The step as it stands in the recipe, or as it would; of two of them, one with both their lists."""
     name = _step()
-    return next((dict(step) for step in recipe.get("selectors", []) if step["method"] == name), shelf("selectors")[name]().chosen())
+    found = [step for step in recipe.get("selectors", []) if step["method"] == name]
+    if len(found) < 2:
+        return dict(found[0]) if found else shelf("selectors")[name]().chosen()
+    edits = {mark: text for step in found for mark, text in _edits(step).items()}
+    return {**found[0], "drop": " ".join(step["drop"] for step in found), "edits": json.dumps(edits, ensure_ascii=False) if edits else ""}
+
+
+def _edits(lists: Recipe) -> dict[str, str]:
+    """The rewritten answers by mark; none where a hand wrote something else into the recipe, which the step itself complains of."""
+    try:
+        found = json.loads(lists["edits"] or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _with(recipe: Recipe, lists: dict[str, Any]) -> dict[str, Any]:

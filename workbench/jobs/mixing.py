@@ -7,6 +7,7 @@ draws no batch and knows no model. A set's share is one of tokens, and an epoch 
 import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from transformers import PreTrainedTokenizerBase
 
@@ -67,7 +68,7 @@ def learning(
         mixed.tasks.extend(one.tasks[row] for row in seen)
         mixed.held.extend(one.held)
         mixed.held_tasks.extend(one.held_tasks)
-    mixed.prompts.extend(prompt for turn in zip(*(one.prompts for one in sets), strict=False) for prompt in turn)
+    mixed.prompts.extend(prompt for turn in zip_longest(*(one.prompts for one in sets)) for prompt in turn if prompt)
     return mixed
 
 

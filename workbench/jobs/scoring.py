@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.core.job import drain
 from workbench.core.parts import DataSpec
 from workbench.core.spec import MergeSpec, TrainSpec, read_spec
 from workbench.core.workspace import Workspace
 from workbench.jobs.objective import labels_of
-from workbench.materials.corpus import Example, load, normalised, split
-from workbench.materials.models import label_table
+from workbench.jobs.steps import sifted
+from workbench.materials.corpus import Example, normalised, split
+from workbench.materials.models import POCKET, label_table
 from workbench.materials.packing import pad
+from workbench.materials.rows import Chosen
 from workbench.materials.speaking import spoken
 from workbench.materials.templates import Encoded, encode_all, prompt_ids
 
@@ -53,29 +56,30 @@ class Score:
     right: float | None = None
 
 
-def held_out(data: DataSpec, seed: int, workspace: Workspace) -> list[Example]:
-    """The rows that a run with these settings never trained on."""
-    return split(load(data.path, workspace, data.columns).examples, data.validation_share, seed)[1]
+def held_out(data: DataSpec, seed: int, workspace: Workspace, model: str = POCKET) -> list[Example]:
+    """The rows of the recipe's own set that a run of `model` with these settings held back: what its steps keep, as they leave it."""
+    found = drain(sifted(data, workspace, model))
+    return split(Chosen(found.examples, found.kept), data.validation_share, seed)[1]
 
 
-def of_runs(spec: MergeSpec, workspace: Workspace) -> Iterator[tuple[DataSpec, int]]:
-    """What the tuned models that are runs here learnt from, with the seed that chose the rows they held back."""
+def of_runs(spec: MergeSpec, workspace: Workspace) -> Iterator[tuple[DataSpec, int, str]]:
+    """What the tuned models that are runs here learnt from, set by set, the seed that chose the rows they held back, and their base."""
     for given in spec.models:
         kind, _, run = given.model.partition(":")
         path = workspace.home / "runs" / run / "spec.yaml"
         if kind == "run" and path.exists():
             trained = cast(TrainSpec, read_spec(path))
             if trained.data.validation_share:
-                yield trained.data, trained.seed
+                yield from ((part, trained.seed, trained.model) for part in trained.data.parts() if part.weight > 0)
 
 
-def held_back(given: Iterable[tuple[DataSpec, int]], workspace: Workspace) -> Iterator[tuple[str, list[Example]]]:
+def held_back(given: Iterable[tuple[DataSpec, int, str]], workspace: Workspace) -> Iterator[tuple[str, list[Example]]]:
     """The rows of each set that nobody trains on, with the set's name; of a set that is there twice those of the first."""
     seen: set[str] = set()
-    for data, seed in given:
+    for data, seed, model in given:
         if data.path not in seen:
             seen.add(data.path)
-            yield short(data.path), held_out(data, seed, workspace)
+            yield short(data.path), held_out(data, seed, workspace, model)
 
 
 def short(path: str) -> str:

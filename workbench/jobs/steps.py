@@ -26,9 +26,10 @@ from workbench.materials.corpus import Corpus, load, path_of
 from workbench.materials.rows import Changed, Chosen, Example, Selection
 from workbench.methods.contracts import Selector
 
+VERSION = 1  # of what steps answer: to be raised when one answers otherwise, because answers are kept on the disk
 BINS = 40  # bars of a histogram
 WORTH = 1.0  # seconds that a step must have taken for its answer to be kept on the disk
-HELD = 4  # recipes whose answers are held in memory
+HELD = 16  # recipes whose answers are held in memory
 SHOWN, BEGINS = 4, 160  # rows on each side of a line, and how many characters of each
 TRIED = 8  # rows that are read for an estimate
 PLAIN = 1.5e-4  # seconds a row of a step that asks no model: those of the slowest one, near duplicates
@@ -95,9 +96,9 @@ def sifted(spec: DataSpec, workspace: Workspace, model: str = models.POCKET) -> 
     """
     if (there := at_hand(spec, workspace, model)) is not None:
         return there
+    key, files = _key(spec, workspace, model), _keys(spec, workspace, model)  # before the file is read: it may change meanwhile
     corpus = load(spec.path, workspace, spec.columns)
-    found = yield from select(corpus, spec.selectors, Around(workspace, model), _keys(spec, workspace, model))
-    return _held.put(_key(spec, workspace, model), found)
+    return _held.put(key, (yield from select(corpus, spec.selectors, Around(workspace, model), files)))
 
 
 def at_hand(spec: DataSpec, workspace: Workspace, model: str = models.POCKET) -> Curated | None:
@@ -190,8 +191,8 @@ def file_state(name: str, workspace: Workspace) -> tuple[str, int, int]:
 
 
 def _key(spec: DataSpec, workspace: Workspace, model: str) -> str:
-    """What decides which rows are kept."""
-    return _chain(spec, workspace, model)[-1]
+    """What decides which rows are kept, and what is told of each step."""
+    return _digest([_chain(spec, workspace, model)[-1], [[step.name, step.skip] for step in spec.selectors]])
 
 
 def _keys(spec: DataSpec, workspace: Workspace, model: str) -> list[Path]:
@@ -201,7 +202,7 @@ def _keys(spec: DataSpec, workspace: Workspace, model: str) -> list[Path]:
 
 def _chain(spec: DataSpec, workspace: Workspace, model: str) -> list[str]:
     """A key for the data set without steps, with the first one, with the first two, …"""
-    keys = [_digest([str(workspace.home.resolve()), file_state(spec.path, workspace), dict(sorted(spec.columns.items()))])]
+    keys = [_digest([VERSION, str(workspace.home.resolve()), file_state(spec.path, workspace), dict(sorted(spec.columns.items()))])]
     for selector in spec.selectors:
         if selector.skip:
             keys.append(keys[-1])

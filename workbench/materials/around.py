@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -28,9 +28,11 @@ from workbench.materials.templates import Encoded, encode_all
 
 LONGEST = 512  # tokens of a text that are read
 AT_ONCE = 8  # texts in one forward pass, between two signs of life
+STRETCH = 4096  # rows that are held while they are read
+VERSION = 1  # of the readings: to be raised when texts are read otherwise, because they are kept on the disk
 KEPT = 64  # forward passes between two writes to the disk
 Part = Literal["row", "question", "answer"]
-Read = Callable[[PreTrainedModel, PreTrainedTokenizerBase, list[str], list[Example]], Tensor]
+Read = Callable[[PreTrainedModel, PreTrainedTokenizerBase, list[Example]], Tensor]
 
 
 class Around:
@@ -49,13 +51,16 @@ class Around:
     def vectors(
         self, examples: Sequence[Example], reader: str = "", pooling: Pooling = "mean", part: Part = "row"
     ) -> Generator[Progress, None, Tensor]:
-        """(N, D) float32 vectors of length 1, exact to half precision; `reader` refers to a model, "" to the one that is trained."""
+        """(N, D) float32 vectors of length 1 of the first `LONGEST` tokens of each; `reader` is a model, "" the one that is trained.
 
-        def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], batch: list[Example]) -> Tensor:
-            return pooled(model, _on(model, _plain(tokenizer, texts)), pooling).half()
+        They are kept in half precision, and told so whether they were kept or made just now.
+        """
 
-        texts = [example.part(part) for example in examples]
-        return (yield from self._read(f"vectors-{pooling}", reader, texts, examples, read)).float()
+        def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: list[Example]) -> Tensor:
+            return pooled(model, _on(model, _plain(tokenizer, [example.part(part) for example in batch])), pooling).half()
+
+        found = yield from self._read(f"vectors-{pooling}", reader, examples, lambda example: example.part(part), read)
+        return torch.nn.functional.normalize(found.float(), dim=-1)
 
     def pace(self, examples: Sequence[Example], reader: str) -> float:
         """Seconds that a model takes for a row, from reading these; nothing is kept."""
@@ -73,7 +78,7 @@ class Around:
         its question, read through the same template, so that a row without a question costs the same both ways [O].
         """
 
-        def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], batch: list[Example]) -> Tensor:
+        def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: list[Example]) -> Tensor:
             encoded = list(encode_all(tokenizer, list(map(without_question, batch)) if alone else batch, "answers", 2 * LONGEST))
             found = torch.tensor([[math.nan, 0.0]]).repeat(len(batch), 1)
             learnt = [(place, row) for place, row in enumerate(encoded) if isinstance(row, Encoded) and any(row.trained[1:])]
@@ -82,29 +87,62 @@ class Around:
                 found[[place for place, _ in learnt]] = _surprises(model, _on(model, rows))
             return found
 
-        texts = [f"{example.as_text()}\0{example.answer()}" for example in examples]
-        return (yield from self._read("surprise-alone" if alone else "surprise", reader, texts, examples, read))
+        return (yield from self._read("surprise-alone" if alone else "surprise", reader, examples, _told, read))
 
-    def _read(self, kind: str, reader: str, texts: list[str], examples: Sequence[Example], read: Read) -> Generator[Progress, None, Tensor]:
-        """What `read` makes of each example, from the disk where it is there; the shortest are read first."""
+    def _read(
+        self, kind: str, reader: str, examples: Sequence[Example], text: Callable[[Example], str], read: Read
+    ) -> Generator[Progress, None, Tensor]:
+        """What `read` makes of each example, from the disk where it is there; examples whose `text` is the same are read once."""
         ref = models.resolve(reader or self._model, self._workspace)
-        folder = self._workspace.cache("readings") / f"{kind}-{state_of(ref)}"
-        digests = torch.tensor([digest(text) - 2**63 for text in texts], dtype=torch.int64)
-        first = {digest: place for place, digest in reversed(list(enumerate(digests.tolist())))}  # of copies one is read
-        unknown = ~readings.find(folder, digests)[0]
-        missing = sorted((place for place in first.values() if unknown[place]), key=lambda place: (len(texts[place]), place))
+        folder = self._workspace.cache("readings") / f"{kind}-{VERSION}-{state_of(ref)}"
+        found = list[int]()
+        for example in examples:
+            found.append(digest(text(example)) - 2**63)
+            if len(found) % STRETCH == 0:
+                yield Progress(len(found), len(examples), "rows looked up")
+        digests = torch.tensor(found, dtype=torch.int64)
+        missing = set(digests[~readings.find(folder, digests)[0]].tolist())
+        yield from self._missing(folder, ref, examples, found, missing, text, read)
+        known, values = readings.find(folder, digests)
+        if not known.all():
+            raise WorkbenchError(f"What {ref.label} had read was deleted from {folder} meanwhile. Count again.")
+        return values
+
+    def _missing(
+        self,
+        folder: Path,
+        ref: models.ModelRef,
+        examples: Sequence[Example],
+        digests: list[int],
+        missing: set[int],
+        text: Callable[[Example], str],
+        read: Read,
+    ) -> Iterator[Progress]:
+        """Read what is missing, a stretch of rows at a time in the order in which they lie, within it the shortest first."""
+        total, done, stretch = len(missing), 0, list[tuple[int, int, Example]]()
+        for place, example in enumerate(examples if missing else ()):
+            if digests[place] in missing:
+                missing.discard(digests[place])
+                stretch.append((len(text(example)), digests[place], example))
+            if len(stretch) == STRETCH or (stretch and not missing):
+                stretch.sort(key=lambda row: row[:2])
+                yield from self._stretch(folder, ref, stretch, done, total, read)
+                done += len(stretch)
+                stretch.clear()
+
+    def _stretch(
+        self, folder: Path, ref: models.ModelRef, rows: list[tuple[int, int, Example]], done: int, total: int, read: Read
+    ) -> Iterator[Progress]:
         waiting: list[tuple[list[int], Tensor]] = []
         try:
-            for start in range(0, len(missing), AT_ONCE):
-                yield Progress(start, len(missing), f"rows read by {ref.label}")
-                places = missing[start : start + AT_ONCE]
-                found = read(*self._opened(ref), [texts[place] for place in places], [examples[place] for place in places])
-                waiting.append((places, found.cpu()))
+            for start in range(0, len(rows), AT_ONCE):
+                yield Progress(done + start, total, f"rows read by {ref.label}")
+                batch = rows[start : start + AT_ONCE]
+                waiting.append(([own for _, own, _ in batch], read(*self._opened(ref), [example for *_, example in batch]).cpu()))
                 if len(waiting) == KEPT:
-                    _write(folder, digests, waiting)
+                    _write(folder, waiting)
         finally:
-            _write(folder, digests, waiting)
-        return readings.find(folder, digests)[1]
+            _write(folder, waiting)
 
     def _opened(self, ref: models.ModelRef) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         if ref not in self._open:
@@ -149,8 +187,13 @@ def _on(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.to(model.device) for name, tensor in batch.items()}
 
 
-def _write(folder: Path, digests: Tensor, waiting: list[tuple[list[int], Tensor]]) -> None:
+def _write(folder: Path, waiting: list[tuple[list[int], Tensor]]) -> None:
     """Put what waits on the disk."""
     if waiting:
-        readings.add(folder, digests[[place for places, _ in waiting for place in places]], torch.cat([found for _, found in waiting]))
+        readings.add(folder, torch.tensor([own for digests, _ in waiting for own in digests]), torch.cat([found for _, found in waiting]))
         waiting.clear()
+
+
+def _told(example: Example) -> str:
+    """All of a row that decides what is learnt of it."""
+    return repr((example.messages, example.text, example.learn))

@@ -6,6 +6,7 @@ What it is: where a data set is found, what it holds, and how it is split. What 
 
 import functools
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from workbench.materials.formats import read
 from workbench.materials.rows import Example, Reject
 
 DEMOS = ASSETS / "demos"
+ASKED = 10  # rows that may ask the same before it counts as an instruction
 DEMO_KINDS = (".csv", ".json", ".jsonl", ".parquet")
 
 
@@ -91,14 +93,17 @@ def available(workspace: Workspace) -> list[DataChoice]:
 
 def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
     """(train, validation), both in the given order; rows that ask the same, but for case and spaces, fall on the same side, because an
-    answer that was learnt is no measure. Where nothing is asked, or all rows ask the same, rows that say the same do.
+    answer that was learnt is no measure. What more than `ASKED` rows ask is an instruction and no question: of those, and of rows that
+    ask nothing, the ones that say the same stay together.
 
-    A row's side depends on what it asks and the seed alone, so adding rows moves no other. With `share` above 0 and at least
-    two different rows neither side is empty; a single one is trained on.
+    A row's side depends on what it asks or says and the seed alone, so adding rows moves no other, until a question becomes an instruction.
+    With `share` above 0 and at least two different rows neither side is empty; a single one is trained on.
     """
     asked = [normalised(example.question()) for example in examples]
-    alike = len(set(asked)) == 1
-    keys = [_place(example.as_text() if alike or not ask else ask, seed) for example, ask in zip(examples, asked, strict=True)]
+    often = Counter(asked)
+    keys = [_place(example.as_text() if not ask or often[ask] > ASKED else ask, seed) for example, ask in zip(examples, asked, strict=True)]
+    if len(set(keys)) == 1:
+        keys = [_place(example.as_text(), seed) for example in examples]
     different = sorted(set(keys))
     edge = min(max(share, different[0]), different[-2]) if share > 0 and len(different) > 1 else -1.0
     train = [example for example, key in zip(examples, keys, strict=True) if key > edge]
@@ -116,8 +121,10 @@ def digest(text: str) -> int:
 
 
 def mark(example: Example) -> str:
-    """Twelve digits that stand for what a row says, to name it in a recipe."""
-    return f"{digest(example.as_text()):016x}"[:12]
+    """Twelve digits that stand for what a row says, the tools it calls and the answer it does not want: its name in a recipe."""
+    rest = [[turn.get("tool_calls") for turn in example.messages], example.worse, example.learn]
+    told = json.dumps(rest, sort_keys=True, default=str) if example.worse or example.learn or any(rest[0]) else ""
+    return f"{digest(example.as_text() + told):016x}"[:12]
 
 
 def _place(text: str, seed: int) -> float:

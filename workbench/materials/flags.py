@@ -4,6 +4,9 @@ What it is not: it decides nothing. A file that is damaged counts as none: the s
 """
 
 import json
+import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +20,7 @@ HELD = 64  # files in a folder; the oldest go
 
 
 def write(path: Path, selection: Selection) -> None:
-    """The file is whole when it appears."""
+    """The file is whole when it appears; where it cannot be written, none does."""
     count = len(selection.kept)
     changed = {row: json.dumps(flat(example)) for row, example in selection.changed.items()}
     columns = {
@@ -27,12 +30,14 @@ def write(path: Path, selection: Selection) -> None:
         "changed": [changed.get(row) for row in range(count)],
     }
     about = {b"about": json.dumps({"cuts": selection.cuts, "what": selection.what, "scored": len(selection.scores) > 0}).encode()}
-    coming = path.with_suffix(".coming")
-    pq.write_table(pa.table(columns, schema=SCHEMA.with_metadata(about)), coming, compression="zstd")
-    coming.replace(path)
-    files = sorted(path.parent.glob("*.parquet"), key=lambda file: file.stat().st_mtime_ns)
-    for file in files[:-HELD]:
-        file.unlink(missing_ok=True)
+    table = pa.table(columns, schema=SCHEMA.with_metadata(about))
+    with suppress(OSError):  # a full disk, or another window that tidies up too, is no reason to lose the answer itself
+        handle, coming = tempfile.mkstemp(dir=path.parent, suffix=".coming")
+        os.close(handle)
+        pq.write_table(table, coming, compression="zstd")
+        Path(coming).replace(path)
+        for file in sorted(path.parent.glob("*.parquet"), key=lambda file: file.stat().st_mtime_ns)[:-HELD]:
+            file.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Selection | None:

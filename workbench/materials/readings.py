@@ -9,18 +9,19 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 
 def find(folder: Path, digests: Tensor) -> tuple[Tensor, Tensor]:
     """((N,) bool: which of the N digests are known, (K, D) the values of those K, in their order)."""
-    chunks = [chunk for path in sorted(folder.glob("*.safetensors")) if (chunk := _opened(path)) is not None]
+    wanted = digests.unique()
+    chunks = [chunk for path in sorted(folder.glob("*.safetensors")) if (chunk := _opened(path, wanted)) is not None]
     if not chunks:
         return torch.zeros(len(digests), dtype=torch.bool), torch.empty(0, 1)
-    held, order = torch.cat([chunk["digests"] for chunk in chunks]).sort(stable=True)
-    values = torch.cat([chunk["values"] for chunk in chunks])
+    held, order = torch.cat([own for own, _ in chunks]).sort(stable=True)
+    values = torch.cat([found for _, found in chunks])
     places = torch.searchsorted(held, digests).clamp(max=len(held) - 1)
     known = held[places] == digests
     return known, values[order[places[known]]]
@@ -35,9 +36,12 @@ def add(folder: Path, digests: Tensor, values: Tensor) -> None:
     Path(path).rename(Path(path).with_suffix(".safetensors"))
 
 
-def _opened(path: Path) -> dict[str, Tensor] | None:
-    """The chunk; None where it is damaged, in which case its texts are read anew."""
+def _opened(path: Path, wanted: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Digests and values of a chunk that are wanted; None where there are none, or where it is damaged: its texts are then read anew."""
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as chunk:
+            digests = chunk.get_tensor("digests")
+            here = torch.isin(digests, wanted)
+            return (digests[here], chunk.get_tensor("values")[here]) if here.any() else None
     except (OSError, SafetensorError):
         return None

@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.core.errors import SpecError, WorkbenchError
+from workbench.runs.failures import sentence
 
 PICK = """
 element.addEventListener('click', (event) => {
@@ -23,6 +24,9 @@ element.addEventListener('click', (event) => {
   trigger('select', {pick: button.dataset.pick});
 });
 """
+
+PROBLEMS = (WorkbenchError, OSError, MemoryError, RuntimeError)
+"""What long work in a handler may end with: a sentence of ours, a full disk, no memory, a full graphics card."""
 
 # A figure that was drawn while its tab was hidden has Plotly's default width; it measures itself again at a resize.
 FIT = "new ResizeObserver(() => window.dispatchEvent(new Event('resize'))).observe(element);"
@@ -58,6 +62,11 @@ def error_card(error: WorkbenchError) -> str:
         return f'<div class="card act" role="alert"><strong>This cannot be used yet</strong><ul>{mistakes}</ul></div>'
     happened, _, rest = _sentences(str(error))
     return f'<div class="card act" role="alert"><strong>{escaped(happened)}</strong><p>{escaped(rest)}</p></div>'
+
+
+def problem(error: Exception) -> str:
+    """The card for one of `PROBLEMS`."""
+    return error_card(error if isinstance(error, WorkbenchError) else WorkbenchError(sentence(error)))
 
 
 def _sentences(text: str) -> tuple[str, str, str]:

@@ -14,7 +14,6 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from workbench.core.errors import WorkbenchError
 from workbench.core.memory import Memory
 from workbench.core.parts import DataSpec
 from workbench.core.words import duration
@@ -55,16 +54,16 @@ def counted(recipe: Recipe, model: str, workspace: Workspace, wanted: Callable[[
     """
     spec: Any = DataSpec.parse(recipe)
     if not asked and (seconds := estimate(spec, workspace, model)) > LONG:
-        yield _ask(seconds)
+        yield from [_ask(seconds)] if wanted() else []
         return
     work, last = looking(spec, tokenizer(model, workspace), workspace, model), time.monotonic()
     while wanted():
         try:
             said = next(work)
         except StopIteration as end:
-            yield end.value
+            yield from [end.value] if wanted() else []
             return
-        if time.monotonic() - last >= REFRESH:
+        if wanted() and time.monotonic() - last >= REFRESH:
             last = time.monotonic()
             yield f"{cards.progress(said.done, said.total, said.what)}{_button('stop', 'Stop')}"
     work.close()
@@ -84,8 +83,9 @@ def wire(workspace: Workspace, draft: gr.State, model: gr.State, says: gr.HTML, 
                     yield "", "", *drawn(found, recipe), {"data": recipe, "model": model_}
                 else:
                     yield found, "", *still, None
-        except WorkbenchError as error:
-            yield "", cards.error_card(error), *still, None
+        except cards.PROBLEMS as error:
+            if wanted():
+                yield "", cards.problem(error), *still, None
 
     def changed(recipe: Recipe, model_: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         yield from run(recipe, model_, str(request.session_hash), asked=False)

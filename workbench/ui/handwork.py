@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.core.errors import WorkbenchError
 from workbench.core.parts import DataSpec
 from workbench.jobs.curate import Row, row
 from workbench.jobs.handiwork import rewritten, toggled
@@ -46,7 +47,10 @@ def build(ctx: Context, draft: gr.State, counted: gr.State) -> gr.HTML:
         does, _, number = event.pick.partition(":")
         if seen is None:  # the rows are of before, and what they are of is being counted
             return (gr.skip(),) * 4
-        found = _row(ctx, seen, int(number))
+        try:
+            found = _row(ctx, seen, int(number))
+        except (WorkbenchError, IndexError):  # the file is another one now, which the count says
+            return (gr.skip(),) * 4
         if does == "toggle":
             return toggled(held, found.mark), gr.skip(), gr.skip(), gr.skip()
         label = f"Row {found.number:,}: the answer it is to have"

@@ -13,7 +13,6 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Made, Noted, Progress
 from workbench.core.parts import DataSpec
 from workbench.core.workspace import named
@@ -38,7 +37,9 @@ def build(ctx: Context, draft: gr.State, model: gr.State) -> None:
         go = gr.Button("Keep what stays", elem_id="data-keep-go")
         says = cards.place(elem_id="data-keep-says")
         file = gr.File(label="The export as one file", visible=False, interactive=False, elem_id="data-keep-file")
-    go.click(_work(ctx), [draft, model, name, form], [says, file, draft], trigger_mode="once", **forms.WRITER)
+    made = gr.State("")  # the data set that was made last; the draft may have changed while it was
+    go.click(_work(ctx), [draft, model, name, form], [says, file, made], trigger_mode="once", **forms.WRITER)
+    made.change(lambda name, held: _shown(held, name) if name else held, [made, draft], draft, **forms.WRITER)
 
 
 def _work(ctx: Context) -> Any:
@@ -49,12 +50,12 @@ def _work(ctx: Context) -> Any:
             for event in _events(ctx, spec, model, name.strip(), form):
                 told += [event.text] if isinstance(event, Noted) else []
                 if isinstance(event, Made):
-                    yield _made(event, form, told), _packed(event, form), _next(held, name.strip(), form)
+                    yield _made(event, form, told), _packed(event, form), name.strip() if form == HERE else gr.skip()
                 elif isinstance(event, Progress) and time.monotonic() - last >= REFRESH:
                     last = time.monotonic()
                     yield cards.progress(event.done, event.total, event.what), gr.skip(), gr.skip()
-        except WorkbenchError as error:
-            yield cards.error_card(error), gr.skip(), gr.skip()
+        except cards.PROBLEMS as error:
+            yield cards.problem(error), gr.skip(), gr.skip()
 
     return work
 
@@ -78,6 +79,7 @@ def _packed(made: Made, form: str) -> Any:
     return gr.File(shutil.make_archive(str(packed), "zip", made.path), visible=True)
 
 
-def _next(held: Draft, name: str, form: str) -> Any:
-    """After a data set is made it is the one that is looked at, without the steps, which are done."""
-    return {**held, "path": name, "columns": {}, "selectors": []} if form == HERE else gr.skip()
+def _shown(held: Draft, name: str) -> Draft:
+    """The data set that was made is the one that is looked at, without the steps, which are done, and once."""
+    mix = [part for part in held.get("mix", []) if part["path"] != name]
+    return {**held, "path": name, "columns": {}, "selectors": [], "mix": mix}

@@ -10,7 +10,6 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.core.errors import WorkbenchError
 from workbench.core.parts import DataSpec
 from workbench.core.words import number
 from workbench.jobs.surveying import Survey, survey
@@ -39,11 +38,13 @@ def build(ctx: Context, counted: gr.State) -> None:
                     yield said, gr.skip(), True
                 else:
                     yield gauges(said), gr.Plot(plots.terrain([astuple(spot) for spot in said.spots]), visible=True), True
-        except WorkbenchError as error:
-            yield cards.error_card(error), gr.skip(), False
+        except cards.PROBLEMS as error:
+            yield cards.problem(error), gr.skip(), False
 
     def follow(asked: bool, held: dict[str, Any] | None) -> Iterator[tuple[Any, Any, bool]]:
-        if asked and held is not None:
+        if asked and held is None:
+            yield cards.note("The map is of before: what stays is being counted.", "watch"), gr.skip(), True
+        elif asked:
             yield from work(held)
 
     go.click(work, counted, [says, picture, wanted], trigger_mode="once", **forms.WRITER)

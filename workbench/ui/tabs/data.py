@@ -19,6 +19,7 @@ from workbench.core.parts import DataSpec
 from workbench.core.words import count
 from workbench.jobs.curate import DataChoice, Look, data_sets, page
 from workbench.jobs.estimate import choices
+from workbench.jobs.handiwork import keeping_hands
 from workbench.ui import cards, counting, findings, forms, handwork, keeping, mixture, plots, rows, terrain
 from workbench.ui.bench import Bench, first_spec
 from workbench.ui.bringing import bring
@@ -230,8 +231,10 @@ def _step(draft: gr.State, shape: gr.State, mistake: gr.HTML, place: int, step: 
 
     def moved(given: dict[Component, Any]) -> tuple[str, Any]:
         steps = list(given[draft].get("selectors", []))
+        if place >= len(steps) or steps[place]["method"] != name:  # it was taken away, and its form is about to be
+            return gr.skip(), gr.skip()
         try:
-            steps[place] = forms.method_from("selectors", name, widgets, given)
+            steps[place] = keeping_hands(steps[place], forms.method_from("selectors", name, widgets, given))
         except WorkbenchError as error:
             return cards.error_card(error), gr.skip()
         return "", {**given[draft], "selectors": steps}
