@@ -8,7 +8,8 @@ from torch import Tensor
 
 from workbench.core.events import Progress
 from workbench.core.workspace import Workspace
-from workbench.materials.around import Around
+from workbench.materials.around import Around, Part
+from workbench.materials.pooling import Pooling
 from workbench.materials.rows import Example
 
 
@@ -39,6 +40,24 @@ class Given(Around):
         yield Progress(0, len(examples), "rows read")
         given = self.surprises[alone]
         return torch.tensor([list(given[row.as_text()]) if given else [*_made_up(row, 1), 3.0] for row in examples]).reshape(-1, 2)
+
+
+class Hearing(Given):
+    """Notes what is asked for: of vectors (reader, pooling, part), of surprise the reader."""
+
+    def __init__(self, sets: Mapping[str, Sequence[Example]] | None = None):
+        super().__init__(sets)
+        self.vectors_of, self.surprise_of = list[tuple[str, str, str]](), list[str]()
+
+    def vectors(
+        self, examples: Sequence[Example], reader: str = "", pooling: Pooling = "mean", part: Part = "row"
+    ) -> Generator[Progress, None, Tensor]:
+        self.vectors_of.append((reader, pooling, part))
+        return super().vectors(examples)
+
+    def surprise(self, examples: Sequence[Example], reader: str = "", alone: bool = False) -> Generator[Progress, None, Tensor]:
+        self.surprise_of.append(reader)
+        return super().surprise(examples, reader, alone)
 
 
 def _made_up(row: Example, width: int) -> list[float]:

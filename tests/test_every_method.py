@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 from pico import make_model
-from surroundings import Given
+from surroundings import Given, Hearing
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForCausalLM
@@ -75,6 +75,20 @@ def test_a_selector_answers_for_each_example_and_gives_reasons(method: type[Meth
     assert len(first.kept) == len(EXAMPLES) and first == again
     assert set(first.reasons) == {index for index, kept in enumerate(first.kept) if not kept}
     assert drain(method().keep([], AROUND)).kept == []
+
+
+@pytest.mark.parametrize("part", ["row", "question", "answer"])
+@pytest.mark.parametrize("method", [method for method in on("selectors") if "model" in method.model_fields], ids=named)
+def test_a_selector_that_reads_asks_for_what_its_knobs_say(method: type[Method], part: str) -> None:
+    wanted = {"model": "named", "pooling": "last", "text": part, "compare": part, "target": "exam", "score": "surprise"}
+    asked = {name: value for name, value in wanted.items() if name in method.model_fields}
+    around = Hearing({"exam": EXAMPLES[3:]})
+    drain(method(**asked).keep(EXAMPLES, around))
+    readers = {reader for reader, _, _ in around.vectors_of} | set(around.surprise_of)
+    assert readers == {"named"}
+    assert bool(around.vectors_of) == bool({"text", "compare"} & asked.keys())
+    assert all(read == part for _, _, read in around.vectors_of)
+    assert "pooling" not in asked or {pooling for _, pooling, _ in around.vectors_of} == {"last"}
 
 
 # Adapters.

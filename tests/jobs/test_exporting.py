@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,7 +134,35 @@ def test_the_card_says_what_it_is_where_it_comes_from_and_how_it_is_loaded(tmp_p
 
 def test_one_licence_stands_in_the_head(tmp_path: Path) -> None:
     run(ROWS, tmp_path / "out")
-    assert yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---\n")[1])["license"] == "mit"
+    assert _head(tmp_path / "out")["license"] == "mit"
+
+
+@pytest.mark.parametrize("form", ["alpaca", "csv"])
+def test_only_a_licence_that_all_written_rows_have_stands_in_the_head(form: str, tmp_path: Path) -> None:
+    plain, both = chat("a", "b"), chat("a", "b", licence="mit", License="mit")
+    for rows, licence in (([*ROWS, plain], None), ([*ROWS, both, plain], None), ([*ROWS, both], "mit")):
+        out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        run(rows, out, form)
+        assert _head(out).get("license") == licence
+    out, refused = tmp_path / "left", Example(text="A tale.", meta={"licence": "gpl"})
+    run([*ROWS, refused, refused], out, form)
+    assert _head(out)["license"] == "mit" and "| mit | 1,200 |" in (out / "README.md").read_text()
+    assert "gpl" not in (out / "README.md").read_text(), "what was left out has no licence here"
+
+
+def _head(folder: Path) -> dict[str, object]:
+    return yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o755), (0o027, 0o750)])
+def test_an_export_may_be_read_by_whoever_may_read_new_folders(mask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        run(ROWS[:2], tmp_path / "out", "datasets")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == mode == (tmp_path / "out" / "data").stat().st_mode & 0o777
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -50,9 +50,19 @@ def test_the_share_is_that_of_a_plain_count(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_many_items_share_is_looked_for_in_none() -> None:
     template = "please answer the following question as briefly as you can "
     looked_for = [template + f"where is the city number{place} and who lives there" for place in range(12)]
+    others = [" ".join(f"other{place}word{number}" for number in range(5)) for place in range(24)]
     texts = [template + "what is a river", f"well {looked_for[3]} indeed"]
     assert held(of(looked_for, 5), texts) == {1: (3, 1.0)}
-    assert held(of(looked_for, 5, common=12), texts)[0][1] > 0
+    assert held(of([*looked_for, *others], 5, common=12), texts)[0][1] > 0
+    assert held(of([*looked_for, *others[1:], *others[1:]], 5, common=12), texts) == {1: (3, 1.0)}, "no more than a third, copies aside"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_few_items_show_their_template_too(count: int) -> None:
+    template = "please answer the following question as briefly as you can "
+    looked_for = of([f"{template} item{place} asks what it asks of you{place}" for place in range(count)], 5)
+    assert bool(held(looked_for, [template])) == (count < 3)
+    assert held(looked_for, ["item0 asks what it asks of you0"])[0][0] == 0
 
 
 def test_copies_among_the_items_are_one() -> None:
@@ -87,5 +97,5 @@ def test_the_place_is_where_the_first_group_of_the_named_item_begins() -> None:
 
 def test_a_row_says_what_its_turns_say() -> None:
     row = Example(({"role": "system", "content": "Be kind."}, {"role": "user", "content": "Who?"}, {"role": "assistant", "content": None}))
-    assert said(row) == "Be kind.\nWho?\n" and asked(row, "question") == "Be kind.\nWho?" and asked(row, "row") == said(row)
+    assert said(row) == "Be kind.\nWho?\n" and asked(row, "question") == "Who?" and asked(row, "row") == said(row)
     assert asked(row, "answer") == said(row) and asked(Example(text="A tale."), "question") == "A tale."

@@ -115,3 +115,34 @@ def test_what_covers_a_ground_may_lie_outside_it() -> None:
     ground = vectors(6)
     rows = torch.cat([-ground[:4], ground[2:3], ground[4:5]])
     assert set(drain(covering(rows, ground, 2))[0].tolist()) & {4, 5} and len(drain(covering(rows, ground, 6))[0].unique()) == 6
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, rows: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
+    """(what is taken, what each brings, how many rows were measured anew)"""
+    many = list[int]()
+    gains = spread._gains
+
+    def counted(some: Tensor, ground: Tensor, covered: Tensor) -> Tensor:
+        many.append(len(some))
+        return gains(some, ground, covered)
+
+    monkeypatch.setattr(spread, "_gains", counted)
+    chosen, brings = drain(covering(rows, rows, count))
+    return chosen, brings, sum(many) - len(rows)
+
+
+def test_rows_that_bring_as_much_as_each_other_are_not_measured_over_and_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row is alike to all others, so that after each choice all bounds are the same again."""
+    chosen, _, many = measured(monkeypatch, torch.eye(600), 100)
+    assert chosen.tolist() == list(range(100)), "of equals the first"
+    assert many <= 600 + 100 * 33
+
+
+def test_once_nothing_brings_anything_the_first_rows_are_taken_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = vectors(4, 8).repeat_interleave(100, 0)
+    chosen, brings, many = measured(monkeypatch, rows, 200)
+    found = chosen.tolist()
+    assert {row // 100 for row in found[:4]} == set(range(4)) and all(row % 100 == 0 for row in found[:4])
+    assert found[4:] == [row for row in range(400) if row not in found[:4]][:196]
+    assert brings[found[:4]].min() > 1 and (brings[found[4:]] == 0).all() and brings.count_nonzero() == 4
+    assert many <= 5 * 400

@@ -209,7 +209,10 @@ def test_no_cell_is_a_formula_and_numbers_are_left_alone(tmp_path: Path) -> None
         chat("a", "b", note="a=b"),
     ]
     back, refused, told = written(rows, "csv", tmp_path)
-    assert not refused and told == ["An apostrophe was put before 6 cells, so that no spreadsheet takes what stands there for a formula."]
+    assert not refused and told == [
+        "An apostrophe was put before 6 cells, so that no spreadsheet takes what stands there for a formula.",
+        "Other columns are text in a CSV: note.",
+    ]
     with (tmp_path / "data.csv").open(newline="") as file:
         cells = [cell for line in csv.reader(file) for cell in line]
     assert not [cell for cell in cells if cell.startswith(tuple("=+-@\t\r")) and cell not in ("-3.5e2", "-7")]
@@ -240,3 +243,17 @@ def test_a_csv_holds_one_kind_and_names_that_it_can_keep(tmp_path: Path) -> None
         set(refused) == {2, 3, 4} and "is of another kind (text) than most" in refused[2] and "a name that a CSV cannot keep" in refused[3]
     )
     assert [row.meta for row in back] == [{'q"; q': ""}, {'q"; q': "1"}]
+
+
+def test_a_csv_tells_which_columns_change(tmp_path: Path) -> None:
+    rows = [chat("a", "b", n=3, s="one", d="x", x=["y"], e="z"), chat("a", "b", n="3", s="two", d=None, x="w")]
+    back, refused, told = written([*rows, Example(text="A tale.", meta={"s": 1})], "csv", tmp_path)
+    assert set(refused) == {3} and told == ["Other columns are text in a CSV: n, d, x, e."], "what is refused changes nothing"
+    assert [row.meta for row in back] == [
+        {"n": "3", "s": "one", "d": "x", "x": '["y"]', "e": "z"}, {"n": "3", "s": "two", "d": "", "x": "w", "e": ""},
+    ]  # fmt: skip
+    many = [chat("a", "b", **{f"c{place}": 1 for place in range(23)})]
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    (sentence,) = written(many, "csv", fresh)[2]
+    assert sentence.endswith("c18, c19 and 3 more.")

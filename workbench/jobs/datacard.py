@@ -37,7 +37,7 @@ LISTED = 20  # licences and reasons that are named
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: `hashes` holds (bytes, SHA-256) by file, `told` what a person should know of it."""
+    """What was written: `licences` counts the rows that are there, `hashes` holds (bytes, SHA-256) by file, `told` what to know of it."""
 
     name: str
     form: str
@@ -67,7 +67,8 @@ def card(written: Written, about: Mapping[str, Any]) -> str:
 
 
 def _head(written: Written) -> str:
-    licence = f"license: {json.dumps(next(iter(written.licences)))}\n" if len(written.licences) == 1 else ""
+    one = len(written.licences) == 1 and sum(written.licences.values()) == written.rows - written.refused  # of all the rows
+    licence = f"license: {json.dumps(next(iter(written.licences)))}\n" if one else ""
     files = f"configs:\n- config_name: default\n  data_files: {written.place}\n" if "." in written.place else ""
     return f"---\n{licence}{files}tags: [finetune-workbench]\n---\n"
 

@@ -44,11 +44,13 @@ def export(rows: Iterable[Example], total: int, to: Path, form: str, about: Mapp
     yield Started(total, {"form": form, "to": str(to)})
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".coming-", dir=to.parent))
+        coming = Path(tempfile.mkdtemp(prefix=".coming-", dir=to.parent))
         try:
+            folder = coming / "whole"  # a temporary folder is for its maker alone, and this one for whoever may read new folders
+            folder.mkdir()
             yield from _whole(rows, total, folder, to, form, about)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(coming, ignore_errors=True)
     except OSError as error:
         raise WorkbenchError(f"{to} cannot be written: {error.strerror or error}. Check the disk and the rights.") from error
     yield Made("data", str(to))
@@ -74,7 +76,7 @@ def _whole(rows: Iterable[Example], total: int, folder: Path, to: Path, form: st
     if tally.rows == tally.refused:
         raise WorkbenchError(tally.nothing(form))
     hashes = yield from _hashed(folder)
-    written = Written(to.name, form, tally.rows, tally.refused, tally.reasons, tally.formats, tally.licences, hashes, told)
+    written = Written(to.name, form, tally.rows, tally.refused, tally.reasons, tally.formats, +tally.licences, hashes, told)
     stub = llama_factory(written)
     if stub:
         (folder / "dataset_info.json").write_text(json.dumps(stub, indent=2) + "\n", encoding="utf-8")
@@ -125,13 +127,12 @@ class _Tally:
         for row in rows:
             self.rows += 1
             self.formats[row.format or "made here"] += 1
-            for column, value in row.meta.items():
-                if column.lower() in ("license", "licence") and value:
-                    self.licences[str(value)] += 1
+            self.licences.update(_licences(row))
             yield row
 
     def refuse(self, number: int, row: Example, why: str) -> None:
         self.refused += 1
+        self.licences.subtract(_licences(row))
         self.reasons[why] += 1
         if len(self.table) < SHOWN:
             self.table.append([number, row.source, row.line, why, row.as_text()[:200]])
@@ -148,6 +149,10 @@ class _Tally:
         if not self.rows:
             return "There is no row to export. Choose another data set, or loosen its recipe."
         return f"None of the {count(self.rows, 'row')} can be said as {form}. {self._most_often()}. Choose another form, or other rows."
+
+
+def _licences(row: Example) -> set[str]:
+    return {str(value) for column, value in row.meta.items() if column.lower() in ("license", "licence") and value}
 
 
 def forms() -> list[tuple[str, str]]:

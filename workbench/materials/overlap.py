@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.materials.corpus import digest
 from workbench.materials.grams import Batch, batches, groups, words
@@ -76,7 +77,8 @@ class Items:
 def items(texts: Iterable[str], total: int, size: int, common: int) -> Generator[Progress, None, Items]:
     """What is looked for of the I texts, of which there are `total`: groups of `size` words, or the whole of `LEAST` words and more.
 
-    Of items that say the same the first stands for all. A group that more than `common` items have is looked for in none.
+    Of items that say the same the first stands for all. A group that more than `common` items have is looked for in none, and of three
+    items and more one that more than a third of them have: few rows with one template would else never be many enough to show it [O].
     """
     seen, hashes, which, found = set[int](), [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)], 0
 
@@ -108,10 +110,14 @@ def _sorted(hashes: Tensor, which: Tensor, total: int, common: int, lengths: fro
     once = torch.cat([torch.ones(min(1, len(group)), dtype=torch.bool), ~again])
     group, item = group[once], item[once]
     held, many = group.unique_consecutive(return_counts=True)
-    rare = many <= common
+    rare = many <= _most(common, len(item.unique()))
     item = item[rare.repeat_interleave(many)]
     edges = torch.cat([torch.zeros(1, dtype=torch.int64), many[rare].cumsum(0)])
     return Items(held[rare], edges, item, torch.bincount(item, minlength=total), lengths)
+
+
+def _most(common: int, count: int) -> int:
+    return min(common, max(1, count // 3)) if count >= 3 else common
 
 
 def said(example: Example) -> str:
@@ -120,5 +126,20 @@ def said(example: Example) -> str:
 
 
 def asked(example: Example, part: Literal["row", "question", "answer"]) -> str:
-    """The part of a row that must not be found elsewhere; of a row that has no such part, all that it says."""
+    """The part of a row that must not be found elsewhere; of a row that has no such part, all that it says.
+
+    A question is what the user says: a system turn is often the same in all rows, and asks nothing.
+    """
+    if part == "question" and not example.text:
+        return "\n".join(str(turn.get("content") or "") for turn in example.messages if turn["role"] == "user") or said(example)
     return (said(example) if part == "row" else example.part(part)) or said(example)
+
+
+def need_text(target: Iterable[Example], part: Literal["row", "question", "answer"]) -> None:
+    """Raises `WorkbenchError` where no row of a target has any text in the part that is compared: all would be alike."""
+    if not any((said(row) if part == "row" else row.part(part)).strip() for row in target):
+        where = "" if part == "row" else f" in its {part}"
+        raise WorkbenchError(
+            f"No row of the target has any text{where}, so there is nothing to go by. Compare another part of the rows, or name another "
+            "target."
+        )

@@ -1,18 +1,16 @@
 """Private data in a text: addresses, numbers and keys that belong to somebody, found by their form and checked by their sums.
 
-What it is: nine detectors, each a cheap look that costs nothing where there is nothing, a pattern, and a validator; and tags in place of
-what was found. What it is not: it knows no names and no streets (that needs a model that reads), and no rows (`selectors/private_data.py`).
+What it is: nine detectors, each a cheap look that costs nothing where there is nothing, a pattern, and a validator. What it is not: it
+knows no names and no streets (that needs a model that reads), and puts nothing in the place of what was found (`redaction.py`).
 The kinds are those of datatrove, Data-Juicer and Presidio [R]; the patterns are ours [O]. [K] known.
-
-The law: nothing is found in what `redacted` returns, with the same kinds. It holds because the search is repeated until it finds nothing.
 """
 
 import ipaddress
 import re
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Span = tuple[int, int]  # characters [start, end)
 
@@ -27,7 +25,6 @@ class Hit:
 
 
 Finder = Callable[[str], Iterator[Span]]
-Tag = Callable[[str, str], str]  # (kind, value) → what stands in its place
 
 
 # Addresses. Patterns begin with a letter that is rare and look back from there: such a search costs a twentieth.
@@ -41,13 +38,16 @@ COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 PAIR = re.compile(r"[0-9A-Fa-f]{2}\Z")
 PAIRS = tuple(re.compile(rf"{mark}(?:[0-9A-Fa-f]{{2}}{mark}){{4}}[0-9A-Fa-f]{{2}}(?![\w:-])") for mark in ":-")
 FILES = frozenset(("png", "jpg", "jpeg", "gif", "webp", "svg", "ico"))  # icon@2x.png is a picture
+CALLED = re.compile(r"\w*\(")  # q@k.transpose(0, 1) multiplies
 NOBODY = ("000000000000", "ffffffffffff")
+VERSION = re.compile(r"(?:\b(?:versions?|ver|v|release|firmware|sections?|oids?)|§)[\s.:=(\"']{0,3}\Z", re.I)
+RESOLVERS = ("8.8.8.8", "8.8.4.4", "9.9.9.9")  # addresses although they look like a version [K]
 
 
 def emails(text: str) -> Iterator[Span]:
     for start, end in _back(MAILBOX, AT_DOMAIN, text, 64):
         everybody = text.startswith("git@", start)  # git@github.com:name
-        if not everybody and text[start:end].rpartition(".")[2].lower() not in FILES:
+        if not everybody and text[start:end].rpartition(".")[2].lower() not in FILES and not CALLED.match(text, end):
             yield start, end
 
 
@@ -59,7 +59,9 @@ def urls(text: str) -> Iterator[Span]:
 
 def addresses(text: str) -> Iterator[Span]:
     """Addresses of machines that can be reached from everywhere; those of a house's own network belong to nobody."""
-    yield from (span for span in _back(FIRST_BYTE, BYTES, text, 3) if _stands_alone(text, span, ".") and _is_public(text[slice(*span)]))
+    for start, end in _back(FIRST_BYTE, BYTES, text, 3):
+        if _stands_alone(text, (start, end), ".") and _is_public(text[start:end]) and not _is_version(text, start, end):
+            yield start, end
     if COLONS.search(text):
         yield from (span for span in _alone(IPV6, text, ".:") if _is_public(text[slice(*span)]))
 
@@ -71,12 +73,27 @@ def _is_public(value: str) -> bool:
         return False
 
 
+def _is_version(text: str, start: int, end: int) -> bool:
+    """Whether it is called a version or the like, or is made of small numbers as they are: 1.3.6.1."""
+    numbers = [int(number) for number in text[start:end].split(".")]
+    small = numbers[0] < 10 and max(numbers) < 20 and text[start:end] not in RESOLVERS
+    return small or VERSION.search(text, max(0, start - 16), start) is not None
+
+
 def machines(text: str) -> Iterator[Span]:
     """Numbers of network cards."""
     for pattern in PAIRS:
         for start, end in _back(PAIR, pattern, text, 2):
-            if _stands_alone(text, (start, end), ":-") and re.sub(r"\W", "", text[start:end]).lower() not in NOBODY:
+            digits = re.sub(r"\W", "", text[start:end]).lower()
+            pairs = [int(text[at : at + 2], 10 if digits.isdigit() else 16) for at in range(start, end, 3)]
+            if _stands_alone(text, (start, end), ":-") and digits not in NOBODY and not evenly(pairs):
                 yield start, end
+
+
+def evenly(numbers: Sequence[int]) -> bool:
+    """Whether three numbers or more count in even small steps, as lists do: 01 02 03 04 05. 01 23 45 67 89 does not."""
+    steps = {after - before for before, after in pairwise(numbers)}
+    return len(numbers) > 2 and len(steps) == 1 and abs(steps.pop()) < 20
 
 
 def _back(head: re.Pattern[str], rest: re.Pattern[str], text: str, width: int) -> Iterator[Span]:
@@ -105,12 +122,26 @@ def _stands_alone(text: str, span: Span, more: str) -> bool:
 
 # Numbers.
 
+GAP = r"[ ./()\u00a0-]{0,3}"
+LANDS = (
+    r"(?:2[07]|2[1-689]\d|3[0-469]|3[578]\d|4[013-9]|42\d|5[1-8]|5[09]\d|6[0-6]|6[7-9]\d|7"
+    + GAP
+    + r"[3-9]\d\d|8[1246]|8[0578]\d|9[0-58]|9[67]\d|99[2-8])"
+)
+NORTH_AMERICA = rf"1{GAP}[2-9]\d\d{GAP}[2-9]\d\d{GAP}\d{{4}}(?!\d)"
+DATE = r"(?<!\d)(?:19|20)\d\d(?:-\d\d-\d\d|[/-](?:19|20)\d\d)(?!\d)"  # 2023-10-05 or 2010-2020
+ABROAD = rf"(?={LANDS})[2-9](?:{GAP}(?!{DATE})\d){{7,14}}(?!\d)"
+# +20 000 000 and +20.000.000.000 are amounts; +48 123 456 789 is how telephones are written in Poland, Spain and Portugal [K]
+AMOUNT = r"\d{1,3}(?:(?:\.\d{3}){2,}|(?:[ \u00a0]\d{3}){2}|(?:[ \u00a0]\d{3})+[ \u00a0]000)(?![ .\u00a0-]?\d)"
 PHONES = (
-    re.compile(r"\+[1-9](?:[ ./()\u00a0-]{0,3}\d){7,14}(?!\d)", re.A),  # +49 30 555 1234
-    re.compile(r"00[1-9](?:[ ./()\u00a0-]{0,3}\d){7,14}(?!\d)", re.A),  # 0049 30 555 1234
-    re.compile(r"(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[ .-]\d{4}(?![\w-])", re.A),  # (212) 555-0123
+    re.compile(rf"(?:\+|00){NORTH_AMERICA}", re.A),  # +1 212 555 0123
+    re.compile(rf"\+(?!{AMOUNT}){ABROAD}", re.A),  # +49 30 555 1234
+    re.compile(rf"00{ABROAD}", re.A),  # 0049 30 555 1234
+    re.compile(  # (212) 555-0123; 250.300.4500 is none
+        r"(?:1[ .-])?(?!\d\d0\.\d\d0\.\d{3}0)(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[ .-]\d{4}(?![\w-])", re.A
+    ),
     re.compile(r"(?:\(0[1-9]\d{1,4}\)|0[1-9]\d{1,4})[ /-]{1,3}\d{3,8}(?:[ -]\d{2,8}){0,3}(?![\w-])", re.A),  # 030 555 1234
-    re.compile(r"0[1-9](?:[ .]\d\d){4}(?![\w-])", re.A),  # 01 23 45 67 89
+    re.compile(r"(?<!\b\d\d[ .])0[1-9](?:[ .]\d\d){4}(?![\w-]|[ .]\d\d(?!\d))", re.A),  # 01 23 45 67 89: five pairs, no more
 )
 CARDS = tuple(
     re.compile(rf"[2-6]{shape}(?!\w|[ -]\d{{4}})", re.A)  # 2 to 6: the banks' and the travellers' cards [K]
@@ -131,12 +162,15 @@ LENGTHS = {country[:2]: int(country[2:]) for country in COUNTRIES.split()}  # ch
 
 
 def phones(text: str) -> Iterator[Span]:
-    """At least eight digits, with a country's code, or grouped as telephone numbers are; a bare number is none."""
+    """At least eight digits, with a country's code, or grouped as telephone numbers are; a bare number and a list are none."""
     for pattern in PHONES:
         for start, end in _alone(pattern, text, ".,+-"):
-            digits = sum(map(str.isdigit, text[start:end]))
-            least = 8 if text[start] == "+" else 9  # 0900-1700 are times of the day
-            if least <= digits <= 17 and not re.fullmatch(r"\+\d+\.\d+", text[start:end]):  # +12345.678 is a number
+            groups = re.findall(r"\d+", text[start:end])
+            digits = sum(map(len, groups))
+            bare = len(groups) == 1 and text[start] != "+"
+            least = 8 if text[start] == "+" and len(groups) > 1 else 9  # 0900-1700 are times of the day
+            decimal = re.fullmatch(r"\+\d+\.\d+", text[start:end])  # +12345.678 is a number
+            if least <= digits <= 17 and not bare and not decimal and not evenly([int(group) for group in groups]):
                 yield start, end
 
 
@@ -217,8 +251,6 @@ KINDS: dict[str, tuple[str, bytes, Finder]] = {
 
 SHAPE = bytes(0x30 if chr(byte) in "0123456789" else 0x41 if chr(byte) in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" else 0x78 for byte in range(256))
 BETWEEN = b" ()./-\xa0"  # what may stand between the digits of a number
-NUMBERS = ("phone", "card", "iban")  # the same with other spaces
-NUMBERED = re.compile(r"<[A-Z]+_\d+>")
 
 
 def found(text: str, kinds: Sequence[str]) -> list[Hit]:
@@ -230,67 +262,3 @@ def found(text: str, kinds: Sequence[str]) -> list[Hit]:
             if (place == 0 or hits[place - 1].end <= start) and (place == len(hits) or end <= hits[place].start):
                 hits.insert(place, Hit(start, end, kind))
     return hits
-
-
-def redacted(text: str, kinds: Sequence[str], tag: Tag, spans: Sequence[Span] = ()) -> tuple[str, Counter[str], tuple[Span, ...]]:
-    """The text with a tag for each hit, how many there were of each kind, and where the characters of `spans` are then.
-
-    A tag lies in a span where any of what it stands for did; spans that meet in a tag are one.
-    """
-    counts = Counter[str]()
-    while hits := found(text, kinds):
-        text, spans = _tagged(text, hits, tag, spans)
-        counts.update(hit.kind for hit in hits)
-    return text, counts, tuple(spans)
-
-
-def _tagged(text: str, hits: Sequence[Hit], tag: Tag, spans: Sequence[Span]) -> tuple[str, list[Span]]:
-    pieces, places, at, length = list[str](), list[tuple[Hit, Span]](), 0, 0
-    for hit in hits:
-        value = tag(hit.kind, text[hit.start : hit.end])
-        start = length + hit.start - at
-        places.append((hit, (start, start + len(value))))
-        pieces += [text[at : hit.start], value]
-        at, length = hit.end, start + len(value)
-    return "".join([*pieces, text[at:]]), _joined([(_moved(start, places, 0), _moved(end, places, 1)) for start, end in spans])
-
-
-def _moved(edge: int, places: Sequence[tuple[Hit, Span]], side: int) -> int:
-    """Where an edge between two characters has gone; inside of a hit the first edge (0) goes before the tag, the last (1) behind it."""
-    shift = 0
-    for hit, tag in places:
-        if edge <= hit.start:
-            break
-        if edge < hit.end:
-            return tag[side]
-        shift = tag[1] - hit.end
-    return edge + shift
-
-
-def _joined(spans: Sequence[Span]) -> list[Span]:
-    joined = list[Span]()
-    for start, end in spans:
-        if joined and start < joined[-1][1]:
-            first, last = joined.pop()
-            start, end = first, max(last, end)
-        joined.append((start, end))
-    return joined
-
-
-class Tags:
-    """The tags of one row: `<EMAIL>`, or numbered, `<EMAIL_1>`: the same for the same value, and none that the row holds already."""
-
-    def __init__(self, numbered: bool, row: str = ""):
-        self._numbered, self._taken = numbered, frozenset(NUMBERED.findall(row)) if numbered else frozenset()
-        self._given, self._last = dict[tuple[str, str], str](), Counter[str]()
-
-    def __call__(self, kind: str, value: str) -> str:
-        if not self._numbered:
-            return f"<{kind.upper()}>"
-        same = kind, "".join(filter(str.isalnum, value)) if kind in NUMBERS else value.casefold()
-        while same not in self._given:
-            self._last[kind] += 1
-            name = f"<{kind.upper()}_{self._last[kind]}>"
-            if name not in self._taken:
-                self._given[same] = name
-        return self._given[same]

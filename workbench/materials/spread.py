@@ -17,6 +17,7 @@ from workbench.core.events import Progress
 BLOCK = 512  # rows that are looked at together
 CHUNK = 4096  # kept rows that a block is compared with, between two signs of life
 AGAIN = 32  # rows whose gain is measured anew together
+LEAST = 1e-6  # of a ground row's value: what brings less brings nothing, for it is the rounding of float32 [O]
 WORK = 1 << 29  # products at the first measuring, between two signs of life
 
 
@@ -105,7 +106,8 @@ def covering(vectors: Tensor, ground: Tensor, count: int) -> Generator[Progress,
 
     Rows are taken for F(S) = sum over the `ground` of max over S of (1 + cosine) / 2, which lies between 0 and the size of the ground; a
     row brings the growth of F when it was taken, or, if it was not, at most the number given. Law: what rows bring never grows from one
-    taken to the next, none left brings more than the last; F(S) is at least 1 - 1/e of the highest that `count` rows can have [K].
+    taken to the next, none left brings more than the last; F(S) is at least 1 - 1/e of the highest that `count` rows can have [K]. Once no
+    row brings more than `LEAST` of each ground row, none is measured any more: the first of those left are taken, and all bring 0.
     """
     covered = torch.zeros(len(ground))
     brings = torch.full((len(vectors),), torch.inf, dtype=torch.float64)
@@ -114,10 +116,15 @@ def covering(vectors: Tensor, ground: Tensor, count: int) -> Generator[Progress,
         brings[some] = _gains(vectors[some], ground, covered)
     taken, rows = torch.zeros(len(vectors), dtype=torch.bool), list[int]()
     for done in range(count):
+        if brings.masked_fill(taken, 0).max() <= LEAST * len(ground):
+            rows += (~taken).nonzero()[: count - done, 0].tolist()
+            brings[~taken] = 0
+            break
         fresh = taken.clone()  # what is measured against all that is taken; of the others the old gain is the most it can be
         while not fresh[row := int(brings.masked_fill(taken, -torch.inf).argmax())]:
             yield Progress(done, count, "rows taken")
             some = brings.masked_fill(fresh, -torch.inf).topk(min(AGAIN, int((~fresh).sum()))).indices
+            some = torch.cat([some, torch.tensor([row])]).unique()  # of equals topk gives any, and the first is wanted
             brings[some] = _gains(vectors[some], ground, covered)
             fresh[some] = True
         taken[row] = True

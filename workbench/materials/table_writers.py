@@ -34,6 +34,7 @@ TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa
 KINDS = {"messages": ("messages",), "preference": ("prompt", "chosen", "rejected"), "text": ("text",), "segments": ("segments",)}
 SEGMENTS = pa.list_(pa.struct([("label", pa.bool_()), ("text", pa.string())]))
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the beginning of a formula
+NAMED = 20  # columns that are told by name
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 Refuse = Callable[[int, Example, str], None]  # (the row's number from 1, the row, why: goes on from "the row")
@@ -205,9 +206,10 @@ def _is_whole(number: int, row: Example, back: dict[str, Any], nested: frozenset
 
 def sheet(rows: Iterable[Example], place: Path, refuse: Refuse) -> Writing:
     """One kind of rows, the most frequent one; all cells are text. A cell of another column that a spreadsheet would take for a formula
-    gets an apostrophe before it; a text of this kind is refused, because it would be learnt with it.
+    gets an apostrophe before it; a text of this kind is refused, because it would be learnt with it. Other columns that hold anything but
+    texts, or nothing in some rows, come back as texts; they are told by name.
     """
-    aside, guarded = _Aside(place), 0
+    aside, guarded, changed = _Aside(place), 0, set[str]()
     yield from aside.put(rows, refuse)
     kind = max(aside.kinds, key=lambda name: aside.kinds[name], default="messages")
     header = list(KINDS[kind])
@@ -221,12 +223,19 @@ def sheet(rows: Iterable[Example], place: Path, refuse: Refuse) -> Writing:
                     if kind == "text" and _is_formula(row.text):
                         raise UnsayableError(f"begins with {row.text[0]!r}, which a spreadsheet takes for a formula")
                     file.write(_csv_row(row, _cells(row, kind, header)))
+                    changed.update(name for name in header[len(KINDS[kind]) :] if not isinstance(row.meta.get(name), str))
                     guarded += sum(_is_formula(_text(value)) for value in row.meta.values())
                 except UnsayableError as reason:
                     refuse(number, row, str(reason))
             yield aside.rows + batch[-1][0]
-    told = "was put before 1 cell" if guarded == 1 else f"was put before {guarded:,} cells"
-    return [f"An apostrophe {told}, so that no spreadsheet takes what stands there for a formula."] if guarded else []
+    return _told(guarded, [name for name in header if name in changed])
+
+
+def _told(guarded: int, changed: Sequence[str]) -> list[str]:
+    put = "was put before 1 cell" if guarded == 1 else f"was put before {guarded:,} cells"
+    more = f" and {len(changed) - NAMED:,} more" if len(changed) > NAMED else ""
+    told = [f"An apostrophe {put}, so that no spreadsheet takes what stands there for a formula."] if guarded else []
+    return told + ([f"Other columns are text in a CSV: {', '.join(changed[:NAMED])}{more}."] if changed else [])
 
 
 def _can_head(name: str, header: Sequence[str], sample: Example) -> bool:

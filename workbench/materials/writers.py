@@ -1,8 +1,9 @@
 """Examples into files, a form each: JSON lines, Parquet, a folder that `datasets` opens, CSV.
 
 What it is: the list of forms, and the writer of JSON lines; tables are `table_writers.py`. All are streams, and all read back every row
-as they write it: where what comes back is not the row, it is refused by name. What stands in a file is whole. What it is not: it knows no
-card and no folder (`jobs/exporting.py`).
+as they write it: where what comes back is not the row, it is refused by name. What stands in a file is whole, but for a CSV, where other
+columns are text (3 is '3', nothing is '', what is nested is JSON), and those that change so are told. What it is not: it knows no card and
+no folder (`jobs/exporting.py`).
 """
 
 from collections.abc import Callable, Iterable

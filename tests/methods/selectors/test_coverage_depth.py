@@ -86,5 +86,14 @@ def test_a_row_of_which_nothing_is_learnt_never_stays_and_every_reason_tells() -
         )
 
 
+def test_a_row_that_is_cut_has_no_depth_and_never_leads() -> None:
+    given = around([1000.0, *DEPTHS[1:]])
+    given.surprises[True][ROWS[0].as_text()] = [900.0, 9.0]  # type: ignore[index]
+    found = drain(CoverageDepth(share=0.9).keep(ROWS, given))
+    assert math.isnan(found.scores[0]) and not found.kept[0] and sum(map(math.isnan, found.scores)) == 1
+    assert found.reasons[0] == "depth in nats: there is none, because its answer is not read to the end together with its question"
+    assert drain(CoverageDepth(share=0.9, aligned=False).keep(ROWS, given)).kept[0], "without an IFD it is as deep as it is"
+
+
 def test_it_reads_each_row_three_times() -> None:
     assert CoverageDepth.passes == 3 and CoverageDepth(model="pocket").reader() == "pocket"

@@ -47,6 +47,15 @@ def test_twelve_words_are_not_thirteen() -> None:
     assert drain(Decontamination(against="exam", group=12).keep(rows, AROUND)).kept == [False, False]
 
 
+def test_a_share_that_would_be_none_is_told_in_groups() -> None:
+    long = tale(1412)  # 1,400 groups
+    rows = [row(" ".join(long.split()[9:stop])) for stop in (22, 34, 35)]
+    found = drain(Decontamination(against="exam").keep(rows, Given(sets={"exam": [row(long)]})))
+    assert [found.reasons[place].partition(" of the")[0] for place in range(3)] == [
+        "holds a part (1 of 1,400 groups)", "holds a part (13 of 1,400 groups)", "holds 1%",
+    ]  # fmt: skip
+
+
 def test_a_share_may_be_asked_for() -> None:
     said = QUESTIONS[1].split()  # 28 groups of thirteen
     rows = [row(" ".join(said[: 12 + groups])) for groups in (7, 14, 28)]
@@ -65,7 +74,20 @@ def test_a_template_that_both_sets_use_drops_nothing() -> None:
     around = Given(sets={"exam": [row(f"{asks} {tale(15)}") for _ in range(11)]})
     rows = [row(f"{asks} {tale(15)}"), around.sets["exam"][7]]
     assert drain(Decontamination(against="exam").keep(rows, around)).kept == [True, False]
+    around = Given(sets={"exam": [*around.sets["exam"], *(row(tale(15)) for _ in range(22))]})
+    assert drain(Decontamination(against="exam").keep(rows, around)).kept == [True, False]
     assert drain(Decontamination(against="exam", common=11).keep(rows, around)).kept == [False, False]
+
+
+@pytest.mark.parametrize("compare", ["question", "row"])
+def test_a_system_turn_that_few_rows_share_drops_nothing(compare: str) -> None:
+    system = {"role": "system", "content": tale(40)}
+    exam = [Example((system, *row(tale(20)).messages)) for _ in range(5)]
+    pool = [Example((system, *row(tale(20)).messages)) for _ in range(5)]
+    found = drain(Decontamination(against="exam", compare=compare).keep([*pool, exam[3]], Given(sets={"exam": exam})))
+    assert found.kept == [True] * 5 + [False]
+    two = drain(Decontamination(against="exam").keep([*pool, exam[0], exam[1]], Given(sets={"exam": exam[:2]})))
+    assert two.kept == [True] * 5 + [False] * 2, "two rows are too few to show a template, but a question has no system turn"
 
 
 def test_it_says_what_is_missing() -> None:

@@ -15,7 +15,12 @@ LENGTHS = [3, 9, 8, 5, 7, 9]
 ANGLES = [0, 40, 45, 90, 170, 42]  # rows 1, 2 and 5 are alike: the cosine of 5 degrees is 0.996
 MARKS = [1, "0.5", 9, "none", 3, -2]
 ROWS = [
-    Example(({"role": "user", "content": f"{place}?"}, {"role": "assistant", "content": "x" * length}), meta={"quality": mark})
+    Example(
+        ({"role": "user", "content": f"{place}?"}, {"role": "assistant", "content": "x" * length}),
+        meta={"quality": mark},
+        line=9 + place,
+        source="a.csv",
+    )
     for place, (length, mark) in enumerate(zip(LENGTHS, MARKS, strict=True))
 ]
 
@@ -36,7 +41,7 @@ def test_the_best_that_are_not_alike_stay(share: float, kept: list[int]) -> None
 
 def test_the_reason_says_whether_it_was_too_like_or_too_late() -> None:
     found = drain(Diverse(share=0.33).keep(ROWS, around()))
-    assert found.reasons[5] == "too like row 2, which is kept and scores no less; the cosine of their vectors is 0.999"
+    assert found.reasons[5] == "too like line 10 of a.csv, which is kept and scores no less; the cosine of their vectors is 0.999"
     assert found.reasons[3] == "length of the answer, in characters: 5; the share was full before it"
     assert found.cuts == (6.0,), "half-way between 7, the last that stays, and 5, the first that was not looked at"
     assert drain(Diverse(share=1).keep(ROWS, around())).cuts == ()

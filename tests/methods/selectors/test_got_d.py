@@ -86,3 +86,13 @@ def test_it_asks_for_the_vectors_that_it_is_told_to() -> None:
     rows = [Example(text=f"row {place}") for place in range(3)]
     drain(GotD(target="exam", model="base", text="answer").keep(rows, Heard(sets={"exam": rows[:2]})))
     assert heard == [(2, "base", "mean", "answer"), (3, "base", "mean", "answer")]
+
+
+@pytest.mark.parametrize("part", ["row", "question", "answer"])
+def test_a_target_without_text_to_compare_is_a_sentence(part: str) -> None:
+    says = {"question": "Where?", "answer": "There.", part: " "} if part != "row" else {"question": "", "answer": ""}
+    mute = Example(({"role": "user", "content": says["question"]}, {"role": "assistant", "content": says["answer"]}))
+    speaks = Example(({"role": "user", "content": "Where?"}, {"role": "assistant", "content": "There."}))
+    with pytest.raises(WorkbenchError, match=r"^No row of the target has any text.* Compare another part of the rows"):
+        drain(GotD(target="exam", text=part).keep([speaks], Given(sets={"exam": [mute, mute]})))
+    assert drain(GotD(target="exam", text=part).keep([speaks], Given(sets={"exam": [mute, speaks]}))).kept == [True]

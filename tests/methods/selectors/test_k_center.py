@@ -9,7 +9,7 @@ from workbench.core.job import drain
 from workbench.materials.rows import Example
 from workbench.methods.selectors.k_center import KCenter
 
-ROWS = [Example(text=f"row {number}") for number in range(30)]
+ROWS = [Example(text=f"row {number}", source="rows.csv", line=100 + number) for number in range(30)]
 NOISE = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
 VECTORS = torch.nn.functional.normalize(torch.eye(3)[torch.tensor([0] * 20 + [1] * 9 + [2])] + 0.05 * NOISE, dim=-1)
 AROUND = Given(vectors={row.text: vector.tolist() for row, vector in zip(ROWS, VECTORS, strict=True)})
@@ -36,7 +36,7 @@ def test_the_line_parts_what_stays_from_what_goes() -> None:
     for row in found.reasons:
         nearest = max(kept, key=lambda other: VECTORS[row] @ VECTORS[other])
         assert math.isclose(found.scores[row], 1 - VECTORS[row] @ VECTORS[nearest], abs_tol=1e-6)
-        assert found.reasons[row].endswith(f"from row {nearest + 1}, which stays (1 − cosine); the 9 farthest stay")
+        assert found.reasons[row].endswith(f"from line {100 + nearest} of rows.csv, which stays (1 − cosine); the 9 farthest stay")
 
 
 def test_one_row_and_all_rows() -> None:

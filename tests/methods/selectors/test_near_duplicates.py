@@ -16,7 +16,7 @@ WORDS = [f"word{number}" for number in range(5000)]
 
 
 def row(answer: str, question: str = "Tell me.") -> Example:
-    return Example(({"role": "user", "content": question}, {"role": "assistant", "content": answer}))
+    return Example(({"role": "user", "content": question}, {"role": "assistant", "content": answer}), source="tales.txt", line=len(answer))
 
 
 TALES = [" ".join(DRAW.choices(WORDS, k=80)) for _ in range(20)]
@@ -26,7 +26,10 @@ ROWS = [*map(row, TALES), row(TALES[3].upper()), row(f"{TALES[3]} and so on"), r
 def test_one_row_of_a_group_stays() -> None:
     found = drain(NearDuplicates().keep(ROWS, AROUND))
     assert [number for number, kept in enumerate(found.kept) if not kept] == [20, 21, 22] == sorted(found.reasons)
-    assert found.reasons[20] == "says nearly the same as row 4, which is kept; 100% of its word groups are those of the nearest row"
+    assert (
+        found.reasons[20]
+        == f"says nearly the same as line {len(TALES[3])} of tales.txt, which is kept; 100% of its word groups are those of the nearest row"
+    )
     assert found.scores[20] == 1 and 0.8 < found.scores[22] < 1 and found.scores[0] != found.scores[0] and found.cuts == (0.7,)
 
 

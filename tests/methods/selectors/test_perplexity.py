@@ -5,6 +5,7 @@ import math
 import pytest
 from surroundings import Given
 
+from workbench.core.errors import WorkbenchError
 from workbench.core.job import drain
 from workbench.materials.rows import Example
 from workbench.methods.selectors.perplexity import Perplexity
@@ -27,7 +28,7 @@ def test_both_ends_go_and_a_row_on_a_line_stays() -> None:
 
 
 def test_it_goes_by_the_mean_and_not_by_the_sum() -> None:
-    found = drain(Perplexity(most_percentile=60, least_percentile=0).keep(ROWS[:3], told([1, 3, 2], [50, 1, 2])))
+    found = drain(Perplexity(most_percentile=50, least_percentile=0).keep(ROWS[:3], told([1, 3, 2], [50, 1, 2])))
     assert list(found.scores) == [1, 3, 2] and found.kept == [True, False, True]
 
 
@@ -44,3 +45,19 @@ def test_the_widest_range_keeps_all_and_so_do_equals(least: float, most: float) 
     found = drain(method.keep(ROWS, told([1.3] * 21)))
     assert all(found.kept) and found.cuts == () and not found.reasons
     assert sum(drain(method.keep(ROWS, told([math.sqrt(place) for place in range(21)]))).kept) == (21 if least == 0 else 19)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 19])
+def test_a_share_of_less_than_a_row_is_none(count: int) -> None:
+    assert all(drain(Perplexity().keep(ROWS[:count], told([float(place) for place in range(count)]))).kept)
+
+
+def test_a_share_of_more_than_a_row_is_one() -> None:
+    found = drain(Perplexity(least_percentile=30, most_percentile=70).keep(ROWS[:5], told([0, 1, 2, 3, 4])))
+    assert found.kept == [False, True, True, True, False], "30 % of five rows is one"
+
+
+@pytest.mark.parametrize(("least", "most"), [(95, 5), (50, 50)])
+def test_lines_that_leave_nothing_between_them_are_a_sentence(least: float, most: float) -> None:
+    with pytest.raises(WorkbenchError, match=f"none lie above {least} % and below {most} %"):
+        drain(Perplexity(least_percentile=least, most_percentile=most).keep(ROWS[:3], told([1, 2, 3])))

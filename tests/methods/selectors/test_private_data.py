@@ -108,6 +108,20 @@ def test_an_answer_that_is_json_stays_json(said: str) -> None:
     assert not run([chat(new)]).changed, "once more changes nothing"
 
 
+def test_names_of_fields_are_looked_at_where_a_turn_says_them() -> None:
+    row, parts = chat('{"a@b.com": 1}'), {"a@x.de": 1, "b@x.de": [{"c": "d@x.de", "n": int(CARD)}], "type": True}
+    assert run([row], do="drop").reasons == {0: "holds 1 e-mail address"} and one(row).answer() == '{"<EMAIL>": 1}'
+    assert one(chat(parts)).messages[1]["content"] == {"<EMAIL>": 1, "<EMAIL>_": [{"c": "<EMAIL>", "n": "<CARD>"}], "type": True}
+    assert not run([chat("", tool_calls=[call('{"a@b.com": 4111111111111111}')])]).changed, "a tool wants its names and numbers"
+
+
+def test_json_keeps_every_letter_outside_of_the_tags() -> None:
+    said = '{"email":"a@b.com","price":1.10,"n":1e5,"n":1e400,"e":"\\u00e9"}\n'
+    tagged = said.replace("a@b.com", "<EMAIL>")
+    new = one(chat(said, tool_calls=[call(said)])).messages[1]
+    assert new["content"] == tagged and new["tool_calls"][0]["function"]["arguments"] == tagged
+
+
 def test_reasoning_and_deep_json_are_looked_at() -> None:
     new = one(chat("ok", reasoning_content="ask bob@x.de")).messages[1]
     assert new["reasoning_content"] == "ask <EMAIL>" and new["content"] == "ok"

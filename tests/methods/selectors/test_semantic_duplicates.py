@@ -13,7 +13,7 @@ from workbench.methods.selectors.semantic_duplicates import SemanticDuplicates
 
 DRAW = torch.Generator().manual_seed(0)
 APART = torch.nn.functional.normalize(torch.randn(40, 8, generator=DRAW), dim=-1)
-ROWS = [Example(text=f"row {number}") for number in range(60)]
+ROWS = [Example(text=f"row {number}", source="rows.csv", line=100 + number) for number in range(60)]
 VECTORS = torch.cat([APART, torch.nn.functional.normalize(APART[:20] + 0.05 * torch.randn(20, 8, generator=DRAW), dim=-1)])
 AROUND = Given(vectors={row.text: vector.tolist() for row, vector in zip(ROWS, VECTORS, strict=True)})
 
@@ -28,7 +28,9 @@ def test_what_stays_is_apart_and_what_goes_is_like_one_that_stays(order: str) ->
     for row, reason in found.reasons.items():
         likest = max(kept, key=lambda other: cosines[row, other])
         assert cosines[row, likest] > 0.95 and math.isclose(found.scores[row], cosines[row, likest], abs_tol=1e-5)
-        assert reason.startswith(f"means nearly the same as row {likest + 1}, which is kept; the cosine of their vectors is 0.9")
+        assert reason.startswith(
+            f"means nearly the same as line {100 + likest} of rows.csv, which is kept; the cosine of their vectors is 0.9"
+        )
     assert found.cuts == (0.95,) and sum(map(math.isnan, found.scores)) == 1, "the first row looked at has none before it"
 
 
@@ -79,5 +81,8 @@ def test_rows_without_a_text_are_like_none_and_copies_are_one() -> None:
     rows = [Example(text=text) for text in ("", "said", " ", "said", "said")]
     found = drain(SemanticDuplicates().keep(rows, Given()))
     assert found.kept == [True, True, True, False, False] and math.isnan(found.scores[0])
-    assert found.reasons[4] == "means nearly the same as row 2, which is kept; the cosine of their vectors is 1"
+    assert (
+        found.reasons[4]
+        == "means nearly the same as row 2 of those that reached this step, which is kept; the cosine of their vectors is 1"
+    )
     assert drain(SemanticDuplicates().keep(rows[:1], Given())).kept == [True]

@@ -39,7 +39,8 @@ class CoverageDepth(Selector, title="Coverage and depth, after the idea of ILA",
 
     The paper counts coverage on such a map and takes the loss that training removes as depth [A]; without training, what there is to
     remove stands for it here. It keeps rare kinds, as k-center does, without its taste for odd rows; but depth grows with the length of
-    an answer, and what is broken is deep as well. A row of which nothing is learnt has no depth and never stays.
+    an answer, and what is broken is deep as well. A row of which nothing is learnt has no depth and never stays, nor does one whose answer
+    is not read to the end together with its question, which leaves it without an IFD.
 
     Three readings of each row: for its vector, its answer, and its answer alone.
     """
@@ -64,29 +65,34 @@ class CoverageDepth(Selector, title="Coverage and depth, after the idea of ILA",
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         if not len(examples):
             return Selection([])
-        depths = yield from self._depths(examples, around)
+        depths, without = yield from self._depths(examples, around)
         vectors = yield from around.vectors(examples, self.model, self.pooling, self.text)
         count = budget(self.share, len(examples))
         yield Progress(len(examples), len(examples), "rows laid out")
         cell = cells(flat(vectors), self.grid or max(1, math.ceil(math.sqrt(count / 4))))
-        return self._selection(depths, cell, count)
+        return self._selection(depths, without, cell, count)
 
-    def _depths(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Tensor]:
-        """(N,) float64 the depth of each row; NaN where nothing of it is learnt."""
+    def _depths(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, tuple[Tensor, dict[int, str]]]:
+        """((N,) float64 the depth of each row, why some have none), of which it is NaN."""
         asked = yield from around.surprise(examples, self.model)
         depths = asked[:, 0].double().where(asked[:, 1] > 0, torch.nan)
+        without = dict.fromkeys(depths.isnan().nonzero()[:, 0].tolist(), "nothing of it is learnt")
         if not self.aligned:
-            return depths
+            return depths, without
         alone = yield from around.surprise(examples, self.model, alone=True)
         helped = difficulty(asked, alone, "perplexities")
         for row, example in enumerate(examples):
             if row % 1000 == 0:
                 yield Progress(row, len(examples), "rows looked at")
-            if helped[row] >= 1 and example.question().strip():
+            if row in without or helped[row] < 1 or not example.question().strip():
+                continue
+            if helped[row] >= 1:
                 depths[row] = 0.0
-        return depths
+            else:  # it has no IFD
+                depths[row], without[row] = math.nan, "its answer is not read to the end together with its question"
+        return depths, without
 
-    def _selection(self, depths: Tensor, cell: Tensor, count: int) -> Selection:
+    def _selection(self, depths: Tensor, without: dict[int, str], cell: Tensor, count: int) -> Selection:
         there = (~depths.isnan()).nonzero()[:, 0]
         sizes = cell[there].bincount()
         quota = torch.tensor(quotas(sizes.tolist(), count, self.alpha), dtype=torch.int64)
@@ -95,7 +101,7 @@ class CoverageDepth(Selector, title="Coverage and depth, after the idea of ILA",
         place = torch.arange(len(rows)) - (sizes.cumsum(0) - sizes)[cell[rows]]
         kept = torch.zeros(len(depths), dtype=torch.bool).index_fill(0, rows[place < quota[cell[rows]]], True).tolist()
         scores = [depth if depth == depth else math.nan for depth in depths.tolist()]
-        reasons = {row: f"{WHAT}: there is none, because nothing of it is learnt" for row, depth in enumerate(scores) if math.isnan(depth)}
+        reasons = {row: f"{WHAT}: there is none, because {why}" for row, why in without.items()}
         held, stay = sizes.tolist(), quota.tolist()
         for row, where in zip(rows.tolist(), cell[rows].tolist(), strict=True):
             if not kept[row]:

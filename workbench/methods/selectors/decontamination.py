@@ -28,10 +28,11 @@ class Decontamination(Selector, title="Decontamination"):
     punctuation. s is the share of the groups of an evaluation row e that a row x holds, of the row of which it holds the most. As it
     stands one group is enough to drop a row; ask for a share where chance finds are many. Of an evaluation row with fewer words than a
     group the whole is looked for, if it has five words at least; shorter ones cannot be told from chance and are not looked for [O].
-    Rows are searched whole, their system turns and answers included.
+    Rows are searched whole, their system turns and answers included; a question that is looked for is what the user says.
 
-    Groups that stand in more than ten different evaluation rows are taken for the template they are written in, and are not looked for
-    [O]: else one instruction that both sets use would drop everything. Paraphrases and translations are not found.
+    Groups that stand in more than ten different evaluation rows, or in more than a third of three or more, are taken for the template
+    they are written in, and are not looked for [O]: else one instruction that both sets use would drop everything. Paraphrases and
+    translations are not found.
 
     One pass over both sets. Raise the number of words where short everyday phrases are found; lower it for code and lists.
     """
@@ -44,7 +45,7 @@ class Decontamination(Selector, title="Decontamination"):
         "question", help="what must not be found; of a row without one, all of it", label="look for"
     )
     least: float = knob(0.0, ge=0, le=1, step=0.01, help="share of an evaluation row's groups that drops a row; at 0 one group does")
-    common: int = knob(10, ge=1, help="in how many evaluation rows a group may stand and still be looked for", more=True)
+    common: int = knob(10, ge=1, help="in how many evaluation rows a group may stand and still be looked for; a third at most", more=True)
 
     def others(self) -> list[str]:
         return [self.against] if self.against else []
@@ -73,7 +74,9 @@ class Decontamination(Selector, title="Decontamination"):
                 words = batch.words[place : place + min(length, QUOTED)]
                 part = "" if self.compare == "row" else f"the {self.compare} of "
                 where = f"{part}row {item + 1} of {self.against or 'the evaluation set'}"
-                reasons[row] = f"holds {share:.0%} of {where}, as in '{' '.join(words)}'"
+                own = int(looked_for.own[item])
+                held = f"{share:.0%}" if share >= 0.01 else f"a part ({share * own:.0f} of {own:,} groups)"
+                reasons[row] = f"holds {held} of {where}, as in '{' '.join(words)}'"
 
 
 def line(scores: Sequence[float], kept: Sequence[bool]) -> tuple[float, ...]:

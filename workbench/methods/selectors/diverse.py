@@ -14,6 +14,7 @@ from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.core.words import number
 from workbench.materials.around import Around
+from workbench.materials.places import places
 from workbench.materials.pooling import Pooling
 from workbench.materials.ranking import budget
 from workbench.materials.rows import Example
@@ -66,7 +67,8 @@ class Diverse(Selector, title="Best and diverse (DEITA's filter)", paper="arXiv:
         scored = (row for row, score in enumerate(scores) if not math.isnan(score))
         order = torch.tensor(sorted(scored, key=lambda row: (-scores[row], row)), dtype=torch.int64)
         found = yield from apart(vectors, [order], self.alike, budget(self.share, len(scores)))
-        return self._selection(scores, found)
+        where = yield from places(examples, found.like[found.likest > self.alike].tolist())
+        return self._selection(scores, found, where)
 
     def _scores(self, examples: Sequence[Example]) -> Generator[Progress, None, list[float]]:
         scores, columns = list[float](), set[str]()
@@ -82,7 +84,7 @@ class Diverse(Selector, title="Best and diverse (DEITA's filter)", paper="arXiv:
             )
         return scores
 
-    def _selection(self, scores: list[float], found: Scanned) -> Selection:
+    def _selection(self, scores: list[float], found: Scanned, where: dict[int, str]) -> Selection:
         what = WHAT.get(self.score, self.column)
         kept, likest, like, reasons = found.kept.tolist(), found.likest.tolist(), found.like.tolist(), dict[int, str]()
         for row in (row for row, stays in enumerate(kept) if not stays):
@@ -90,7 +92,7 @@ class Diverse(Selector, title="Best and diverse (DEITA's filter)", paper="arXiv:
                 reasons[row] = f"{what}: there is none"
             elif likest[row] > self.alike:
                 reasons[row] = (
-                    f"too like row {like[row] + 1}, which is kept and scores no less; the cosine of their vectors is {number(likest[row])}"
+                    f"too like {where[like[row]]}, which is kept and scores no less; the cosine of their vectors is {number(likest[row])}"
                 )
             else:
                 reasons[row] = f"{what}: {number(scores[row])}; the share was full before it"

@@ -15,6 +15,7 @@ from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.materials.around import Around
 from workbench.materials.buckets import summed, tallied
+from workbench.materials.overlap import need_text
 from workbench.materials.ranking import best
 from workbench.materials.rows import Example
 from workbench.methods.contracts import Selection, Selector
@@ -54,6 +55,7 @@ class Dsir(Selector, title="DSIR: resampling towards a target", paper="arXiv:230
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         target = around.rows(self.target, self.title())
+        need_text(target, self.text)
         there = yield from tallied((row.part(self.text) for row in target), len(target), self.buckets)
         here = yield from tallied((row.part(self.text) for row in examples), len(examples), self.buckets)
         worth = self._log_share(there) - self._log_share(here)

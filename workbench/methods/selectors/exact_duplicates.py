@@ -8,6 +8,7 @@ from typing import Literal
 from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.materials.around import Around
+from workbench.materials.places import places
 from workbench.materials.rows import Example
 from workbench.methods.contracts import Selection, Selector
 
@@ -34,15 +35,17 @@ class ExactDuplicates(Selector, title="Exact duplicates"):
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         first: dict[bytes, int] = {}
-        reasons: dict[int, str] = {}
+        copies: dict[int, int] = {}  # each row that goes → the earlier one
         for index, example in enumerate(examples):
             if index % 1000 == 0:
                 yield Progress(index, len(examples), "rows compared")
             text = self._text(example)
             same = first.setdefault(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest(), index)
             if same != index and text.strip():
-                what = "says the same" if self.compare == "row" else f"has the same {self.compare}"
-                reasons[index] = f"{what} as row {same + 1} ({examples[same].source}, line {examples[same].line})"
+                copies[index] = same
+        where = yield from places(examples, copies.values())
+        what = "says the same" if self.compare == "row" else f"has the same {self.compare}"
+        reasons = {index: f"{what} as {where[same]}" for index, same in copies.items()}
         return Selection([index not in reasons for index in range(len(examples))], reasons)
 
     def _text(self, example: Example) -> str:

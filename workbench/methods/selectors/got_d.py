@@ -13,6 +13,7 @@ import torch
 from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.materials.around import Around
+from workbench.materials.overlap import need_text
 from workbench.materials.ranking import best
 from workbench.materials.rows import Chosen, Example
 from workbench.materials.transport import calibrated, cosine_cost, potentials
@@ -36,7 +37,8 @@ class GotD(Selector, title="GOT-D: gradients of transport", paper="arXiv:2405.02
     say; the authors cut and join all texts to 1,000 letters [R], which we do not, as rows stay whole here [O]. Of a target with more than
     1,000 rows as many are drawn.
 
-    Each row is read once by the model. For 100,000 rows and 1,000 targets an iteration takes 3 to 5 s of one core [V]; a few are enough.
+    Each row is read once by the model. For 100,000 rows and 1,000 targets an iteration of the specification's prototype took 3 to 5 s of
+    one core; a few are enough.
     """
 
     target: str = knob("", help="name of the data set that this one is to come nearer to", names="data", label="target set")
@@ -55,10 +57,11 @@ class GotD(Selector, title="GOT-D: gradients of transport", paper="arXiv:2405.02
         return [self.target] if self.target else []
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
-        wanted = around.rows(self.target, self.title())
+        wanted = self._drawn(around.rows(self.target, self.title()))
+        need_text(wanted, self.text)
         if not len(examples):
             return Selection([])
-        targets = yield from around.vectors(self._drawn(wanted), self.model, "mean", self.text)
+        targets = yield from around.vectors(wanted, self.model, "mean", self.text)
         vectors = yield from around.vectors(examples, self.model, "mean", self.text)
         a, b = (torch.full((len(each),), 1 / len(each)) for each in (targets, vectors))
         _, g = yield from potentials(cosine_cost(targets, vectors), a, b, self.blur, self.tolerance, self.most)

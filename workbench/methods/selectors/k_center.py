@@ -11,6 +11,7 @@ from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.core.words import number
 from workbench.materials.around import Around
+from workbench.materials.places import places
 from workbench.materials.pooling import Pooling
 from workbench.materials.ranking import budget
 from workbench.materials.rows import Example
@@ -57,8 +58,9 @@ class KCenter(Selector, title="k-center (farthest first)"):
         for row in chosen.tolist():
             kept[row] = True
         scores, nearest = [score if math.isfinite(score) else math.nan for score in far.tolist()], like.tolist()
+        where = yield from places(examples, {other for other, stays in zip(nearest, kept, strict=True) if not stays})
         reasons = {
-            row: f"lies {number(scores[row])} from row {nearest[row] + 1}, which stays (1 − cosine); the {len(chosen):,} farthest stay"
+            row: f"lies {number(scores[row])} from {where[nearest[row]]}, which stays (1 − cosine); the {len(chosen):,} farthest stay"
             for row, stays in enumerate(kept)
             if not stays
         }

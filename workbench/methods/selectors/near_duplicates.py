@@ -13,6 +13,7 @@ from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.materials.around import Around
 from workbench.materials.near import joined, pairs, signatures
+from workbench.materials.places import places
 from workbench.materials.rows import Example
 from workbench.methods.contracts import Selection, Selector
 
@@ -49,7 +50,9 @@ class NearDuplicates(Selector, title="Near duplicates"):
         yield Progress(len(examples), len(examples), "rows compared")
         two, alike = pairs(signs, there)
         first = joined(len(examples), two[alike >= self.threshold])
-        return self._selection(examples, first.tolist(), lengths, nearest(len(examples), two, alike))
+        stays = self._stays(first.tolist(), lengths)
+        where = yield from places(examples, {other for row, other in enumerate(stays) if other != row})
+        return self._selection(stays, where, nearest(len(examples), two, alike))
 
     def _texts(self, examples: Sequence[Example], lengths: list[int]) -> Generator[str, None, None]:
         for example in examples:
@@ -57,18 +60,22 @@ class NearDuplicates(Selector, title="Near duplicates"):
             lengths.append(len(text))
             yield text.casefold()
 
-    def _selection(self, examples: Sequence[Example], first: list[int], lengths: list[int], scores: list[float]) -> Selection:
+    def _stays(self, first: list[int], lengths: list[int]) -> list[int]:
+        """Of each row which one of its group is kept."""
         stays = dict[int, int]()  # group → the row that is kept
         for row, group in enumerate(first):
             if group not in stays or (self.keeps == "longest" and lengths[row] > lengths[stays[group]]):
                 stays[group] = row
+        return [stays[group] for group in first]
+
+    def _selection(self, stays: list[int], where: dict[int, str], scores: list[float]) -> Selection:
         reasons = dict[int, str]()
-        for row, group in enumerate(first):
-            if stays[group] != row:
+        for row, other in enumerate(stays):
+            if other != row:
                 share = f"{scores[row]:.0%} of its word groups are those of the nearest row"
-                reasons[row] = f"says nearly the same as row {stays[group] + 1}, which is kept; {share}"
+                reasons[row] = f"says nearly the same as {where[other]}, which is kept; {share}"
         cuts = (self.threshold,) if any(math.isfinite(score) for score in scores) else ()
-        return Selection([row not in reasons for row in range(len(examples))], reasons, scores, cuts, "likeness to the nearest row found")
+        return Selection([row not in reasons for row in range(len(stays))], reasons, scores, cuts, "likeness to the nearest row found")
 
 
 def nearest(count: int, two: torch.Tensor, alike: torch.Tensor) -> list[float]:

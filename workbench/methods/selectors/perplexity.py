@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 
 import torch
 
+from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.core.words import number
@@ -24,8 +25,8 @@ class Perplexity(Selector, title="Perplexity"):
     $$s_i = -\\frac{1}{T_i} \\sum_t \\log p(y_t \\mid x, y_{<t}), \\qquad \\text{perplexity} = e^{s_i}$$
 
     The mean goes over the tokens that are learnt. The lines are percentiles of these rows and not numbers, because what is much depends on
-    the model and on the rows; 5 and 95 % [O]. A row on a line stays, and so does one without a number, of which nothing is learnt: nothing
-    odd was found.
+    the model and on the rows; 5 and 95 % [O]. A line between two rows moves out to the farther one, so that 5 % of five rows is none [O]. A
+    row on a line stays, and so does one without a number, of which nothing is learnt: nothing odd was found.
 
     What surprises most is often broken: cut off, in another language, a wrong answer. It is also what the model has yet to learn; of
     what surprises least much is known by heart. Both ends are worth a look before they go. A short answer has a mean over few tokens, so
@@ -46,12 +47,18 @@ class Perplexity(Selector, title="Perplexity"):
         return self.model
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
+        if self.least_percentile >= self.most_percentile:
+            raise WorkbenchError(
+                f"Perplexity keeps the rows between its two lines, and none lie above {self.least_percentile:g} % and below "
+                f"{self.most_percentile:g} %. Set 'least' lower than 'most'."
+            )
         surprise = yield from around.surprise(examples, self.model)
         scores = [total / learnt if learnt else math.nan for total, learnt in surprise.tolist()]
         known = torch.tensor([score for score in scores if math.isfinite(score)], dtype=torch.float64)
         if not len(known):
             return Selection([True] * len(scores), {}, scores, (), WHAT)
-        least, most = (torch.quantile(known, share / 100).item() for share in (self.least_percentile, self.most_percentile))
+        least = torch.quantile(known, self.least_percentile / 100, interpolation="lower").item()
+        most = torch.quantile(known, self.most_percentile / 100, interpolation="higher").item()
         reasons = dict[int, str]()
         for row, score in enumerate(scores):
             if score < least:

@@ -1,12 +1,12 @@
-"""Private data: addresses, numbers and keys of people. No paper; how each kind is told stands in `materials/private.py`.
+"""Private data: addresses, numbers and keys of people. No paper; how each kind is told stands in `materials/private.py`,
+how tags are put in its place in `materials/redaction.py`.
 
 Tags as in the project's notes: [R] read in other tools' code, [V] measured by us, [O] our own choice.
 """
 
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -15,11 +15,11 @@ from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.core.words import count
 from workbench.materials.around import Around
-from workbench.materials.private import KINDS, Tags, redacted
+from workbench.materials.private import KINDS, found
+from workbench.materials.redaction import Edit, Hide, Tags, redacted, redacted_json
 from workbench.materials.rows import Example
 from workbench.methods.contracts import Selection, Selector
 
-Redact = Callable[[str], str]
 SPOKEN = ("content", "reasoning_content")
 
 
@@ -30,9 +30,11 @@ class PrivateData(Selector, title="Private data"):
     they can be reached from everywhere, web addresses by the password in them. A telephone number has a country's code or is grouped as one
     (0123456789 alone is a number). The score of a row is how many hits it has.
 
-    Looked at are what the turns say, the worse answers of pairs, plain texts, and the arguments of tool calls, where a tag stands inside of
-    the JSON and never breaks it. Other columns are left alone: they are not learnt. Names and streets are not found; that takes a model
-    that reads, and a list of names does harm. Numbers that look like one are tagged too: in a data set of serial numbers, look first.
+    Looked at are what the turns say, the worse answers of pairs, plain texts, and the arguments of tool calls. Where they are JSON, tags
+    are written into its texts and all else stays letter by letter. The names of its fields are looked at too, and a number that is a hit
+    becomes a text; not so in arguments, where names and numbers stay as the tool wants them. Other columns are left alone: they are not
+    learnt. Names and streets are not found; that takes a model that reads, and a list of names does harm. Numbers that look like one are
+    tagged too: in a data set of serial numbers, look first.
 
     A tag is what the model learns to write: with `numbered`, two people stay apart within a row. Replacing drops no row. 45 µs of one core
     for 1,000 characters [V].
@@ -84,69 +86,54 @@ def _words(kind: str) -> tuple[str, str]:
 
 def without_private(example: Example, kinds: Sequence[str], numbered: bool) -> tuple[Example, Counter[str]]:
     """The row with tags, and how many hits there were of each kind."""
-    found, tags = Counter[str](), Tags(numbered, f"{example.messages}{example.worse}{example.text}" if numbered else "")
+    counts, tags = Counter[str](), Tags(numbered, f"{example.messages}{example.worse}{example.text}" if numbered else "")
 
-    def redact(text: str) -> str:
-        new, hits, _ = redacted(text, kinds, tags)
-        found.update(hits)
-        return new
+    def hide(text: str) -> list[Edit]:
+        hits = found(text, kinds)
+        counts.update(hit.kind for hit in hits)
+        return [(hit.start, hit.end, tags(hit.kind, text[hit.start : hit.end])) for hit in hits]
 
     text, hits, learn = redacted(example.text, kinds, tags, example.learn)
-    found.update(hits)
-    messages, worse = (tuple(_turn(turn, redact) for turn in turns) for turns in (example.messages, example.worse))
-    return (replace(example, messages=messages, worse=worse, text=text, learn=learn) if found else example), found
+    counts.update(hits)
+    messages, worse = (tuple(_turn(turn, hide) for turn in turns) for turns in (example.messages, example.worse))
+    return (replace(example, messages=messages, worse=worse, text=text, learn=learn) if counts else example), counts
 
 
-def _turn(turn: Mapping[str, Any], redact: Redact) -> dict[str, Any]:
-    spoken = {key: _said(turn[key], redact, numbers=True) for key in SPOKEN if key in turn}
+def _turn(turn: Mapping[str, Any], hide: Hide) -> dict[str, Any]:
+    spoken = {key: _said(turn[key], hide, whole=True) for key in SPOKEN if key in turn}
     calls = turn.get("tool_calls")
-    called = {"tool_calls": [_called(call, redact) for call in calls]} if isinstance(calls, list) else {}
+    called = {"tool_calls": [_called(call, hide) for call in calls]} if isinstance(calls, list) else {}
     return {**turn, **spoken, **called}
 
 
-def _called(call: Any, redact: Redact) -> Any:
+def _called(call: Any, hide: Hide) -> Any:
     """A tool call with its arguments redacted, which are an object or JSON as text; names and ids stay."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or "arguments" not in function:
         return call
-    return {**call, "function": {**function, "arguments": _said(function["arguments"], redact, numbers=False)}}
+    return {**call, "function": {**function, "arguments": _said(function["arguments"], hide, whole=False)}}
 
 
-def _said(said: Any, redact: Redact, numbers: bool) -> Any:
-    """A text redacted; where it is JSON, the texts in it, and the `numbers` too where they may become texts."""
-    if not isinstance(said, str):
-        return _leaves(said, redact, numbers)
-    inside = _parsed(said)
-    try:
-        new = None if inside is None else _leaves(inside, redact, numbers)
-    except RecursionError:  # it cannot be read as deep as it goes, and is a text like another
-        new = None
-    return redact(said) if new is None else said if new == inside else _dumped(new, said)
-
-
-def _leaves(value: Any, redact: Redact, numbers: bool) -> Any:
-    """All texts inside of a value redacted; the names of fields stay."""
-    if isinstance(value, dict):
-        return {name: _leaves(item, redact, numbers) for name, item in value.items()}
+def _said(value: Any, hide: Hide, whole: bool) -> Any:
+    """All texts inside of a value redacted; where it is `whole`, the names of fields and the numbers too."""
+    if isinstance(value, str):
+        return redacted_json(value, hide, whole)
     if isinstance(value, list):
-        return [_leaves(item, redact, numbers) for item in value]
-    if numbers and isinstance(value, int):
-        new = redact(str(value))
+        return [_said(item, hide, whole) for item in value]
+    if isinstance(value, dict):
+        return _fields(value, hide, whole)
+    if whole and isinstance(value, int):
+        new = redacted_json(str(value), hide, whole)
         return value if new == str(value) else new
-    return _said(value, redact, numbers) if isinstance(value, str) else value
+    return value
 
 
-def _parsed(text: str) -> Any:
-    """What JSON says; None where it is no object or list."""
-    try:
-        return json.loads(text) if text.lstrip()[:1] in ("{", "[") else None
-    except (ValueError, RecursionError):
-        return None
-
-
-def _dumped(value: Any, like: str) -> str:
-    """JSON, indented and spaced as it was."""
-    indent = re.match(r"\s*[\[{]\n?( *)", like)
-    spaces = len(indent[1]) if indent and "\n" in indent[0] else None
-    separators = None if spaces is not None or '": ' in like else (",", ":")
-    return json.dumps(value, ensure_ascii=False, indent=spaces, separators=separators)
+def _fields(fields: Mapping[str, Any], hide: Hide, whole: bool) -> dict[str, Any]:
+    """The fields of an object; of two that have one name then, the second gets a longer one, for none may be lost."""
+    new = dict[str, Any]()
+    for name, item in fields.items():
+        called = redacted_json(name, hide, whole) if whole else name
+        while called in new:
+            called += "_"
+        new[called] = _said(item, hide, whole)
+    return new

@@ -10,6 +10,7 @@ from typing import Literal
 from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.materials.around import Around
+from workbench.materials.overlap import need_text
 from workbench.materials.ranking import budget
 from workbench.materials.rows import Example
 from workbench.materials.shares import Shared, shared
@@ -45,6 +46,7 @@ class RdsPlus(Selector, title="RDS+: nearest to a target in turn", paper="arXiv:
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         wanted = around.rows(self.target, self.title())
+        need_text(wanted, self.text)
         if not len(examples):
             return Selection([])
         targets = yield from around.vectors(wanted, self.model, "weighted", self.text)

@@ -15,9 +15,10 @@ from workbench.core.method import knob
 from workbench.core.words import number
 from workbench.materials.around import Around
 from workbench.materials.clusters import spherical
+from workbench.materials.places import places
 from workbench.materials.pooling import Pooling
 from workbench.materials.rows import Example
-from workbench.materials.spread import Scanned, apart
+from workbench.materials.spread import apart
 from workbench.methods.contracts import Selection, Selector
 
 
@@ -63,7 +64,9 @@ class SemanticDuplicates(Selector, title="Semantic duplicates (SemDeDup)", paper
         _, cluster, near = yield from spherical(vectors, min(count, len(vectors)), self.seed)
         there = yield from self._there(examples)
         found = yield from apart(vectors, self._orders(cluster, near, there), 1 - self.epsilon, len(vectors))
-        return self._selection(found, there)
+        kept, like = (found.kept | ~there).tolist(), found.like.tolist()
+        where = yield from places(examples, {other for other, stays in zip(like, kept, strict=True) if not stays})
+        return self._selection(kept, found.likest.tolist(), like, where)
 
     def _there(self, examples: Sequence[Example]) -> Generator[Progress, None, Tensor]:
         """(N,) whether a row has any text that could be compared."""
@@ -82,11 +85,10 @@ class SemanticDuplicates(Selector, title="Semantic duplicates (SemDeDup)", paper
         rows = rows[cluster[rows].argsort(stable=True)]
         return list(rows.split(cluster[there].bincount().tolist()))
 
-    def _selection(self, found: Scanned, there: Tensor) -> Selection:
-        kept, like = (found.kept | ~there).tolist(), found.like.tolist()
-        scores = [cosine if other >= 0 else math.nan for cosine, other in zip(found.likest.tolist(), like, strict=True)]
+    def _selection(self, kept: list[bool], likest: list[float], like: list[int], where: dict[int, str]) -> Selection:
+        scores = [cosine if other >= 0 else math.nan for cosine, other in zip(likest, like, strict=True)]
         reasons = {
-            row: f"means nearly the same as row {like[row] + 1}, which is kept; the cosine of their vectors is {number(scores[row])}"
+            row: f"means nearly the same as {where[like[row]]}, which is kept; the cosine of their vectors is {number(scores[row])}"
             for row, stays in enumerate(kept)
             if not stays
         }
