@@ -2,10 +2,10 @@
 
     python benchmarks/selection.py [--seeds 3] [--steps 60] [--out benchmarks/results/selection.json]
 
-The pool: rows of many skills of the pocket world in equal parts, one of which (`doubles`, unknown to the pocket model) is the target's.
-The target set that selectors see has 40 rows of that skill that are not in the pool. Each way picks as many rows of the pool; a LoRA of the
-pocket model learns them for as many steps with the same seed; then 60 held-out rows of the skill are asked, and their loss is read. Told are
-mean and spread (largest less smallest) over seeds, which fix the pool, the draw and the training.
+The pool: rows of many skills of the pocket world in equal parts, one of which (`doubles`, unknown to the pocket model) is the target's. The
+target set that selectors see has 40 rows of that skill that are not in the pool. Each way picks as many rows of the pool; a LoRA of the
+pocket model learns them for as many steps with the same seed; then 60 held-out rows of the skill are asked, and their loss is read. Told
+are mean and spread (largest less smallest) over seeds, which fix the pool, the draw and the training.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Every method's knobs draw, read back and survive JSON; what is out of range becomes a sentence that names the knob."""
 
+import html
 import json
 
 import gradio as gr
@@ -69,7 +70,7 @@ def test_out_of_range_is_a_sentence_that_names_the_knob(shelf_name, name, knob_n
 def test_every_method_has_a_title_and_a_first_sentence(shelf_name, name):
     method = find(shelf_name, name)
     head = forms.method_head(method)
-    assert method.title() and method.summary().endswith((".", ":")) and method.title() in head.replace("&amp;", "&")
+    assert method.title() and method.summary().endswith((".", ":")) and method.title() in html.unescape(head)
     assert "$" not in method.summary()
 
 
