@@ -1,4 +1,5 @@
-"""The laws of each shelf, held against every method of the registry (`methods/contracts.py` states them)."""
+"""The laws of each shelf, held against every method of the registry (`methods/contracts.py` states them); selectors have a
+file of their own (`test_every_selector.py`)."""
 
 import itertools
 import json
@@ -12,19 +13,14 @@ import pytest
 import torch
 from peft import PeftModel
 from pico import make_model
-from surroundings import Given, Hearing
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForCausalLM
 
-from workbench.core.job import drain
 from workbench.core.method import SHELVES, Method, discover, knobs_of
-from workbench.materials.corpus import Example
 from workbench.materials.lora import Factors
 from workbench.materials.models import weights_by_module
 from workbench.methods.contracts import Attachment, Moment, Slot, Speaker
-
-AROUND = Given()
 
 discover()
 ROOT = Path(__file__).parents[1]
@@ -59,36 +55,6 @@ def test_it_survives_json(method: type[Method]) -> None:
 @pytest.mark.parametrize("method", METHODS, ids=named)
 def test_it_has_a_test_of_its_own(method: type[Method]) -> None:
     assert (ROOT / f"tests/methods/{method.shelf}/test_{method.name}.py").exists(), "adding a method is two files: itself and its test"
-
-
-# Selectors.
-
-EXAMPLES = [
-    Example(messages=({"role": "user", "content": question}, {"role": "assistant", "content": answer}))
-    for question, answer in [("a", "b"), ("a", "b"), ("What is it?", ""), ("x" * 5000, "y" * 9000), ("Where?", "There, by the river.")]
-]
-
-
-@pytest.mark.parametrize("method", on("selectors"), ids=named)
-def test_a_selector_answers_for_each_example_and_gives_reasons(method: type[Method]) -> None:
-    first, again = (drain(method().keep(EXAMPLES, AROUND)) for _ in range(2))
-    assert len(first.kept) == len(EXAMPLES) and first == again
-    assert set(first.reasons) == {index for index, kept in enumerate(first.kept) if not kept}
-    assert drain(method().keep([], AROUND)).kept == []
-
-
-@pytest.mark.parametrize("part", ["row", "question", "answer"])
-@pytest.mark.parametrize("method", [method for method in on("selectors") if "model" in method.model_fields], ids=named)
-def test_a_selector_that_reads_asks_for_what_its_knobs_say(method: type[Method], part: str) -> None:
-    wanted = {"model": "named", "pooling": "last", "text": part, "compare": part, "target": "exam", "score": "surprise"}
-    asked = {name: value for name, value in wanted.items() if name in method.model_fields}
-    around = Hearing({"exam": EXAMPLES[3:]})
-    drain(method(**asked).keep(EXAMPLES, around))
-    readers = {reader for reader, _, _ in around.vectors_of} | set(around.surprise_of)
-    assert readers == {"named"}
-    assert bool(around.vectors_of) == bool({"text", "compare"} & asked.keys())
-    assert all(read == part for _, _, read in around.vectors_of)
-    assert "pooling" not in asked or {pooling for _, pooling, _ in around.vectors_of} == {"last"}
 
 
 # Adapters.

@@ -19,3 +19,13 @@ class Sifting(BaseModel):
     passes: ClassVar[int] = 1  # how often the `reader` reads a row
 
     skip: bool = knob(False, help="keep this step in the recipe, but do not do it", label="leave out")
+
+
+class Reads(BaseModel):
+    """A step for which a model reads each row; it stands before the contract among a selector's bases."""
+
+    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", names="model", more=True)
+
+    def reader(self) -> str | None:
+        """See `contracts.Selector.reader`."""
+        return self.model

@@ -81,13 +81,3 @@ def test_it_names_its_target() -> None:
     assert Dsir(target="sea").others() == ["sea"] and Dsir().others() == []
     with pytest.raises(WorkbenchError, match="needs a second data set"):
         drain(Dsir().keep(POOL, AROUND))
-
-
-@pytest.mark.parametrize("part", ["row", "question", "answer"])
-def test_a_target_without_text_to_compare_is_a_sentence(part: str) -> None:
-    says = {"question": "Where?", "answer": "There.", part: " "} if part != "row" else {"question": "", "answer": ""}
-    mute = Example(({"role": "user", "content": says["question"]}, {"role": "assistant", "content": says["answer"]}))
-    speaks = Example(({"role": "user", "content": "Where?"}, {"role": "assistant", "content": "There."}))
-    with pytest.raises(WorkbenchError, match=r"^No row of the target has any text.* Compare another part of the rows"):
-        drain(Dsir(target="exam", text=part).keep([speaks], Given(sets={"exam": [mute, mute]})))
-    assert drain(Dsir(target="exam", text=part).keep([speaks], Given(sets={"exam": [mute, speaks]}))).kept == [True]

@@ -1,14 +1,11 @@
 """GOT-D: planted rows of the target's kind are found, rows help or hurt around 0, and the order of rows does not matter."""
 
-from collections.abc import Generator, Sequence
-
 import pytest
 import torch
-from surroundings import Given
+from surroundings import Given, Hearing
 from torch import Tensor
 
 from workbench.core.errors import WorkbenchError
-from workbench.core.events import Progress
 from workbench.core.job import drain
 from workbench.materials.rows import Example, Selection
 from workbench.methods.selectors import got_d
@@ -77,22 +74,7 @@ def test_no_rows_one_row_and_no_target() -> None:
 
 
 def test_it_asks_for_the_vectors_that_it_is_told_to() -> None:
-    class Heard(Given):
-        def vectors(self, examples: Sequence[Example], *how: object, **named: object) -> Generator[Progress, None, Tensor]:
-            heard.append((len(examples), *how))
-            return super().vectors(examples)
-
-    heard = list[tuple[object, ...]]()
     rows = [Example(text=f"row {place}") for place in range(3)]
-    drain(GotD(target="exam", model="base", text="answer").keep(rows, Heard(sets={"exam": rows[:2]})))
-    assert heard == [(2, "base", "mean", "answer"), (3, "base", "mean", "answer")]
-
-
-@pytest.mark.parametrize("part", ["row", "question", "answer"])
-def test_a_target_without_text_to_compare_is_a_sentence(part: str) -> None:
-    says = {"question": "Where?", "answer": "There.", part: " "} if part != "row" else {"question": "", "answer": ""}
-    mute = Example(({"role": "user", "content": says["question"]}, {"role": "assistant", "content": says["answer"]}))
-    speaks = Example(({"role": "user", "content": "Where?"}, {"role": "assistant", "content": "There."}))
-    with pytest.raises(WorkbenchError, match=r"^No row of the target has any text.* Compare another part of the rows"):
-        drain(GotD(target="exam", text=part).keep([speaks], Given(sets={"exam": [mute, mute]})))
-    assert drain(GotD(target="exam", text=part).keep([speaks], Given(sets={"exam": [mute, speaks]}))).kept == [True]
+    around = Hearing({"exam": rows[:2]})
+    drain(GotD(target="exam", model="base", text="answer").keep(rows, around))
+    assert around.vectors_of == [("base", "mean", "answer")] * 2

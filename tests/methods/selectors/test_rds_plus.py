@@ -1,15 +1,12 @@
 """RDS+: each row of the target takes its nearest in turn, every kind gets as much as any other, and reasons can be checked."""
 
 import re
-from collections.abc import Generator, Sequence
 
 import pytest
 import torch
-from surroundings import Given
-from torch import Tensor
+from surroundings import Given, Hearing
 
 from workbench.core.errors import WorkbenchError
-from workbench.core.events import Progress
 from workbench.core.job import drain
 from workbench.materials.rows import Example, Selection
 from workbench.methods.selectors.rds_plus import RdsPlus
@@ -77,22 +74,7 @@ def test_no_rows_no_target_and_the_model_it_reads_with() -> None:
 
 
 def test_it_asks_for_the_vectors_that_it_is_told_to() -> None:
-    class Heard(Given):
-        def vectors(self, examples: Sequence[Example], *how: object, **named: object) -> Generator[Progress, None, Tensor]:
-            heard.append((len(examples), *how))
-            return super().vectors(examples)
-
-    heard = list[tuple[object, ...]]()
     rows = [Example(text=f"row {place}") for place in range(3)]
-    drain(RdsPlus(target="exam", model="base", text="answer").keep(rows, Heard(sets={"exam": rows[:2]})))
-    assert heard == [(2, "base", "weighted", "answer"), (3, "base", "weighted", "answer")]
-
-
-@pytest.mark.parametrize("part", ["row", "question", "answer"])
-def test_a_target_without_text_to_compare_is_a_sentence(part: str) -> None:
-    says = {"question": "Where?", "answer": "There.", part: " "} if part != "row" else {"question": "", "answer": ""}
-    mute = Example(({"role": "user", "content": says["question"]}, {"role": "assistant", "content": says["answer"]}))
-    speaks = Example(({"role": "user", "content": "Where?"}, {"role": "assistant", "content": "There."}))
-    with pytest.raises(WorkbenchError, match=r"^No row of the target has any text.* Compare another part of the rows"):
-        drain(RdsPlus(target="exam", text=part).keep([speaks], Given(sets={"exam": [mute, mute]})))
-    assert drain(RdsPlus(target="exam", text=part).keep([speaks], Given(sets={"exam": [mute, speaks]}))).kept == [True]
+    around = Hearing({"exam": rows[:2]})
+    drain(RdsPlus(target="exam", model="base", text="answer").keep(rows, around))
+    assert around.vectors_of == [("base", "weighted", "answer")] * 2

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.core.sifting import Reads
 from workbench.core.words import count as counted
 from workbench.core.words import number
 from workbench.materials.around import Around
@@ -26,7 +27,7 @@ from workbench.methods.contracts import Selection, Selector
 WHAT = "depth in nats"
 
 
-class CoverageDepth(Selector, title="Coverage and depth, after the idea of ILA", paper="arXiv:2509.06463"):
+class CoverageDepth(Reads, Selector, title="Coverage and depth, after the idea of ILA", paper="arXiv:2509.06463"):
     """Lay the rows out on a map and keep from every cell of it the rows that have most to say.
 
     $$q_c \\approx k \\, \\frac{n_c^{\\alpha}}{\\sum n^{\\alpha}}, \\qquad
@@ -57,10 +58,6 @@ class CoverageDepth(Selector, title="Coverage and depth, after the idea of ILA",
     pooling: Pooling = knob(
         "mean", help="how tokens become one vector: mean, later ones more, the last, or mean with summaries before them (htp)", more=True
     )
-    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", names="model", more=True)
-
-    def reader(self) -> str:
-        return self.model
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         if not len(examples):

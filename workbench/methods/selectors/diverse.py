@@ -12,6 +12,7 @@ import torch
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.core.sifting import Reads
 from workbench.core.words import number
 from workbench.materials.around import Around
 from workbench.materials.places import places
@@ -24,7 +25,7 @@ from workbench.methods.contracts import Selection, Selector
 WHAT = {"length": "length of the answer, in characters", "surprise": "surprise per learnt token, in nats"}
 
 
-class Diverse(Selector, title="Best and diverse (DEITA's filter)", paper="arXiv:2312.15685"):
+class Diverse(Reads, Selector, title="Best and diverse (DEITA's filter)", paper="arXiv:2312.15685"):
     """Go through the rows from the best score down and keep each that is not too like one already kept, until the share is full.
 
     $$\\text{keep } i \\text{ if } \\max_{j \\text{ kept}} \\cos(z_i, z_j) \\le \\tau$$
@@ -50,10 +51,6 @@ class Diverse(Selector, title="Best and diverse (DEITA's filter)", paper="arXiv:
     pooling: Pooling = knob(
         "mean", help="how tokens become one vector: mean, later ones more, the last, or mean with summaries before them (htp)", more=True
     )
-    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", names="model", more=True)
-
-    def reader(self) -> str:
-        return self.model
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         if not len(examples):

@@ -10,6 +10,7 @@ import torch
 
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.core.sifting import Reads
 from workbench.core.words import number
 from workbench.materials.around import Around
 from workbench.materials.pooling import Pooling
@@ -21,7 +22,7 @@ from workbench.methods.contracts import Selection, Selector
 GROUND = 20_000  # rows that are counted: beyond it the time grows and the choice hardly changes [O]
 
 
-class FacilityLocation(Selector, title="Facility location"):
+class FacilityLocation(Reads, Selector, title="Facility location"):
     """Keep rows such that every row is like one of them.
 
     $$\\max_S F(S) = \\sum_i \\max_{j \\in S} \\tfrac{1}{2}\\left(1 + \\cos(z_i, z_j)\\right)$$
@@ -46,11 +47,7 @@ class FacilityLocation(Selector, title="Facility location"):
     pooling: Pooling = knob(
         "mean", help="how tokens become one vector: mean, later ones more, the last, or mean with summaries before them (htp)", more=True
     )
-    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", names="model", more=True)
     seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes which rows are counted where there are more than 20,000", more=True)
-
-    def reader(self) -> str:
-        return self.model
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         if not len(examples):

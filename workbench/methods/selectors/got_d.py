@@ -12,6 +12,7 @@ import torch
 
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.core.sifting import Reads
 from workbench.materials.around import Around
 from workbench.materials.overlap import need_text
 from workbench.materials.ranking import best
@@ -22,7 +23,7 @@ from workbench.methods.contracts import Selection, Selector
 TARGETS = 1000  # rows of the target that are looked at; of more some are drawn [O]
 
 
-class GotD(Selector, title="GOT-D: gradients of transport", paper="arXiv:2405.02774"):
+class GotD(Reads, Selector, title="GOT-D: gradients of transport", paper="arXiv:2405.02774"):
     """Keep the rows that bring this set nearest to a target: those whose weight would most lower the cost of carrying one onto the other.
 
     $$\\hat g_j = g_j - \\sum_l b_l g_l, \\qquad g = \\frac{\\partial\\, \\mathrm{OT}_\\varepsilon(a, b)}{\\partial b}$$
@@ -48,10 +49,6 @@ class GotD(Selector, title="GOT-D: gradients of transport", paper="arXiv:2405.02
     tolerance: float = knob(1e-3, ge=1e-6, le=0.1, help="how little g must move for the iterations to end", log=True, more=True)
     most: int = knob(500, ge=1, le=100_000, help="iterations at most", label="iterations", log=True, more=True)
     seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes which rows of a large target are drawn", more=True)
-    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", names="model", more=True)
-
-    def reader(self) -> str:
-        return self.model
 
     def others(self) -> list[str]:
         return [self.target] if self.target else []

@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.core.sifting import Reads
 from workbench.core.words import number
 from workbench.materials.around import Around
 from workbench.materials.following import Ratio, difficulty
@@ -16,7 +17,7 @@ from workbench.materials.rows import Example
 from workbench.methods.contracts import Selection, Selector
 
 
-class IFD(Selector, title="Instruction-following difficulty (IFD)", paper="arXiv:2308.12032"):
+class IFD(Reads, Selector, title="Instruction-following difficulty (IFD)", paper="arXiv:2308.12032"):
     """Keep the rows whose question helps a model least to find the answer, but helps.
 
     $$s(y \\mid x) = -\\frac{1}{T} \\sum_t \\log p(y_t \\mid x, y_{<t}), \\qquad
@@ -39,10 +40,6 @@ class IFD(Selector, title="Instruction-following difficulty (IFD)", paper="arXiv
     share: float = knob(0.05, gt=0, le=1, step=0.01, help="share of the rows that stay")
     ratio: Ratio = knob("perplexities", help="what is divided: perplexities as in Superfiltering, or losses", label="ratio of")
     misaligned: bool = knob(True, help="drop rows whose question does not help, with an IFD of 1 or more")
-    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", names="model", more=True)
-
-    def reader(self) -> str:
-        return self.model
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         asked = yield from around.surprise(examples, self.model)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.core.sifting import Reads
 from workbench.core.words import number
 from workbench.materials.around import Around
 from workbench.materials.places import places
@@ -21,7 +22,7 @@ from workbench.methods.contracts import Selection, Selector
 WHAT = "distance to the nearest row that stays, as 1 − cosine"
 
 
-class KCenter(Selector, title="k-center (farthest first)"):
+class KCenter(Reads, Selector, title="k-center (farthest first)"):
     """Keep rows that lie so far apart that every other row is near one of them.
 
     $$s_j = \\arg\\max_i \\min_{s \\text{ kept}} \\left(1 - \\cos(z_i, z_s)\\right)$$
@@ -44,10 +45,6 @@ class KCenter(Selector, title="k-center (farthest first)"):
     pooling: Pooling = knob(
         "mean", help="how tokens become one vector: mean, later ones more, the last, or mean with summaries before them (htp)", more=True
     )
-    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", names="model", more=True)
-
-    def reader(self) -> str:
-        return self.model
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         if not len(examples):

@@ -11,6 +11,7 @@ import torch
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.core.sifting import Reads
 from workbench.core.words import number
 from workbench.materials.around import Around
 from workbench.materials.rows import Example
@@ -19,7 +20,7 @@ from workbench.methods.contracts import Selection, Selector
 WHAT = "surprise per learnt token, in nats"
 
 
-class Perplexity(Selector, title="Perplexity"):
+class Perplexity(Reads, Selector, title="Perplexity"):
     """Keep the rows whose answer surprises a model neither less nor more than most.
 
     $$s_i = -\\frac{1}{T_i} \\sum_t \\log p(y_t \\mid x, y_{<t}), \\qquad \\text{perplexity} = e^{s_i}$$
@@ -41,10 +42,6 @@ class Perplexity(Selector, title="Perplexity"):
     most_percentile: float = knob(
         95.0, ge=0, le=100, step=0.5, help="the share above which a row surprises too much", unit="%", label="most"
     )
-    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", names="model", more=True)
-
-    def reader(self) -> str:
-        return self.model
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         if self.least_percentile >= self.most_percentile:

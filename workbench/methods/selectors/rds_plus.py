@@ -9,6 +9,7 @@ from typing import Literal
 
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.core.sifting import Reads
 from workbench.materials.around import Around
 from workbench.materials.overlap import need_text
 from workbench.materials.ranking import budget
@@ -17,7 +18,7 @@ from workbench.materials.shares import Shared, shared
 from workbench.methods.contracts import Selection, Selector
 
 
-class RdsPlus(Selector, title="RDS+: nearest to a target in turn", paper="arXiv:2503.01807"):
+class RdsPlus(Reads, Selector, title="RDS+: nearest to a target in turn", paper="arXiv:2503.01807"):
     """Let each row of a target set take in turn the row that is most like it and that no other has taken.
 
     $$z(x) = \\frac{\\sum_t t \\, h_t}{\\lVert \\sum_t t \\, h_t \\rVert}, \\quad x_j = \\arg\\max_{x \\text{ free}} z(x) \\cdot z(v_j)$$
@@ -36,10 +37,6 @@ class RdsPlus(Selector, title="RDS+: nearest to a target in turn", paper="arXiv:
     target: str = knob("", help="name of the data set whose rows take turns", names="data", label="target set")
     share: float = knob(0.05, gt=0, le=1, step=0.01, help="share of the rows that stay")
     text: Literal["row", "question", "answer"] = knob("row", help="which text is compared: the whole row, its question, or its answer")
-    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", names="model", more=True)
-
-    def reader(self) -> str:
-        return self.model
 
     def others(self) -> list[str]:
         return [self.target] if self.target else []

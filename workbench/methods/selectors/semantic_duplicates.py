@@ -12,6 +12,7 @@ from torch import Tensor
 
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.core.sifting import Reads
 from workbench.core.words import number
 from workbench.materials.around import Around
 from workbench.materials.clusters import spherical
@@ -22,7 +23,7 @@ from workbench.materials.spread import apart
 from workbench.methods.contracts import Selection, Selector
 
 
-class SemanticDuplicates(Selector, title="Semantic duplicates (SemDeDup)", paper="arXiv:2303.09540"):
+class SemanticDuplicates(Reads, Selector, title="Semantic duplicates (SemDeDup)", paper="arXiv:2303.09540"):
     """Of rows whose vectors point nearly the same way keep one.
 
     $$\\text{drop } j \\text{ if } \\max_{i \\text{ kept before } j} \\cos(z_i, z_j) > 1 - \\varepsilon$$
@@ -50,11 +51,7 @@ class SemanticDuplicates(Selector, title="Semantic duplicates (SemDeDup)", paper
     pooling: Pooling = knob(
         "mean", help="how tokens become one vector: mean, later ones more, the last, or mean with summaries before them (htp)", more=True
     )
-    model: str = knob("", help="model that reads the rows; empty takes the one that is trained", names="model", more=True)
     seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes which groups are found", more=True)
-
-    def reader(self) -> str:
-        return self.model
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         if not len(examples):
