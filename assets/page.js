@@ -197,6 +197,55 @@ window.Workbench = (() => {
     });
   }
 
+  // A histogram across which one drags: the stretch becomes a range. Two number fields beside it say the same without a mouse.
+  function stretching(element, trigger) {
+    let from = null; // where the drag began
+    const ends = (low, high) => trigger("select", { pick: `range:${low}:${high}` });
+    function at(event, svg) {
+      const { first, last, left, right } = Object.fromEntries(Object.entries(svg.dataset).map(([name, text]) => [name, Number(text)]));
+      const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+      const x = Math.min(right, Math.max(left, point.x));
+      const value = Number((first + ((x - left) / (right - left)) * (last - first)).toPrecision(4));
+      return { svg, x, value: x === left || x === right ? "" : value }; // beyond the first or the last bar is no end at all
+    }
+    function draw(to) {
+      const band = from.svg.querySelector(".band") ?? from.svg.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "rect"));
+      const sizes = { class: "band", x: Math.min(from.x, to.x), width: Math.abs(to.x - from.x), y: 0, height: from.svg.viewBox.baseVal.height };
+      for (const [name, value] of Object.entries(sizes)) band.setAttribute(name, value);
+    }
+    element.addEventListener("pointerdown", (event) => {
+      const svg = event.target.closest("svg[data-first]");
+      if (!svg) return;
+      from = at(event, svg);
+      element.setPointerCapture(event.pointerId);
+      event.preventDefault();
+    });
+    element.addEventListener("pointermove", (event) => { if (from) draw(at(event, from.svg)); });
+    element.addEventListener("pointerup", (event) => {
+      if (!from) return;
+      const to = at(event, from.svg);
+      if (Math.abs(to.x - from.x) >= 3) ends(...[from, to].sort((a, b) => a.x - b.x).map((end) => end.value));
+      from = null;
+    });
+    element.addEventListener("change", (event) => {
+      if (event.target.matches("input[data-end]")) ends(...[...element.querySelectorAll("input[data-end]")].map((field) => field.value));
+    });
+  }
+
+  // Points of a chart that were chosen with the lasso: their numbers, "" for none. The chart may be drawn anew at any time.
+  function lasso(chart, trigger) {
+    let heard = null;
+    const hear = () => {
+      const plot = document.querySelector(`#${chart} .js-plotly-plot`);
+      if (!plot?.on || plot === heard) return;
+      heard = plot;
+      const tell = (event) => trigger("select", { pick: `rows:${(event?.points ?? []).map((point) => point.customdata).join(",")}` });
+      plot.on("plotly_selected", tell);
+      plot.on("plotly_deselect", () => tell(null));
+    };
+    setInterval(hear, 500);
+  }
+
   // Light or dark: what was chosen here before, else what the computer prefers.
   function theme(dark) {
     document.body.classList.toggle("dark", dark);
@@ -241,5 +290,5 @@ window.Workbench = (() => {
     if (event.key === "?" && !typing && document.getElementById("help")) document.getElementById("help").showModal();
   });
 
-  return { script, relay, whileSeen, replace, polled, searched, filling, handles, theme, recallTheme, address, remember: () => { remembering = true; } };
+  return { script, relay, whileSeen, replace, polled, searched, filling, handles, stretching, lasso, theme, recallTheme, address, remember: () => { remembering = true; } };
 })();

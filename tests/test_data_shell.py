@@ -77,6 +77,16 @@ def test_mistakes_are_sentences(home: Path, words: list[str], told: str, tmp_pat
     assert result.exit_code == 1 and told in result.stderr and "Traceback" not in result.stderr
 
 
+def test_two_recipes_are_compared(home: Path, file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("selectors: [{method: statistic, of: characters, least: 1000000}]\n")
+    result = cli("compare", file, "--step", "exact_duplicates", "--beside", other)
+    assert result.stdout.splitlines()[:3] == ["both: 0", "only the first: 4 (rows 1, 3, 4, 5)", "only the other: 0"], result.stderr
+    other.write_text("selectors: []\n")
+    found = json.loads(cli("compare", file, "--step", "exact_duplicates", "--beside", other, "--json").stdout)
+    assert (len(found["both"]), found["only_one"], len(found["only_other"]), found["overlap"]) == (4, [], 1, 0.8)
+
+
 def test_an_export_of_a_recipe_with_a_skipped_step(home: Path, file: Path, tmp_path: Path) -> None:
     cli("inspect", file, "--step", "exact_duplicates")
     words = ["--step", "exact_duplicates", "--step", "length:skip=true,most=9"]

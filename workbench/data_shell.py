@@ -1,4 +1,4 @@
-"""Data sets from a shell: `python -m workbench data ingest|inspect|clean|select|export|relate`, the same recipes and steps as in the page.
+"""Data sets from a shell: `python -m workbench data ingest|inspect|clean|select|compare|export|relate`, the same recipes as in the page.
 
 A recipe is a `DataSpec` as YAML (`path`, `selectors`, …), or is put together from `--step`. Findings and tables go to stdout, progress to
 stderr. Not here: what a step does (`methods/selectors/`) or how it is counted (`jobs/steps.py`).
@@ -95,6 +95,30 @@ def select(name: Name, new: As, step: Steps = None, recipe: Recipe = None, model
     from workbench.jobs.deriving import derive
 
     _follow(derive(_recipe(name, recipe, step), new, workspace_of(home), model))
+
+
+@app.command()
+def compare(
+    name: Name,
+    beside: Annotated[Path, typer.Option(metavar="FILE.yaml", help="The other recipe.")],
+    step: Steps = None,
+    recipe: Recipe = None,
+    model: Model = "pocket",
+    json: bool = False,
+    home: Home = None,
+) -> None:
+    """Say which rows two recipes keep of the same data set: both, or only one of them."""
+    registry()
+    from workbench.jobs.contrast import contrast
+
+    found = _drained(contrast(_recipe(name, recipe, step), _recipe(name, beside, None), workspace_of(home), model, model))
+    if json:
+        typer.echo(as_json({**vars(found), "overlap": found.overlap}))
+        return
+    for words, rows in (("both", found.both), ("only the first", found.only_one), ("only the other", found.only_other)):
+        first = ", ".join([*map(str, rows[:10]), *(["…"] if len(rows) > 10 else [])])
+        typer.echo(f"{words}: {len(rows):,}" + (f" (rows {first})" if rows else ""))
+    typer.echo(f"{found.overlap:.0%} of what either keeps is kept by both")
 
 
 @app.command()

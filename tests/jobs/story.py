@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from workbench.core.events import Event, Measured
+import torch
+from safetensors.torch import load_file
+
+from workbench.core.events import Event, Measured, Noted
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.train import train
@@ -14,3 +17,20 @@ def run(spec: TrainSpec, folder: Path, workspace: Workspace) -> list[Event]:
 
 def series(events: list[Event], name: str) -> dict[int, float]:
     return {event.step: event.values[name] for event in events if isinstance(event, Measured) and name in event.values}
+
+
+def same(one: Path, other: Path) -> bool:
+    mine, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def stopped(spec: TrainSpec, folder: Path, workspace: Workspace, step: int, at: type) -> list[Event]:
+    """A run that is stopped at its first event of that kind after `step` steps, and what it said until then."""
+    events: list[Event] = []
+    job = train(spec, folder, workspace)
+    for event in job:
+        events.append(event)
+        if isinstance(event, at) and event.step == step + (at is Noted) and (at is Noted or "loss" in event.values):
+            job.close()
+            return events
+    raise AssertionError("it was over before")

@@ -12,8 +12,9 @@ from workbench.core.events import Made, Progress, Started, Table
 from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import recipe
-from workbench.jobs.curate import look, page
+from workbench.jobs.curate import look
 from workbench.jobs.ingest import ingest
+from workbench.jobs.paging import Wanted, page
 from workbench.materials import kept
 from workbench.materials.corpus import load
 from workbench.materials.formats import read
@@ -115,7 +116,7 @@ def test_look_names_rows_with_nothing_to_learn_and_what_is_cut(
     sentences = {issue.text.split(":")[0]: issue.rows for issue in found.issues}
     assert sentences["1 row holds no token to learn"] == [31]
     assert any(text.startswith("1 row is longer than 32 tokens; ") for text in sentences)
-    nothing = page(DataSpec(path=str(tmp_path / "rows.jsonl"), max_length=32), pico_tokenizer, workspace, show="nothing to learn")
+    nothing = page(DataSpec(path=str(tmp_path / "rows.jsonl"), max_length=32), pico_tokenizer, workspace, Wanted(show="nothing to learn"))
     assert [row.number for row in nothing.rows] == [31] and nothing.rows[0].trained == 0 and nothing.rows[0].cut > 0
 
 
@@ -165,10 +166,10 @@ def test_page_gives_rows_with_their_mask(workspace: Workspace, tmp_path: Path, p
     assert "".join(text for text, _ in row.pieces) == "<|user|>10?<|end|><|assistant|>It is 10.<|end|>"
     assert "".join(text for text, state in row.pieces if state == "trained") == "It is 10.<|end|>"
     assert row.trained == sum(state == "trained" for _, state in row.pieces)
-    dropped = page(spec, pico_tokenizer, workspace, show="dropped")
+    dropped = page(spec, pico_tokenizer, workspace, Wanted(show="dropped"))
     assert dropped.rows[0].dropped == "Exact duplicates: says the same as line 1 of rows.jsonl"
-    assert page(spec, pico_tokenizer, workspace, show="all").total == 31
-    assert [row.number for row in page(spec, pico_tokenizer, workspace, find="IT IS 7").rows] == [8]
+    assert page(spec, pico_tokenizer, workspace, Wanted(show="all")).total == 31
+    assert [row.number for row in page(spec, pico_tokenizer, workspace, Wanted(find="IT IS 7")).rows] == [8]
     assert page(spec, pico_tokenizer, workspace, offset=99).rows == []
 
 
@@ -221,11 +222,11 @@ def test_a_finding_has_its_rows_and_its_remedy(workspace: Workspace, tmp_path: P
     spec = DataSpec(path=str(path))
     (copies,) = [issue for issue in look(spec, pico_tokenizer, workspace).issues if issue.kind == "copies"]
     assert copies.rows == [len(ROWS) + 1, len(ROWS) + 2] and copies.remedy == "exact_duplicates"
-    shown = page(spec, pico_tokenizer, workspace, show="copies")
+    shown = page(spec, pico_tokenizer, workspace, Wanted(show="copies"))
     assert (shown.total, [row.number for row in shown.rows]) == (2, copies.rows)
     mended = DataSpec(path=str(path), selectors=[copies.remedy])
     assert not [issue for issue in look(mended, pico_tokenizer, workspace).issues if issue.kind == "copies"]
-    assert page(mended, pico_tokenizer, workspace, show="copies").total == 0
+    assert page(mended, pico_tokenizer, workspace, Wanted(show="copies")).total == 0
 
 
 def test_each_kind_of_finding_is_there_once(workspace: Workspace, pico_tokenizer: PreTrainedTokenizerFast) -> None:

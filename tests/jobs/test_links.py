@@ -1,14 +1,12 @@
 """A run in links: each has its own steps, rate, optimizer and average, and a run that was stopped goes on as if it had not been."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.jobs.story import run, series
+from tests.jobs.story import run, same, series, stopped
 from workbench.core.errors import SpecError
-from workbench.core.events import Event, Measured, Noted
+from workbench.core.events import Measured, Noted
 from workbench.core.job import drain
 from workbench.core.method import shelf
 from workbench.core.spec import TrainSpec, parse_spec
@@ -91,11 +89,6 @@ def test_a_chain_of_one_is_lora(spec: TrainSpec, workspace: Workspace) -> None:
     assert not [event for event in one if isinstance(event, Noted) and "link" in event.text]
 
 
-def same(one: Path, other: Path) -> bool:
-    mine, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
-
-
 def test_a_link_begins_with_an_optimizer_of_its_own_on_what_may_move(spec: TrainSpec, workspace: Workspace) -> None:
     wanted = linked(spec)
     job = Run(wanted, workspace.run("0001"), drain(prepare(wanted, workspace)))
@@ -106,18 +99,6 @@ def test_a_link_begins_with_an_optimizer_of_its_own_on_what_may_move(spec: Train
         assert moving == {id(parameter) for _, parameter in job.attachment.trained()}
         taken.append(int(job.stepper.state()["0.step"]))
     assert taken == [1, 2, 1, 2, 1, 2, 3]
-
-
-def stopped(spec: TrainSpec, folder: Path, workspace: Workspace, step: int, at: type) -> list[Event]:
-    """A run that is stopped at its first event of that kind after `step` steps, and what it said until then."""
-    events: list[Event] = []
-    job = train(spec, folder, workspace)
-    for event in job:
-        events.append(event)
-        if isinstance(event, at) and event.step == step + (at is Noted) and (at is Noted or "loss" in event.values):
-            job.close()
-            return events
-    raise AssertionError("it was over before")
 
 
 BUSY = {"evaluate_every": 1, "checkpoint_every": 2, "stop": {"keep_best": True}, **AVERAGED}

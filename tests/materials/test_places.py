@@ -6,7 +6,7 @@ import pytest
 
 from workbench.core.events import Progress
 from workbench.core.job import drain
-from workbench.materials.places import places
+from workbench.materials.places import Places, places
 from workbench.materials.rows import Chosen, Example
 
 ROWS = [Example(text="said", source="a.csv" if number < 3 else "b.jsonl", line=10 + number) for number in range(6)]
@@ -41,3 +41,11 @@ def test_nothing_is_read_that_is_not_needed(wanted: list[int]) -> None:
 def test_it_gives_signs_of_life() -> None:
     told = list(places([Example(text="a")] * 2500, [2499]))
     assert told == [Progress(done, 2500, "rows looked up") for done in (0, 1000, 2000)]
+
+
+def test_noted_on_the_way_they_are_the_same() -> None:
+    rows = [*ROWS, Example(text="no file"), ROWS[0]]
+    noted = Places()
+    for row in rows:
+        noted.note(row)
+    assert {row: noted[row] for row in range(8)} == drain(places(rows, range(8)))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from workbench.jobs.columns import named_after
-from workbench.jobs.curate import Page, Row
+from workbench.jobs.paging import Page, Row
 from workbench.ui import rows
 
 NASTY = '<img src=x onerror="alert(1)">${1+1}{{value}}`'

@@ -16,6 +16,7 @@ class Sifting(BaseModel):
     mends: ClassVar[tuple[str, ...]] = ()  # kinds of findings in a data set (`jobs/findings.py`) that it is the remedy for
     finds: ClassVar[tuple[str, str]] = ("", "")  # what its rows do, of one and of many, where a new data set is looked through with it
     by_hand: ClassVar[bool] = False  # whether it keeps what a person did: marks of rows in `drop`, answers by mark as JSON in `edits`
+    of_range: ClassVar[bool] = False  # whether it keeps what lies from `least` to `most` of the statistic `of` of a part `text`
     passes: ClassVar[int] = 1  # how often the `reader` reads a row
 
     skip: bool = knob(False, help="keep this step in the recipe, but do not do it", label="leave out")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from workbench.materials.attachment import Carry
+
 Trained = Sequence[tuple[str, nn.Parameter]]
 
 
@@ -29,6 +31,12 @@ class Average:
         """After a step: float32, because in bfloat16 a share of 0.001 would be rounded away."""
         for name, parameter in trained if self.slow else ():
             self.slow[name].lerp_(parameter.float(), 1 - momentum)
+
+    def carry(self, name: str, parameter: nn.Parameter, carry: Carry) -> None:
+        """The parameter stands for other numbers now: those that stay are as slow as they were, new ones start where they stand."""
+        if name in self.slow:
+            stays = carry(torch.ones_like(self.slow[name])) > 0
+            self.slow[name] = torch.where(stays, carry(self.slow[name]), parameter.detach().float())
 
     @contextmanager
     def in_place(self, trained: Trained) -> Iterator[None]:

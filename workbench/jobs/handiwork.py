@@ -5,7 +5,7 @@ rows are known by what they say in the file.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.core.method import shelf
@@ -15,10 +15,19 @@ Recipe = Mapping[str, Any]
 
 def toggled(recipe: Recipe, mark: str) -> dict[str, Any]:
     """The recipe with the marked row dropped, or brought back where it was."""
+    return brought_back(recipe, [mark]) if is_gone(recipe, mark) else dropped(recipe, [mark])
+
+
+def dropped(recipe: Recipe, marks: Sequence[str]) -> dict[str, Any]:
+    """The recipe with the marked rows dropped."""
     lists = _lists(recipe)
-    gone = lists["drop"].split()
-    gone = [own for own in gone if own != mark] if mark in gone else [*gone, mark]
-    return _with(recipe, {**lists, "drop": " ".join(gone)})
+    return _with(recipe, {**lists, "drop": " ".join(dict.fromkeys([*lists["drop"].split(), *marks]))})
+
+
+def brought_back(recipe: Recipe, marks: Sequence[str]) -> dict[str, Any]:
+    """The recipe without the marked rows among those that a person dropped."""
+    lists, back = _lists(recipe), set(marks)
+    return _with(recipe, {**lists, "drop": " ".join(own for own in lists["drop"].split() if own not in back)})
 
 
 def rewritten(recipe: Recipe, mark: str, answer: str, before: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -63,12 +63,14 @@ class Scores:
 
 @dataclass(frozen=True)
 class Step:
-    """What one selection step dropped and changed, and the numbers that it went by, if it did."""
+    """What one selection step dropped and changed, and the numbers that it went by, if it did: counted in `scores`, and as (N,) float32
+    `numbers` of all N rows, NaN for those that an earlier step had dropped."""
 
     title: str
     dropped: int
     scores: Scores | None = None
     changed: int = 0
+    numbers: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)  # one stands for itself: what is counted of it is remembered by it
@@ -138,7 +140,8 @@ def select(corpus: Corpus, selectors: Sequence[Selector], around: Around, files:
         selection = yield from _answer(selector, Chosen(rows, indices), around, file)
         out = {indices[place]: (selector.title(), reason) for place, reason in selection.reasons.items()}
         dropped |= out
-        steps.append(Step(selector.title(), len(out), scored(selection, rows, indices), len(selection.changed)))
+        scores = scored(selection, rows, indices)
+        steps.append(Step(selector.title(), len(out), scores, len(selection.changed), _spread_out(selection, indices, len(rows), scores)))
         if selection.changed:
             rows = Changed(rows, {indices[place]: example for place, example in selection.changed.items()})
         indices = [index for index, stays in zip(indices, selection.kept, strict=True) if stays]
@@ -170,6 +173,15 @@ def scored(selection: Selection, rows: Sequence[Example], indices: Sequence[int]
     kept, dropped = (torch.histogram(scores[there & side], edges).hist.int().tolist() for side in (stays, ~stays))
     last, first = (_near(scores, there & side, selection.cuts, rows, indices) for side in (stays, ~stays))
     return Scores(selection.what, edges.tolist(), kept, dropped, selection.cuts, last, first)
+
+
+def _spread_out(selection: Selection, indices: Sequence[int], count: int, scores: Scores | None) -> Tensor | None:
+    """A step's numbers at the places of their rows among all."""
+    if scores is None:
+        return None
+    found = torch.full((count,), torch.nan)
+    found[torch.tensor(indices)] = torch.tensor(selection.scores, dtype=torch.float32)
+    return found
 
 
 def _near(scores: Tensor, side: Tensor, cuts: Sequence[float], rows: Sequence[Example], indices: Sequence[int]) -> list[Near]:

@@ -6,6 +6,7 @@ What it is not: the choice of what may move, which is an adapter's (`methods/ada
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from workbench.materials.lora import Lora
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+Carry = Callable[[Tensor], Tensor]
+"""From the moments of the numbers that a parameter stood for to those of the numbers that it stands for now."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,15 @@ class Attachment(ABC):
 
     def next_link(self) -> None:
         """Called between the parts of a run that is divided (`Adapter.links`): what was learnt stays, and something new may move."""
+
+    def redraw(self, step: int) -> dict[str, Carry]:
+        """Called before the gradients of a step are taken: names of what is trained that stand for other numbers from now on, each with
+        what its moments in an optimizer become. Most adapters never do that."""
+        return {}
+
+    def dense(self, displacement: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A step of what is trained, by name, as one of the model's own parameters; the same where these are what is trained."""
+        return displacement
 
     def before_step(self, step: int) -> None:
         """Called when the gradients of a step are complete."""

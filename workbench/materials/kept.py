@@ -65,11 +65,11 @@ class Keeper:
     def write(self, rows: Iterable[Example | Reject]) -> None:
         """Append a batch of rows to the two files."""
         batch = list(rows)
-        examples = [flat(row) for row in batch if isinstance(row, Example)]
+        examples = [vars(row) for row in batch if isinstance(row, Example)]
         rejects = [vars(row) for row in batch if isinstance(row, Reject)]
         for file, schema, found in zip(self._files, (EXAMPLES, REFUSALS), (examples, rejects), strict=True):
             if found:
-                file.write_table(pa.Table.from_pylist(found, schema=schema))
+                file.write_table(pa.table({name: _column(name, found) for name in schema.names}, schema=schema))
 
 
 class KeptRows(Sequence[Example]):
@@ -189,7 +189,11 @@ def _whole(path: Path) -> Iterator[None]:
 
 def flat(example: Example) -> dict[str, Any]:
     """The example as the columns of `EXAMPLES`."""
-    return {**vars(example), **{name: _packed(vars(example)[name]) for name in NESTED}}
+    return {name: _column(name, [vars(example)])[0] for name in EXAMPLES.names}
+
+
+def _column(name: str, rows: list[dict[str, Any]]) -> list[Any]:
+    return [_packed(row[name]) for row in rows] if name in NESTED else [row[name] for row in rows]
 
 
 def unflat(row: dict[str, Any]) -> Example:
@@ -203,6 +207,8 @@ def unflat(row: dict[str, Any]) -> Example:
 
 def _packed(value: Any) -> str:
     """JSON text; with a space before it where a number has more than 64 bits, which orjson would not give back to the last digit."""
+    if not value:
+        return "{}" if isinstance(value, dict) else "[]"
     try:
         return orjson.dumps(value).decode()
     except TypeError:

@@ -88,6 +88,6 @@ def matrices(model: PreTrainedModel, targets: str) -> list[tuple[str, tuple[int,
     ]
     if not found:
         raise WorkbenchError(
-            f"LoRA finds no {targets} matrices in this {type(model).__name__}. Choose 'all linear' under targets, or full tuning."
+            f"There are no {targets} matrices in this {type(model).__name__}. Choose 'all linear' under targets, or full tuning."
         )
     return found

@@ -284,7 +284,8 @@ def _checked(folder: Path, what: str) -> Path:
 def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    with torch.sparse.check_sparse_tensor_invariants():  # sparse adapters: torch warns of those that are not checked
+        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
 
 
 def _cannot_load(ref: ModelRef, error: Exception) -> WorkbenchError:

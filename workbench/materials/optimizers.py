@@ -3,7 +3,7 @@
 What it is: the part of a stepper that has nothing to do with which optimizer it is. What it is not: an optimizer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -35,6 +35,14 @@ def step(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = group["peak"] * rate
     optimizer.step()
     optimizer.zero_grad()
+
+
+def carry(optimizer: Optimizer, parameter: nn.Parameter, carried: Callable[[Tensor], Tensor]) -> None:
+    """What is held for each number of the parameter becomes `carried`; what is held for all of them, as the count of steps, stays."""
+    held = optimizer.state.get(parameter, {})
+    for name, value in held.items():
+        if isinstance(value, Tensor) and value.ndim:
+            held[name] = carried(value)
 
 
 def state(optimizer: Optimizer) -> dict[str, Tensor]:

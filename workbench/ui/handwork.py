@@ -10,8 +10,8 @@ import gradio as gr
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.parts import DataSpec
-from workbench.jobs.curate import Row, row
 from workbench.jobs.handiwork import rewritten, toggled
+from workbench.jobs.paging import Row, row
 from workbench.ui import cards, counting, forms
 from workbench.ui.context import Context
 

@@ -20,7 +20,7 @@ Draft = dict[str, Any]
 MOST = 10  # largest weight that a slider gives; a spec may say more
 
 
-def build(ctx: Context, draft: gr.State) -> gr.HTML:
+def build(ctx: Context, draft: gr.State, turn: gr.State) -> gr.HTML:
     """Draw the section; returns the place for `drawn`."""
     shape = gr.State([])  # the paths as last drawn
     with gr.Accordion("Mixture", open=False, elem_id="data-mixture", elem_classes=["more"]):
@@ -28,7 +28,7 @@ def build(ctx: Context, draft: gr.State) -> gr.HTML:
             '<p class="quiet">Learn from several data sets at once. A weight says how many tokens of a set come for one of another.</p>'
         )
 
-        @gr.render(inputs=[shape, draft], triggers=[shape.change], **forms.DRAWN)
+        @gr.render(inputs=[shape, draft], triggers=[shape.change, turn.change], **forms.DRAWN)
         def weights(paths: list[str], held: Draft) -> None:
             for place, path in enumerate(paths):
                 _weight(draft, shape, place, path, held)
@@ -50,7 +50,8 @@ def drawn(portions: Sequence[Portion]) -> str:
     """The share of each set as a bar, and how often an epoch sees it."""
     rows = "".join(
         f'<li><b>{cards.escaped(one.name)}</b><div class="bar"><i style="width:{one.share:.1%}"></i></div>'
-        f"<span>{one.share:.0%} of the tokens · each row {number(one.epochs)} times an epoch · {one.rows:,} rows</span></li>"
+        f"<span>{one.share:.0%} of the tokens · each row {number(one.epochs)} times an epoch · {one.rows:,} rows"
+        f"{f'<br>{cards.escaped(one.classes.told())}' if one.classes else ''}</span></li>"
         for one in portions
     )
     return f'<ul class="portions">{rows}</ul>' if rows else ""

@@ -121,10 +121,27 @@ def terrain(spots: Sequence[tuple[int, float, float, bool, str]], height: int = 
             mode="markers",
             marker={"size": 5, "color": colour, "opacity": 0.75},
             name=f"{len(own):,} rows {name}",
+            customdata=[spot[0] for spot in own],
             text=[f"row {spot[0]:,}<br>{'<br>'.join(map(wrapped, html.escape(spot[4]).splitlines()))}" for spot in own],
             hoverinfo="text",
         )
-    return drawn.update_layout(dragmode="pan", legend={"orientation": "h", "y": -0.2})
+    return drawn.update_layout(dragmode="lasso", legend={"orientation": "h", "y": -0.2})
+
+
+def forecast(models: Mapping[str, tuple[Series, Series]], title: str, rows: float) -> go.Figure:
+    """Of each model its runs as points, (rows, losses), and the law through them as a line; and where `rows` lies, which is asked for."""
+    if not models:
+        return empty(title, "No curve yet: it needs four runs that differ only in how many rows they learn from.")
+    drawn = figure(title, "rows learnt from", "validation loss (nats per token)", 340)
+    for place, (label, (points, law)) in enumerate(models.items()):
+        own = {"legendgroup": label, "line": {"color": PALETTE[place % len(PALETTE)], "width": 1.8}}
+        drawn.add_scatter(x=list(law[0]), y=list(law[1]), name=label, mode="lines", hovertemplate="%{x:.3s} rows: about %{y:.3g}", **own)
+        drawn.add_scatter(
+            x=list(points[0]), y=list(points[1]), name=f"{label}, measured", mode="markers", showlegend=False,
+            marker={"size": 7, "color": PALETTE[place % len(PALETTE)]}, hovertemplate="%{x:,} rows: %{y:.4g}", legendgroup=label,
+        )  # fmt: skip
+    drawn.add_vline(x=rows, line={"color": GREY, "dash": "dash", "width": 1.5})
+    return drawn.update_layout(xaxis_type="log", yaxis_type="log", showlegend=len(models) > 1)
 
 
 def memory_bar(items: Sequence[tuple[str, float]], machine_bytes: float | None) -> go.Figure:

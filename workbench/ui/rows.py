@@ -3,14 +3,17 @@
 Pure functions; rows come from anywhere, so every text is escaped. Knows no file, no tokenizer and no tab.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from workbench.jobs.curate import Page, Row
+from workbench.core.words import number
+from workbench.jobs.paging import Page, Row
 from workbench.ui.cards import escaped
 
 LONG = 700  # characters of one message in the list; the rest is counted
 READ = 6000  # characters of one row as the model reads it
+TEXTS = ("asks", "answers", "dropped because")
 STATES = {"trained": "learnt", "masked": "read, not learnt", "cut": "cut off"}
 
 
@@ -19,12 +22,12 @@ def drawn(page: Page, view: str) -> str:
     if not page.rows:
         return '<p class="quiet">No rows here. Choose another filter, or search for something else.</p>'
     if view == "table":
-        return _table(page.rows)
-    body = "".join(_article(row, view == "tokens") for row in page.rows)
+        return _table(page.rows, page.spread.what if page.spread else "")
+    body = "".join(_article(row, view == "tokens", page.spread.what if page.spread else "") for row in page.rows)
     return (legend() if view == "tokens" else "") + f'<div class="data-rows" tabindex="0">{body}</div>'
 
 
-def _article(row: Row, open_: bool) -> str:
+def _article(row: Row, open_: bool, what: str) -> str:
     out = "".join(f'<p class="why">{escaped(words)}</p>' for words in (row.dropped, row.problem) if words)
     said = "" if open_ else "".join(_bubble(role, text) for role, text in row.turns)
     total = sum(1 for _ in row.pieces)
@@ -32,10 +35,15 @@ def _article(row: Row, open_: bool) -> str:
     tokens = tokens_of(row.pieces)
     read = tokens if open_ else f'<details class="fate"><summary>{fate}</summary>{legend()}{tokens}</details>'
     head = (
-        f"<header><b>{row.number:,}</b><span>line {row.line:,}</span>{f'<span>{fate}</span>' if open_ else ''}"
+        f"<header><b>{row.number:,}</b><span>line {row.line:,}</span>{_figure(row, what)}{f'<span>{fate}</span>' if open_ else ''}"
         f"{_button(row, 'toggle', 'bring back' if row.gone else 'drop', 'x')}{_button(row, 'edit', 'edit', 'e')}</header>"
     )
     return f'<article class="data-row{" dropped" if row.dropped else ""}">{head}<div class="said">{out}{said}{read}</div></article>'
+
+
+def _figure(row: Row, what: str) -> str:
+    """The number by which rows are sorted or picked."""
+    return f"<span>{escaped(what)}: {number(row.figure)}</span>" if what and math.isfinite(row.figure) else ""
 
 
 def _button(row: Row, does: str, words: str, key: str) -> str:
@@ -48,20 +56,22 @@ def _bubble(role: str, text: str) -> str:
     return f'<div class="bubble {side}"><small>{escaped(role)}</small><p>{escaped(text[:LONG])}{more}</p></div>'
 
 
-def _table(rows: Sequence[Row]) -> str:
-    head = '<th>row</th><th>asks</th><th>answers</th><th class="number">learnt</th><th class="number">cut off</th><th>dropped because</th>'
-    body = "".join(_line(row) for row in rows)
+def _table(rows: Sequence[Row], what: str) -> str:
+    names = ["row", *([what] if what else []), "asks", "answers", "learnt", "cut off", "dropped because"]
+    head = "".join(f"<th>{name}</th>" if name in TEXTS else f'<th class="number">{escaped(name)}</th>' for name in names)
+    body = "".join(_line(row, bool(what)) for row in rows)
     return (
         f'<div class="table-box tall" tabindex="0"><table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
-def _line(row: Row) -> str:
+def _line(row: Row, figured: bool) -> str:
     answers = " ⏎ ".join(text for role, text in row.turns if role in ("assistant", "text"))
     asks = " ⏎ ".join(text for role, text in row.turns if role not in ("assistant", "text"))
     said = "".join(f"<td>{escaped(text)}</td>" for text in (_short(asks), _short(answers)))
     counts = "".join(f'<td class="number">{count:,}</td>' for count in (row.trained, row.cut))
-    return f'<tr><td class="number">{row.number:,}</td>{said}{counts}<td>{escaped(row.dropped or row.problem)}</td></tr>'
+    own = f'<td class="number">{number(row.figure) if math.isfinite(row.figure) else ""}</td>' if figured else ""
+    return f'<tr><td class="number">{row.number:,}</td>{own}{said}{counts}<td>{escaped(row.dropped or row.problem)}</td></tr>'
 
 
 def _short(text: str) -> str:

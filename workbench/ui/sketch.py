@@ -51,8 +51,11 @@ def lines(
     )
 
 
-def bars(edges: Sequence[float], stacks: Mapping[str, Sequence[int]], cuts: Sequence[float], x: str, y: str, says: str) -> str:
-    """A histogram between `edges`, one count a stack and part, the stacks on one another; a line at each cut.
+def bars(
+    edges: Sequence[float], stacks: Mapping[str, Sequence[int]], cuts: Sequence[float], x: str, y: str, says: str, stretch: bool = False
+) -> str:
+    """A histogram between `edges`, one count a stack and part, the stacks on one another; a line at each cut. With `stretch` one may drag
+    across it to choose a stretch of x (`Workbench.stretching` in page.js).
 
     A bar that is there is at least a pixel high, or one row in a million could not be seen.
     """
@@ -72,8 +75,10 @@ def bars(edges: Sequence[float], stacks: Mapping[str, Sequence[int]], cuts: Sequ
     ends = f'y1="{TOP}" y2="{HEIGHT - BOTTOM}"'
     lines_ = "".join(f'<line class="cut" x1="{frame.x(cut):.1f}" x2="{frame.x(cut):.1f}" {ends}/>' for cut in cuts)
     picture = f"{grid}{feet}{''.join(drawn)}{lines_}{axes(x, y)}"
+    scale = f'data-first="{edges[0]!r}" data-last="{edges[-1]!r}" data-left="{LEFT}" data-right="{WIDTH - RIGHT}" ' if stretch else ""
     return (
-        f'<svg class="sketch" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escaped(says)}">{picture}</svg>{legend(list(stacks))}'
+        f'<svg class="sketch" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escaped(says)}" {scale}>{picture}</svg>'
+        f"{legend(list(stacks)) if len(stacks) > 1 else ''}"
     )
 
 

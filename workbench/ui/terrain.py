@@ -1,6 +1,7 @@
 """The map of a data set and its gauges: drawn on request, because a model reads the rows for it; drawn again when what stays changes.
 
-Part of the Data tab. The work is `jobs/surveying.py`'s. Ids: data-map, data-map-go, data-map-says, data-map-figure.
+Part of the Data tab. The work is `jobs/surveying.py`'s. Ids: data-map, data-map-go, data-map-says, data-map-figure,
+data-map-chosen.
 """
 
 import time
@@ -16,16 +17,19 @@ from workbench.jobs.surveying import Survey, survey
 from workbench.ui import cards, forms, plots
 from workbench.ui.context import Context
 
+HINT = '<p class="quiet">Draw around rows on the map, and they alone are listed.</p>'
 REFRESH = 0.25  # seconds between two pictures of the bar
 
 
-def build(ctx: Context, counted: gr.State) -> None:
-    """Draw the section; `counted` holds the recipe and the model whose rows are shown, or None."""
+def build(ctx: Context, counted: gr.State, narrow: gr.State, show: gr.Dropdown) -> None:
+    """Draw the section; `counted` holds the recipe and the model whose rows are shown, or None. Rows that are chosen on the map with the
+    lasso are those that are listed then (`narrow`), kept or not (`show`)."""
     wanted = gr.State(False)  # whether the map was asked for: then it follows the recipe
     with gr.Accordion("Map", open=False, elem_id="data-map", elem_classes=["more"]):
         go = gr.Button("Draw the map: the model reads each row twice", elem_id="data-map-go", size="sm")
         says = cards.place(elem_id="data-map-says", above_figure=True)
         picture = gr.Plot(show_label=False, container=False, visible=False, elem_id="data-map-figure", elem_classes=["figure"])
+        chosen = gr.HTML(HINT, elem_id="data-map-chosen", js_on_load="Workbench.lasso('data-map-figure', trigger)", apply_default_css=False)
 
     def work(held: dict[str, Any] | None) -> Iterator[tuple[Any, Any, bool]]:
         if held is None:
@@ -47,6 +51,11 @@ def build(ctx: Context, counted: gr.State) -> None:
         elif asked:
             yield from work(held)
 
+    def picked(held: dict[str, Any], event: gr.EventData) -> tuple[dict[str, Any], Any]:
+        rows = tuple(sorted(int(number) for number in event.pick.removeprefix("rows:").split(",") if number))
+        return ({**held, "rows": rows, "says": "chosen on the map"}, "all") if rows else ({**held, "rows": None, "says": ""}, gr.skip())
+
+    chosen.select(picked, narrow, [narrow, show], **forms.WRITER)
     go.click(work, counted, [says, picture, wanted], trigger_mode="once", **forms.WRITER)
     counted.change(follow, [wanted, counted], [says, picture, wanted], trigger_mode="always_last", **forms.WRITER)
 

@@ -53,5 +53,5 @@ def make_model_without_seeding() -> torch.nn.Module:
 def test_a_model_without_such_matrices_says_what_to_choose() -> None:
     model = make_model()
     model.model.layers = torch.nn.ModuleList()
-    with pytest.raises(WorkbenchError, match="finds no all linear matrices"):
+    with pytest.raises(WorkbenchError, match="There are no all linear matrices"):
         LoRA().attach(model, seed=0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from workbench.core.method import knob
-from workbench.materials.models import weights_by_module
+from workbench.materials.region import cost
 from workbench.methods.contracts import Adapter, Attachment, Cost
 
 
@@ -35,13 +35,8 @@ class Full(Adapter, title="Full tuning"):
         return FullAttachment(model)
 
     def cost(self, model: PreTrainedModel) -> Cost:
-        kept, counts = self._kept(model), dict[tuple[str, int], list[int]]()
-        for name, module, layer, parameter in weights_by_module(model):
-            count = counts.setdefault((module, layer), [0, 0])
-            count[0] += 0 if name in kept else parameter.numel()
-            count[1] += parameter.numel()
-        by_module = [(module, layer, moved, of) for (module, layer), (moved, of) in counts.items()]
-        return Cost(sum(row[2] for row in by_module), sum(row[3] for row in by_module), by_module)
+        kept = self._kept(model)
+        return cost(model, {name: parameter.numel() for name, parameter in model.named_parameters() if name not in kept})
 
     def _kept(self, model: PreTrainedModel) -> set[str]:
         """Names of the parameters that stay frozen."""

@@ -8,7 +8,7 @@ from typing import Literal
 from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.materials.around import Around
-from workbench.materials.places import places
+from workbench.materials.places import Places
 from workbench.materials.rows import Example
 from workbench.methods.contracts import Selection, Selector
 
@@ -36,14 +36,15 @@ class ExactDuplicates(Selector, title="Exact duplicates"):
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         first: dict[bytes, int] = {}
         copies: dict[int, int] = {}  # each row that goes → the earlier one
+        where = Places()
         for index, example in enumerate(examples):
             if index % 1000 == 0:
                 yield Progress(index, len(examples), "rows compared")
+            where.note(example)
             text = self._text(example)
             same = first.setdefault(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest(), index)
             if same != index and text.strip():
                 copies[index] = same
-        where = yield from places(examples, copies.values())
         what = "says the same" if self.compare == "row" else f"has the same {self.compare}"
         reasons = {index: f"{what} as {where[same]}" for index, same in copies.items()}
         return Selection([index not in reasons for index in range(len(examples))], reasons)

@@ -4,6 +4,7 @@ Tags as in the project's notes: [R] read in other tools' code, [V] measured by u
 """
 
 import math
+from array import array
 from collections.abc import Generator, Sequence
 from typing import Literal
 
@@ -13,7 +14,7 @@ from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.materials.around import Around
 from workbench.materials.near import joined, pairs, signatures
-from workbench.materials.places import places
+from workbench.materials.places import Places
 from workbench.materials.rows import Example
 from workbench.methods.contracts import Selection, Selector
 
@@ -45,22 +46,22 @@ class NearDuplicates(Selector, title="Near duplicates"):
     group: int = knob(3, ge=1, le=50, help="how many make a group", more=True)
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
-        lengths: list[int] = []
-        signs, there = yield from signatures(self._texts(examples, lengths), len(examples), SPLITS[self.unit], self.group)
+        lengths, where = array("q"), Places()
+        signs, there = yield from signatures(self._texts(examples, lengths, where), len(examples), SPLITS[self.unit], self.group)
         yield Progress(len(examples), len(examples), "rows compared")
         two, alike = pairs(signs, there)
         first = joined(len(examples), two[alike >= self.threshold])
         stays = self._stays(first.tolist(), lengths)
-        where = yield from places(examples, {other for row, other in enumerate(stays) if other != row})
         return self._selection(stays, where, nearest(len(examples), two, alike))
 
-    def _texts(self, examples: Sequence[Example], lengths: list[int]) -> Generator[str, None, None]:
+    def _texts(self, examples: Sequence[Example], lengths: array, where: Places) -> Generator[str, None, None]:
         for example in examples:
             text = example.part(self.compare)
             lengths.append(len(text))
+            where.note(example)
             yield text.casefold()
 
-    def _stays(self, first: list[int], lengths: list[int]) -> list[int]:
+    def _stays(self, first: list[int], lengths: array) -> list[int]:
         """Of each row which one of its group is kept."""
         stays = dict[int, int]()  # group → the row that is kept
         for row, group in enumerate(first):
@@ -68,7 +69,7 @@ class NearDuplicates(Selector, title="Near duplicates"):
                 stays[group] = row
         return [stays[group] for group in first]
 
-    def _selection(self, stays: list[int], where: dict[int, str], scores: list[float]) -> Selection:
+    def _selection(self, stays: list[int], where: Places, scores: list[float]) -> Selection:
         reasons = dict[int, str]()
         for row, other in enumerate(stays):
             if other != row:

@@ -27,6 +27,8 @@ class Statistic(Selector, title="Statistic in a range"):
     Source: standard practice (datatrove, Data-Juicer), no paper.
     """
 
+    of_range = True
+
     of: Of = knob("characters", help="which number", label="statistic")
     text: Literal["row", "question", "answer"] = knob("answer", help="of which text: the whole row, its question, or its answer")
     least: float = knob(0.0, ge=0, help="smallest number that stays")

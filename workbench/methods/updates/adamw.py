@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from workbench.core.method import knob
 from workbench.materials import optimizers
@@ -46,6 +47,9 @@ class AdamWStepper(Stepper):
         optimizers.clip([self.optimizer], self.knobs.clip)
         optimizers.step(self.optimizer, rate)
         return {"lr": self.knobs.lr * rate}
+
+    def within(self) -> list[Optimizer]:
+        return [self.optimizer]
 
     def state(self) -> dict[str, Tensor]:
         return optimizers.state(self.optimizer)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from workbench.core.method import knob
 from workbench.materials import optimizers
@@ -56,6 +57,9 @@ class MuonStepper(Stepper):
         for optimizer in self.optimizers.values():
             optimizers.step(optimizer, rate)
         return {"lr": self.knobs.lr * rate}
+
+    def within(self) -> list[Optimizer]:
+        return list(self.optimizers.values())
 
     def state(self) -> dict[str, Tensor]:
         return {

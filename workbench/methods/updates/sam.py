@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from workbench.core.method import knob
 from workbench.materials import optimizers
@@ -90,6 +91,9 @@ class SAMStepper(Stepper):
         for parameter in moving:
             pull = self._pull(parameter)
             parameter.add_(self.knobs.rho * (parameter.abs() * pull if self.knobs.adaptive else pull) / norm)
+
+    def within(self) -> list[Optimizer]:
+        return [self.optimizer]
 
     def state(self) -> dict[str, Tensor]:
         return optimizers.state(self.optimizer)

@@ -1,0 +1,36 @@
+"""A run whose adapter chooses anew what may move: it says the same stopped and resumed, and slow weights go with their numbers."""
+
+import pytest
+import torch
+
+from tests.jobs.story import run, same, series, stopped
+from workbench.core.events import Measured
+from workbench.core.spec import TrainSpec
+from workbench.core.workspace import Workspace
+from workbench.jobs.averaging import Average
+
+LIFT = {"method": "lift", "budget": 2, "directions": 4, "refresh": 3, "targets": "mlp"}
+AVERAGED = {"update": {"method": "adamw", "lr": 1e-2, "average": 0.5}}
+
+
+@pytest.mark.parametrize("changes", [{}, AVERAGED, {"update": {"method": "sam"}}], ids=["plain", "averaged", "sam"])
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(spec: TrainSpec, workspace: Workspace, changes: dict) -> None:
+    usual = {"adapter": LIFT, "steps": 8, "evaluate_every": 2, "sample_every": 100, "checkpoint_every": 100, "prompts": []}
+    wanted = TrainSpec.parse({**spec.model_dump(mode="json"), **usual, **changes})
+    whole = run(wanted, workspace.run("0001"), workspace)
+    for step in (2, 3, 5):
+        folder = workspace.run(f"100{step}")
+        first = stopped(wanted, folder, workspace, step, Measured)
+        second = run(wanted, folder, workspace)
+        for name in ("loss", "validation_loss"):
+            assert series(first, name) | series(second, name) == series(whole, name), (step, name)
+        assert same(folder / "adapter", workspace.run("0001") / "adapter"), step
+
+
+def test_slow_weights_go_with_their_numbers_and_new_ones_start_where_they_stand() -> None:
+    parameter = torch.nn.Parameter(torch.tensor([5.0, 6.0, 7.0]))
+    average = Average({"it": torch.tensor([1.0, 2.0, 3.0])})
+    average.carry("it", parameter, lambda moment: torch.stack([moment[1], torch.tensor(0.0), moment[2]]))
+    assert average.slow["it"].tolist() == [2.0, 6.0, 3.0]
+    average.carry("another", parameter, lambda moment: moment)
+    assert set(average.slow) == {"it"}
