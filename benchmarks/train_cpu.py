@@ -153,7 +153,7 @@ def bare_loop(home: Path, out: Path, steps: int) -> Iterator[Measured]:
     attachment = spec.adapter.attach(prepared.model, spec.seed)
     parameters = [parameter for _, parameter in attachment.trained()]
     optimizer = torch.optim.AdamW(parameters, lr=case.RATE, weight_decay=0.0, fused=True)
-    batches = Batches.of(prepared.train, spec, prepared.tokenizer.pad_token_id)
+    batches = Batches.of(prepared.train, spec, prepared.tokenizer.pad_token_id, prepared.draws)
     attachment.model.train()
     for step in range(1, steps + 1):
         for batch in batches.window(step):

@@ -153,7 +153,7 @@ def test_a_probe_changes_nothing(method: type[Method], adapter: type[Method], pi
     held = {name: (p.detach().clone(), None if p.grad is None else p.grad.clone()) for name, p in attachment.model.named_parameters()}
     random = torch.get_rng_state()
     with saved_tensors_hooks(refuse, refuse):
-        reading = method().read(Moment(10, attachment, pico_batch, displacement, known=[pico_batch], decode=str))
+        reading = method().read(Moment(10, attachment, pico_batch, attachment.dense(displacement), known=[pico_batch], decode=str))
     assert reading.values and all(isinstance(value, float) for value in reading.values.values())
     assert torch.equal(torch.get_rng_state(), random) and attachment.model.training
     for name, parameter in attachment.model.named_parameters():

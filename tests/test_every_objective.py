@@ -191,3 +191,25 @@ def test_an_updates_groups_move_at_their_pace(method: type[Method]) -> None:
     again()
     stepper.step(1.0, again)
     assert torch.allclose(fast - 1, 4 * (slow - 1), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", on("updates"), ids=named)
+def test_an_update_carries_its_moments_to_where_the_numbers_went(method: type[Method]) -> None:
+    """A parameter that stands for its numbers in another order moves as it would have, in that order."""
+    order = torch.tensor([3, 0, 4, 1, 2])
+
+    def run(moved: bool) -> list[Tensor]:
+        parameters = [torch.nn.Parameter(torch.arange(1.0, 6.0)[None]), torch.nn.Parameter(torch.arange(1.0, 6.0))]
+        stepper, curves = method().begin([{"params": parameters}]), [torch.linspace(0.5, 2, 5) for _ in parameters]
+        again = backward(lambda: sum((p**2 * curve).sum() for p, curve in zip(parameters, curves, strict=True)), parameters)
+        for step in range(4):
+            if step == 2 and moved:
+                for place, parameter in enumerate(parameters):
+                    parameter.data, curves[place] = parameter.data[..., order].clone(), curves[place][order]
+                    stepper.carry(parameter, lambda moment: moment[..., order])
+            again()
+            stepper.step(1.0, again)
+        return [parameter.detach() for parameter in parameters]
+
+    for plain, carried in zip(run(False), run(True), strict=True):
+        assert torch.allclose(plain[..., order], carried, rtol=1e-5)

@@ -32,7 +32,7 @@ def test_a_selector_that_reads_asks_for_what_its_knobs_say(method: type[Method],
     asked = {name: value for name, value in wanted.items() if name in method.model_fields}
     around = Hearing({"exam": EXAMPLES[3:]})
     drain(method(**asked).keep(EXAMPLES, around))
-    readers = {reader for reader, _, _ in around.vectors_of} | set(around.surprise_of)
+    readers = {reader for reader, *_ in [*around.vectors_of, *around.gradients_of, *around.answers_of]} | set(around.surprise_of)
     assert readers == {"named"}
     assert bool(around.vectors_of) == bool({"text", "compare"} & asked.keys())
     assert all(read == part for _, _, read in around.vectors_of)

@@ -16,8 +16,10 @@ from workbench.__main__ import app
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Measured, Noted, Progress, Said, Started, Table
 from workbench.core.job import Job
+from workbench.core.spec import TrainSpec
 from workbench.jobs import ingest as bringing
 from workbench.jobs import registry
+from workbench.jobs.forecast import rows_table
 from workbench.runs.store import Store
 from workbench.runs.text import duration
 
@@ -255,6 +257,19 @@ def test_ctrl_c_stops_and_keeps_a_checkpoint(home: Path, spec: Path, number: int
     assert "stopped" in out and str(home / "runs" / "0001" / "checkpoint") in out
     with Store(home / "workbench.duckdb") as store:
         assert store.run("0001").status == "stopped"
+
+
+def test_the_forecast_speaks_of_runs_on_record(home: Path) -> None:
+    plainly_refused(cli("forecast"), "A forecast needs 4 finished runs", "data.most_rows")
+    with Store(home / "workbench.duckdb") as store:
+        for rows in (100, 200, 400, 800):
+            run = store.create("train", "", TrainSpec(data={"most_rows": rows}).model_dump(mode="json"))
+            store.append(run, rows_table(rows, 9), Measured(0, {"validation_loss": 4 / rows**0.5 + 0.5}), Finished("finished"))
+    told = cli("forecast", "--rows", 10000)
+    assert told.exit_code == 0 and "pocket on quickstart" in told.stdout and "With 10,000 rows about" in told.stdout
+    (values,) = json.loads(cli("forecast", "--json").stdout)
+    assert values["rows"] == 3200 and values["by_law"] < 0.65 and [one["rows"] for one in values["points"]] == [100, 200, 400, 800]
+    plainly_refused(cli("forecast", "--model", "other"), "no finished training run")
 
 
 @pytest.mark.parametrize("seconds, told", [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3725, "1 h 2 min")])

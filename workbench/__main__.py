@@ -14,7 +14,7 @@ from workbench import data_shell
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Progress, to_dict
 from workbench.core.spec import TrainSpec, override, parse_spec, read_spec, setting
-from workbench.runs.text import ProgressLine, as_json, grid, method_as_values, run_as_values, run_in_full, runs_list
+from workbench.runs.text import ProgressLine, as_json, grid, method_as_values, run_as_values, run_in_full, runs_list, table
 from workbench.shell import finish, looking, registry, report, with_groups, workspace_of
 
 
@@ -160,6 +160,28 @@ def show(run: Annotated[str, typer.Argument(help="The run's number, for example 
         typer.echo(as_json(run_as_values(found) | {"traceback": found.traceback, "events": [to_dict(event) for event in events]}))
     else:
         typer.echo(run_in_full(found, events))
+
+
+@app.command()
+def forecast(
+    rows: Annotated[int, typer.Option(min=0, help="The loss with so many rows is told; 0 takes four times the most there are.")] = 0,
+    model: Annotated[str, typer.Option(help="Only this model, for example pocket; all if not given.")] = "",
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Say what more rows would bring, from four runs or more that differ only in data.most_rows; several models are ranked."""
+    from workbench.jobs.forecast import as_values, asked, curves, points_table, ranked, ranking_table, told, trained
+
+    with looking(home) as store:
+        found = curves(trained(store), model)
+    rows = asked(found, rows)
+    if json:
+        typer.echo(as_json([as_values(curve, rows) for curve in found]))
+        return
+    for curve in found:
+        typer.echo("\n".join([table(points_table(curve)), *told(curve, rows), ""]))
+    for own in ranked(found, rows):
+        typer.echo(table(ranking_table(own, rows)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 
 from workbench.core.job import drain
 from workbench.materials import grams
-from workbench.materials.buckets import pieces, summed, tallied
+from workbench.materials.buckets import pieces, summed, table, tallied
 
 DRAW = random.Random(0)
 TEXTS = ["", *(" ".join(f"w{DRAW.randrange(40)}" for _ in range(DRAW.randrange(30))) for _ in range(50)), "one"]
@@ -34,6 +34,13 @@ def test_sums_over_rows_are_the_tally_and_the_values() -> None:
     for row in (0, 7, len(TEXTS) - 1):
         alone = drain(tallied([TEXTS[row]], 1, 64))
         assert torch.allclose(alone @ values, sums[row])
+
+
+def test_a_table_has_the_tally_of_each_text_as_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grams, "TEXTS", 3)
+    found = table(TEXTS, 64)
+    assert found.shape == (len(TEXTS), 64) and table([], 64).shape == (0, 64)
+    assert all(torch.equal(row, drain(tallied([text], 1, 64)).float()) for text, row in zip(TEXTS, found, strict=True))
 
 
 def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ FULL = {
     "length_histogram": plots.length_histogram([3, 5, 60, 300], 256),
     "memory_bar": plots.memory_bar([("weights", 3e9), ("activations", 1e9)], 24 * 2**30),
     "heat_map": plots.heat_map(BY_MODULE),
+    "forecast": plots.forecast({"pocket": (([100, 200], [2.0, 1.5]), ([100, 800], [2.0, 1.0]))}, "Loss by rows", 800),
     "terrain": plots.terrain([(1, 0.0, 1.0, True, "user: <b>x</b>"), (2, 1.0, 0.0, False, "y")]),
 }
 EMPTY = {
@@ -19,6 +20,7 @@ EMPTY = {
     "length_histogram": plots.length_histogram([], 256),
     "memory_bar": plots.memory_bar([], None),
     "heat_map": plots.heat_map([]),
+    "forecast": plots.forecast({}, "Loss by rows", 800),
     "terrain": plots.terrain([]),
 }
 

@@ -91,7 +91,20 @@ class DataSpec(Spec):
     selectors: list[ChosenSelector] = Field(default_factory=list, description="steps that drop rows, in order")
     mix: list[MixPart] = Field(default_factory=list, description="further data sets that are learnt from; their rows pass no steps")
     weight: float = Field(1.0, ge=0, le=1000, description="this set's tokens for one token of a set of weight 1, in a mixture")
+    balance: str = knob(
+        "",
+        label="draw classes equally",
+        help="column by whose classes rows are drawn equally often; small ones come again and again and are learnt by heart the sooner, "
+        "so cut the large ones first. Empty takes each row once",
+    )
     validation_share: float = knob(0.1, ge=0, le=0.5, help="share of the rows that is never trained on and gives the validation loss")
+    most_rows: int = knob(
+        0,
+        ge=0,
+        label="rows learnt from",
+        help="at most so many, drawn at random once the validation rows are apart; fewer are part of more, and 0 takes all. "
+        "Runs with more and more rows tell what still more would bring",
+    )
     max_length: int = knob(256, ge=8, le=131_072, help="longest row in tokens; what is beyond is cut off", unit="tokens", log=True)
 
     @model_validator(mode="after")

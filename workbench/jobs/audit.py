@@ -4,7 +4,7 @@ Sentences with a level: `safe` is good to know, `watch` is worth a look and can 
 them and the shell prints them. Reads, counts and compares; it starts nothing, and what a step takes is `trial.py`'s.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -16,6 +16,7 @@ from workbench.core.spec import TrainSpec
 from workbench.core.words import count, duration, number, size
 from workbench.core.workspace import Workspace
 from workbench.jobs import steps
+from workbench.jobs.balancing import SOON, missing
 from workbench.jobs.curate import Look, look, tokenizer_of
 from workbench.jobs.estimate import Rows, disk, estimate
 
@@ -42,7 +43,7 @@ def audit(spec: TrainSpec, workspace: Workspace) -> list[Finding]:
     longest = spec.data.max_length if any(found.sampled for found in seen) else max(max(found.lengths, default=1) for found in seen)
     share = sum(found.trained for found in seen) / max(1, sum(found.tokens for found in seen))
     moves = _moves(spec, workspace, Rows(min(spec.data.max_length, longest), share))
-    rows = [finding for found in seen for finding in (*_rows(found), *_ends(found))]
+    rows = [finding for found in seen for finding in (*_rows(found), *_ends(found))] + [*_some(spec), *_classes(seen)]
     return [*moves, *_disk(spec, workspace), *rows, *_costs(spec)]
 
 
@@ -100,6 +101,21 @@ def _rows(found: Look) -> Iterator[Finding]:
     yield Finding("safe", f"{count(found.kept, 'row')} of {found.rows:,}; {found.trained:,} tokens {told}are learnt ({share}).")
     if found.nothing:
         yield Finding("watch", f"{count(len(found.nothing), 'row')} with nothing to learn are left out. The Data tab shows which.")
+
+
+def _some(spec: TrainSpec) -> Iterator[Finding]:
+    if most := spec.data.most_rows:
+        each = " of each set" if spec.data.mix else ""
+        yield Finding("safe", f"At most {count(most, 'row')}{each} are learnt from, drawn at random once the validation rows are apart.")
+
+
+def _classes(seen: Sequence[Look]) -> Iterator[Finding]:
+    """What drawing classes equally often does, of each set that has some."""
+    every = [portion.classes for found in seen for portion in found.portions if portion.classes]
+    there = [one for one in every if one.sizes]
+    yield from (Finding("watch" if one.lift > SOON else "safe", one.told()) for one in there)
+    if every and not there:
+        yield Finding("act", missing(every[0].column, sorted({column for one in every for column in one.columns})))
 
 
 def _ends(found: Look) -> Iterator[Finding]:

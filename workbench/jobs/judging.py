@@ -48,8 +48,9 @@ class Known:
 def known_of(rows: Sequence[Encoded], tasks: Sequence[str], scores: Tensor) -> Known:
     """From the rows, the name of each row's task, and the scores of all learnt tokens in order."""
     names = sorted(set(tasks))
+    places = {name: place for place, name in enumerate(names)}
     counts = torch.tensor([0, *(sum(row.trained[1:]) for row in rows)])
-    return Known(names, torch.tensor([names.index(task) for task in tasks]), counts.cumsum(0), scores)
+    return Known(names, torch.tensor([places[task] for task in tasks]), counts.cumsum(0), scores)
 
 
 def judged(

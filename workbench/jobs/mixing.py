@@ -1,12 +1,12 @@
 """Rows to learn from, out of one data set or several: each set's steps, its split, its tokens, and how often each set is seen.
 
 What it is: the way from a data recipe to encoded rows for the training loop, and the plan of a mixture for the page. What it is not: it
-draws no batch and knows no model. A set's share is one of tokens, and an epoch has as many tokens as all sets together have.
+draws no batch and knows no model. A set's share is one of tokens, and an epoch has as many tokens as all sets together have. Within each
+set the classes of rows may be drawn equally often (`balancing.py`).
 """
 
-import random
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 from transformers import PreTrainedTokenizerBase
@@ -16,16 +16,19 @@ from workbench.core.events import Progress
 from workbench.core.parts import DataSpec
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
+from workbench.jobs.balancing import Classes, class_of, classes, draws, refuse
+from workbench.jobs.batches import Draw
 from workbench.jobs.recipe import measured
 from workbench.jobs.steps import sifted
-from workbench.materials.corpus import split
+from workbench.materials.corpus import digest, split
 from workbench.materials.rows import Chosen, Example
 from workbench.materials.templates import Encoded, encode_all
 
 
 @dataclass(frozen=True)
 class Portion:
-    """A set of a mixture: its `share` of the tokens of an epoch (0 to 1), and how often an epoch sees each of its rows."""
+    """A set of a mixture: its `share` of the tokens of an epoch (0 to 1), how often an epoch sees each of its rows on average, and the
+    classes that are drawn equally often, if some are."""
 
     name: str
     rows: int
@@ -33,14 +36,20 @@ class Portion:
     weight: float
     share: float
     epochs: float
+    classes: Classes | None = None
 
 
 @dataclass(frozen=True)
 class Learning:
-    """Encoded rows for training and for validation, the task of each, and the questions that answers may be sampled to."""
+    """Encoded rows for training and for validation, the task of each, and the questions that answers may be sampled to.
+
+    `names` are the classes of the training rows, "" where they have none; `draws` is what an epoch takes of them, all where it is empty.
+    """
 
     train: list[Encoded] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    draws: list[Draw] = field(default_factory=list)
     held: list[Encoded] = field(default_factory=list)
     held_tasks: list[str] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
@@ -55,34 +64,50 @@ def learning(
         WorkbenchError: a set has nothing to learn, or cannot be had.
     """
     parts = [part for part in spec.data.parts() if part.weight > 0]
+    if spec.data.balance:
+        found = []
+        for part in parts:
+            found.append((yield from classes((yield from sifted(part, workspace, spec.model)), part.balance)))
+        refuse(found)
     sets = []
     for part in parts:
         sets.append((yield from _of_set(part, spec, tokenizer, workspace, -(-most_held // len(parts)))))
-    if len(sets) == 1:
-        return sets[0]
-    planned = portions(parts, [len(one.train) for one in sets], [sum(len(row.ids) for row in one.train) for one in sets])
-    draw, mixed = random.Random(spec.seed), Learning()
-    for one, portion in zip(sets, planned, strict=True):
-        seen = repeated(len(one.train), portion.epochs, draw)
-        mixed.train.extend(one.train[row] for row in seen)
-        mixed.tasks.extend(one.tasks[row] for row in seen)
+    return sets[0] if len(sets) == 1 and not spec.data.balance else _mixed(parts, sets)
+
+
+def _mixed(parts: Sequence[DataSpec], sets: Sequence[Learning]) -> Learning:
+    """All sets as one: every row once, and what an epoch takes of each set by its weight, and of each class of it."""
+    tokens = [round(sum(draw.often * _mean_length(one.train, draw) for draw in draws(one.names))) for one in sets]
+    mixed = Learning()
+    for one, portion in zip(sets, portions(parts, [len(one.train) for one in sets], tokens), strict=True):
+        first = len(mixed.train)
+        mixed.draws.extend(Draw([first + row for row in draw.rows], draw.often) for draw in draws(one.names, portion.epochs))
+        mixed.train.extend(one.train)
+        mixed.tasks.extend(one.tasks)
+        mixed.names.extend(one.names)
         mixed.held.extend(one.held)
         mixed.held_tasks.extend(one.held_tasks)
     mixed.prompts.extend(prompt for turn in zip_longest(*(one.prompts for one in sets)) for prompt in turn if prompt)
     return mixed
 
 
+def _mean_length(rows: Sequence[Encoded], draw: Draw) -> float:
+    return sum(len(rows[row].ids) for row in draw.rows) / len(draw.rows)
+
+
 def planned(
     spec: DataSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspace, model: str
 ) -> Generator[Progress, None, list[Portion]]:
-    """The portions of a recipe's mixture, from the tokens of the first rows of each set; none where there is but one set."""
-    parts, rows, tokens = [part for part in spec.parts() if part.weight > 0], [], []
-    for part in parts if spec.mix else ():
+    """The portions of a recipe's mixture, from the tokens of the first rows of each set, and the classes that are drawn equally often;
+    none where there is but one set without them."""
+    parts, rows, tokens, found = [part for part in spec.parts() if part.weight > 0], [], [], []
+    for part in parts if spec.mix or spec.balance else ():
         data = yield from sifted(part, workspace, model)
-        found = yield from measured(data, part, tokenizer)
-        rows.append(len(data.kept))
-        tokens.append(round((sum(found.lengths) - sum(found.cut)) / max(1, len(found.rows)) * len(data.kept)))
-    return portions(parts, rows, tokens) if spec.mix else []
+        read = yield from measured(data, part, tokenizer)
+        rows.append(min(len(data.kept), part.most_rows or len(data.kept)))
+        tokens.append(round((sum(read.lengths) - sum(read.cut)) / max(1, len(read.rows)) * rows[-1]))
+        found.append((yield from classes(data, part.balance)) if part.balance else None)
+    return [replace(portion, classes=one) for portion, one in zip(portions(parts, rows, tokens), found, strict=True)] if found else []
 
 
 def portions(parts: Sequence[DataSpec], rows: Sequence[int], tokens: Sequence[int]) -> list[Portion]:
@@ -95,17 +120,12 @@ def portions(parts: Sequence[DataSpec], rows: Sequence[int], tokens: Sequence[in
     return found
 
 
-def repeated(count: int, epochs: float, draw: random.Random) -> list[int]:
-    """Rows of a set of `count` as often as an epoch sees them: all of them whole times, and a draw of them for what is left."""
-    whole = int(epochs)
-    return [*range(count)] * whole + sorted(draw.sample(range(count), round((epochs - whole) * count)))
-
-
 def _of_set(
     data: DataSpec, spec: TrainSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspace, most_held: int
 ) -> Generator[Progress, None, Learning]:
     found = yield from sifted(data, workspace, spec.model)
     train, validation = split(Chosen(found.examples, found.kept), data.validation_share, spec.seed)
+    train = some(train, data.most_rows, spec.seed)
     rows, of = yield from encoded(tokenizer, train, data)
     if not rows:
         raise WorkbenchError(
@@ -114,11 +134,19 @@ def _of_set(
         )
     held, of_held = yield from encoded(tokenizer, validation[:most_held], data)
     usual = data.path if spec.data.mix else ""  # the loss of each set of a mixture is plotted apart
+    column = data.task or data.balance  # and that of each class
 
     def tasks(examples: Sequence[Example]) -> list[str]:
-        return [str(example.meta.get(data.task, usual)) if data.task else usual for example in examples]
+        return [class_of(example, column) or usual for example in examples]
 
-    return Learning(rows, tasks(of), held, tasks(of_held), questions(validation or train))
+    return Learning(
+        train=rows,
+        tasks=tasks(of),
+        names=[class_of(example, data.balance) for example in of],
+        held=held,
+        held_tasks=tasks(of_held),
+        prompts=questions(validation or train),
+    )
 
 
 def encoded(
@@ -136,6 +164,14 @@ def encoded(
         if index % 200 == 0:
             yield Progress(index, len(examples), "rows read")
     return rows, of
+
+
+def some(examples: list[Example], most: int, seed: int) -> list[Example]:
+    """At most so many of the rows, in their order; all for 0. The draw goes by what a row says and the seed: fewer are part of more."""
+    if not most or most >= len(examples):
+        return examples
+    places = [(digest(f"{seed} some\n{example.as_text()}"), row) for row, example in enumerate(examples)]
+    return [examples[row] for row in sorted(row for _, row in sorted(places)[:most])]
 
 
 def questions(examples: Sequence[Example]) -> list[str]:

@@ -13,7 +13,7 @@ from workbench.core.events import Progress
 from workbench.core.parts import DataSpec
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
-from workbench.jobs.batches import in_batches
+from workbench.jobs.batches import Draw, in_batches
 from workbench.jobs.judging import Known, judged, known_of
 from workbench.jobs.machine import share_cores
 from workbench.jobs.mixing import encoded, learning
@@ -34,6 +34,7 @@ class Prepared:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     train: list[Encoded]
+    draws: list[Draw]  # what an epoch takes of them; all where there is none
     validation: list[dict[str, Tensor]]
     validation_rows: int
     by_task: dict[str, list[dict[str, Tensor]]]
@@ -56,11 +57,13 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
     share_cores(model)
     known = yield from _known(spec, tokenizer, workspace)
     scores = yield from judged(spec.loss, spec.model, data.train, tokenizer.get_vocab(), workspace)
-    pad, apart = tokenizer.pad_token_id, sorted(set(data.held_tasks)) if spec.data.task or spec.data.mix else []
+    told = spec.data.task or spec.data.balance or spec.data.mix
+    pad, apart = tokenizer.pad_token_id, sorted(set(data.held_tasks)) if told else []
     return Prepared(
         model=model,
         tokenizer=tokenizer,
         train=data.train,
+        draws=data.draws,
         validation=_on(device, in_batches(data.held, 16, pad)),
         validation_rows=len(data.held),
         by_task={

@@ -49,7 +49,7 @@ def begun(update: Update, attachment: Attachment, state: Mapping[str, Tensor]) -
 def paced(attachment: Attachment, update: Update) -> list[dict[str, object]]:
     """The attachment's groups, split by how fast the update lets their parameters move."""
     layers = attachment.model.config.num_hidden_layers
-    paces = {id(parameter): update.pace(name, layer_of(name), layers) for name, parameter in attachment.model.named_parameters()}
+    paces = {id(parameter): update.pace(name, layer_of(name), layers) for name, parameter in attachment.trained()}
     groups = []
     for group in attachment.groups():
         for pace in dict.fromkeys(paces[id(parameter)] for parameter in group["params"]):

@@ -22,10 +22,12 @@ from workbench.jobs import checkpoint
 from workbench.jobs.averaging import Average
 from workbench.jobs.batches import Batches
 from workbench.jobs.ending import Ending
+from workbench.jobs.forecast import rows_table
 from workbench.jobs.machine import Gpu, memory_used
 from workbench.jobs.objective import Objective
 from workbench.jobs.prepare import Prepared, prepare
 from workbench.jobs.probing import Probing
+from workbench.jobs.redrawing import redraw
 from workbench.jobs.schedule import begun, opens, rate, shorten
 from workbench.jobs.steering import Steering, Wish, in_words
 from workbench.materials.models import place
@@ -39,6 +41,7 @@ def train(spec: TrainSpec, folder: Path, workspace: Workspace) -> Iterator[Event
     prepared = yield from prepare(spec, workspace)
     run = Run(spec, folder, prepared)
     yield Started(spec.steps, run.about())
+    yield rows_table(len(prepared.train), prepared.validation_rows)
     try:
         yield from run.steps()
     except GeneratorExit:  # stopped between two events: keep what was learnt
@@ -77,7 +80,7 @@ class Run:
         if spec.recompute:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
-        self.batches = Batches.of(prepared.train, spec, prepared.tokenizer.pad_token_id)
+        self.batches = Batches.of(prepared.train, spec, prepared.tokenizer.pad_token_id, prepared.draws)
         self.probing = Probing(spec.probes)
         self.average = Average()
         self.gpu = Gpu.here()
@@ -171,6 +174,7 @@ class Run:
         began, step, before = time.perf_counter(), self.step + 1, checkpoint.random_state()
         if opens(step, self.spec):
             self._next_link()
+        redraw(step, self.attachment, self.stepper, self.average)
         window = [self._placed(batch) for batch in self.batches.window(step)]
         values = self.objective.gradients(window, step, self.step / self.spec.steps)
         moment = Moment(step, self.attachment, window[-1], decode=self.prepared.decode)
@@ -270,7 +274,7 @@ class Run:
         if not watching:
             return []
         displacement = {name: (p.detach() - before[name]).float() for name, p in self.attachment.trained()}
-        moment = Moment(step, self.attachment, moment.batch, displacement, decode=moment.decode)
+        moment = Moment(step, self.attachment, moment.batch, self.attachment.dense(displacement), decode=moment.decode)
         events = self.probing.read("step", moment, values, always=guarded)
         if not guarded:
             return events

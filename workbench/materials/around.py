@@ -19,10 +19,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.workspace import Workspace
-from workbench.materials import models, readings
+from workbench.materials import gradients, models, readings
+from workbench.materials.asking import Draws, tally
 from workbench.materials.corpus import digest, load
 from workbench.materials.packing import pad
 from workbench.materials.pooling import Pooling, pooled
+from workbench.materials.rendering import Messages
 from workbench.materials.rows import Example
 from workbench.materials.templates import Encoded, encode_all
 
@@ -89,8 +91,40 @@ class Around:
 
         return (yield from self._read("surprise-alone" if alone else "surprise", reader, examples, _told, read))
 
+    def gradients(
+        self, examples: Sequence[Example], reader: str = "", warm: Sequence[Example] = (), adam: bool = False, seed: int = 0
+    ) -> Generator[Progress, None, Tensor]:
+        """(N, 1024) bfloat16: which way each row pulls a small LoRA on the model, sketched (`gradients.py`); NaN where nothing is learnt.
+
+        The LoRA is warmed up on the rows `warm`. With `adam` it is the way that Adam would step then, else the plain gradient.
+        """
+        ref = models.resolve(reader or self._model, self._workspace)
+        key, parts = gradients.key(warm, seed), torch.arange(3)
+        folder = self._workspace.cache("readings") / f"warm-up-{key}-{state_of(ref)}"
+        if not (found := readings.find(folder, parts))[0].all():
+            readings.add(folder, parts, (yield from gradients.warmed_up(*self._opened(ref), warm, seed)))
+            found = readings.find(folder, parts)
+        taught = gradients.Taught(found[1], adam, seed)
+        return (yield from self._read(f"gradients-{'adam' if adam else 'plain'}-{key}", reader, examples, _told, taught.read))
+
+    def answers(
+        self, examples: Sequence[Example], prompts: Callable[[Example], Sequence[Messages]], draws: Draws, reader: str = ""
+    ) -> Generator[Progress, None, Tensor]:
+        """(N, 4) float32: of the greedy answers to a row's prompts how many say its last answer and how many there are, then of the drawn.
+
+        0 of 0 where a row cannot be asked (`asking.tally`). All answers to a row are found together, and no others with them.
+        """
+
+        def text(example: Example) -> str:
+            return repr((prompts(example), example.last_answer(), draws))
+
+        def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: list[Example]) -> Tensor:
+            return torch.stack([tally(model, tokenizer, prompts(example), example.last_answer(), draws) for example in batch])
+
+        return (yield from self._read("answers", reader, examples, text, read, at_once=1))
+
     def _read(
-        self, kind: str, reader: str, examples: Sequence[Example], text: Callable[[Example], str], read: Read
+        self, kind: str, reader: str, examples: Sequence[Example], text: Callable[[Example], str], read: Read, at_once: int = 0
     ) -> Generator[Progress, None, Tensor]:
         """What `read` makes of each example, from the disk where it is there; examples whose `text` is the same are read once."""
         ref = models.resolve(reader or self._model, self._workspace)
@@ -102,7 +136,7 @@ class Around:
                 yield Progress(len(found), len(examples), "rows looked up")
         digests = torch.tensor(found, dtype=torch.int64)
         missing = set(digests[~readings.find(folder, digests)[0]].tolist())
-        yield from self._missing(folder, ref, examples, found, missing, text, read)
+        yield from self._missing(folder, ref, examples, found, missing, text, read, at_once or AT_ONCE)
         known, values = readings.find(folder, digests)
         if not known.all():
             raise WorkbenchError(f"What {ref.label} had read was deleted from {folder} meanwhile. Count again.")
@@ -117,6 +151,7 @@ class Around:
         missing: set[int],
         text: Callable[[Example], str],
         read: Read,
+        at_once: int,
     ) -> Iterator[Progress]:
         """Read what is missing, a stretch of rows at a time in the order in which they lie, within it the shortest first."""
         total, done, stretch = len(missing), 0, list[tuple[int, int, Example]]()
@@ -126,18 +161,18 @@ class Around:
                 stretch.append((len(text(example)), digests[place], example))
             if len(stretch) == STRETCH or (stretch and not missing):
                 stretch.sort(key=lambda row: row[:2])
-                yield from self._stretch(folder, ref, stretch, done, total, read)
+                yield from self._stretch(folder, ref, stretch, done, total, read, at_once)
                 done += len(stretch)
                 stretch.clear()
 
     def _stretch(
-        self, folder: Path, ref: models.ModelRef, rows: list[tuple[int, int, Example]], done: int, total: int, read: Read
+        self, folder: Path, ref: models.ModelRef, rows: list[tuple[int, int, Example]], done: int, total: int, read: Read, at_once: int
     ) -> Iterator[Progress]:
         waiting: list[tuple[list[int], Tensor]] = []
         try:
-            for start in range(0, len(rows), AT_ONCE):
+            for start in range(0, len(rows), at_once):
                 yield Progress(done + start, total, f"rows read by {ref.label}")
-                batch = rows[start : start + AT_ONCE]
+                batch = rows[start : start + at_once]
                 waiting.append(([own for _, own, _ in batch], read(*self._opened(ref), [example for *_, example in batch]).cpu()))
                 if len(waiting) == KEPT:
                     _write(folder, waiting)

@@ -41,6 +41,15 @@ def summed(texts: Iterable[str], total: int, values: Tensor) -> Generator[Progre
     return torch.cat(sums), torch.cat(counts)
 
 
+def table(texts: Iterable[str], buckets: int) -> Tensor:
+    """(N, buckets) float32 how many words and pairs of each text fall in each bucket; all of it is held."""
+    rows = [torch.zeros(0, buckets)]
+    for batch in batches(texts, pieces):
+        bucket, text = _buckets(batch, buckets)
+        rows.append(torch.zeros(batch.count, buckets).index_put((text, bucket), torch.ones(len(bucket)), accumulate=True))
+    return torch.cat(rows)
+
+
 def _buckets(batch: Batch, buckets: int) -> tuple[Tensor, Tensor]:
     """(G,) the buckets of all words and pairs of the batch, and (G,) which text each is of."""
     found = [(group % buckets, batch.text[place]) for _, group, place in groups(batch, (1, 2))]

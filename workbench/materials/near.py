@@ -8,7 +8,7 @@ products wrap around. Knows no rows. Tags as in the project's notes: [K] known, 
 import hashlib
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import islice, repeat
+from itertools import islice
 
 import torch
 from rensa import RMinHash
@@ -33,22 +33,21 @@ def signatures(
     A text is the set of all groups of `size` parts that follow one another in it, or one group where it has fewer parts; `split` makes
     the parts of a text. The same texts give the same signatures in every process.
     """
-    found, there, hashes = array("I"), list[bool](), _Hashes()
+    found, there, known = array("I"), list[bool](), _Known()
     for batch in _batches(texts):
-        parts, lengths = array("Q"), list[int]()
+        parts, lengths = array("i"), list[int]()
         for text in batch:
-            before = len(parts)
-            parts.extend(map(hashes.__getitem__, split(text)))
-            count = len(parts) - before
-            parts.extend(repeat(0, size - count if count else 0))  # what is shorter than a group is one group
-            lengths.append(len(parts) - before)
-        groups, edges = _groups(parts, lengths, size)
+            own = [known[part] for part in split(text)]
+            own += [0] * (size - len(own) if own else 0)  # what is shorter than a group is one group
+            parts.fromlist(own)
+            lengths.append(len(own))
+        groups, edges = _groups(known.hashes(parts), lengths, size)
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(groups.numpy().view("uint64"), edges, num_perm=NUMBERS, seed=1)
         for row in matrix.to_rows():
             found.extend(row)
         there += [length > 0 for length in lengths]
-        if len(hashes) > WORDS:
-            hashes.clear()
+        if len(known) > WORDS:
+            known = _Known()
         yield Progress(len(there), total, "rows read")
     if not there:
         return torch.empty(0, NUMBERS, dtype=torch.int32), torch.empty(0, dtype=torch.bool)
@@ -85,17 +84,30 @@ def joined(count: int, two: Tensor) -> Tensor:
     return first[label]
 
 
-class _Hashes(dict[str, int]):
-    """64 bits for each part of a text; looked up, because few words are most of a language."""
+class _Known(dict[str, int]):
+    """A number from 1 for each part of a text, looked up, because few words are most of a language; small ones, which are handled twice as
+    fast as the 64 bits that stand for the part. 0 stands for no part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hashes = array("Q", [0])
 
     def __missing__(self, part: str) -> int:
-        self[part] = found = int.from_bytes(hashlib.blake2b(part.encode("utf-8", "replace"), digest_size=8).digest(), "big")
-        return found
+        self._hashes.append(int.from_bytes(hashlib.blake2b(part.encode("utf-8", "replace"), digest_size=8).digest(), "big"))
+        self[part] = len(self._hashes) - 1
+        return self[part]
+
+    def hashes(self, numbers: array) -> Tensor:
+        """(n,) int64 the 64 bits of each number."""
+        if not numbers:
+            return torch.empty(0, dtype=torch.int64)
+        table = torch.frombuffer(bytearray(self._hashes), dtype=torch.int64)  # a copy: an array that is looked at cannot grow
+        return table[torch.frombuffer(numbers, dtype=torch.int32)]
 
 
-def _groups(parts: array, lengths: Sequence[int], size: int) -> tuple[Tensor, list[int]]:
+def _groups(flat: Tensor, lengths: Sequence[int], size: int) -> tuple[Tensor, list[int]]:
     """The hashes of all groups, text after text, and where each text's begin and end; a text has `size` parts at least, or none."""
-    flat, long = torch.frombuffer(parts, dtype=torch.int64) if parts else torch.empty(0, dtype=torch.int64), torch.tensor(lengths)
+    long = torch.tensor(lengths)
     places = max(0, len(flat) - size + 1)
     whole = torch.zeros(places, dtype=torch.int64)
     for step in range(size):

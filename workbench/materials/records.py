@@ -164,7 +164,7 @@ def parse(source: str, line: int, text: str) -> Record | Reject:
     if wrong := bad_bytes(source, line, text):
         return wrong
     if (texts := _texts(text)) is not None:
-        return as_record(source, line, texts, text)
+        return Record(line, texts, text[:EXCERPT])
     try:
         value = JSON.decode(text)
     except RecursionError:
@@ -177,7 +177,9 @@ def parse(source: str, line: int, text: str) -> Record | Reject:
 
 
 def _texts(text: str) -> dict[str, str] | None:
-    """A flat object of texts, read three times as fast; None for anything else, because where there are numbers digits could be lost."""
+    """A flat object of texts with nothing to mend, read in a third of the time; None for anything else: of numbers digits could be lost."""
+    if "\\u" in text or "\x00" in text:
+        return None
     try:
         value = orjson.loads(text)
     except ValueError:

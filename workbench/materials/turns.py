@@ -70,6 +70,8 @@ def turns_of(value: Any, role: str) -> list[Any]:
 
 
 def _is_turns(value: Any) -> bool:
+    if isinstance(value, str):
+        return False
     turns = value if isinstance(value, list) else [value]
     return bool(turns) and all(isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in turns)
 

@@ -5,7 +5,7 @@ generator: it yields `Progress` and returns its result (`kept = yield from …`)
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -27,6 +27,7 @@ from workbench.materials.lora import Factors
 from workbench.materials.moment import Moment, Reading, Showing
 from workbench.materials.rows import Selection
 from workbench.materials.slot import Slot, completed
+from workbench.materials.stepper import Stepper
 from workbench.materials.token_stats import TokenStats, kl
 from workbench.materials.units import Heard
 from workbench.materials.voice import Speaker, Voice
@@ -139,24 +140,6 @@ class Noise(Method, ABC, shelf="noises"):
 
 
 # Updates: how the numbers move.
-
-
-class Stepper(ABC):
-    """An update at work: it owns the optimizer's state."""
-
-    @abstractmethod
-    def step(self, rate: float, again: Callable[[], None]) -> dict[str, float]:
-        """Move once along the gradients with the learning rate at `rate` (0 to 1) of its peak; named floats to plot.
-
-        `again()` puts the gradients of the same batches, taken where the parameters are now, in place of those there are.
-        """
-
-    @abstractmethod
-    def state(self) -> dict[str, Tensor]: ...
-
-    @abstractmethod
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Resume exactly: the next step equals the step that would have followed."""
 
 
 class Update(Guarded, Paced, Averaged, Method, ABC, shelf="updates"):

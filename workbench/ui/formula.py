@@ -13,8 +13,8 @@ GREEK = (
     "sigma σ tau τ phi φ varphi φ chi χ psi ψ omega ω Delta Δ Gamma Γ Theta Θ Lambda Λ Sigma Σ Phi Φ Psi Ψ Omega Ω ell ℓ"
 )
 SIGNS = (
-    "sum ∑ prod ∏ in ∈ times × cdot · odot ⊙ otimes ⊗ le ≤ leq ≤ ge ≥ geq ≥ ne ≠ neq ≠ approx ≈ sim ∼ to → leftarrow ← rightarrow → "
-    "mid | vert | lVert ‖ rVert ‖ Vert ‖ lvert | rvert | langle ⟨ rangle ⟩ infty ∞ partial ∂ nabla ∇ pm ± top ⊤ dots … ldots … cdots ⋯ "
+    "sum ∑ prod ∏ in ∈ times × cdot · odot ⊙ oplus ⊕ otimes ⊗ le ≤ leq ≤ ge ≥ geq ≥ ne ≠ neq ≠ approx ≈ sim ∼ to → leftarrow ← "
+    "rightarrow → mid | vert | lVert ‖ rVert ‖ Vert ‖ lvert | rvert | langle ⟨ rangle ⟩ infty ∞ partial ∂ nabla ∇ pm ± top ⊤ dots … ldots … cdots ⋯ "
     "lfloor ⌊ rfloor ⌋ lceil ⌈ rceil ⌉ ll ≪ gg ≫ cap ∩ cup ∪ setminus ∖ forall ∀ mapsto ↦ propto ∝ perp ⊥ circ ∘"
 )
 LETTERS = dict(zip(GREEK.split()[::2], GREEK.split()[1::2], strict=True))

@@ -1,6 +1,6 @@
 """Class balance: no class of rows much larger than the smallest. The half of a published mixture that drops rows.
 
-What it is not: a sampler. The other half, showing the rows of small classes more often, belongs to the training loop and is not here.
+What it is not: a sampler. The other half, showing the rows of small classes more often, is the training loop's (`data.balance`).
 Tags as in the project's notes: [P] paper, [R] read in published code.
 """
 
@@ -30,8 +30,9 @@ class ClassBalance(Selector, title="Class balance"):
 
     It helps where the large classes drown the small ones, and what counts is the worst of them. It throws rows away: one class of
     three rows cuts all others to a handful, so look at the counts first. The authors cut to 2 to 5 times the smallest class and then draw
-    all classes equally often while they train [R]; drawing alone learns the few rows of small classes by heart, cutting alone loses what
-    the large ones say, and the two together can beat both [P]. Only the cut is here; drawing belongs to a sampler.
+    all classes equally often while they train [R]; drawing alone learns the few rows of small classes by heart, the more so with more
+    epochs, cutting alone loses what the large ones say, and the two together can beat both [P]. Only the cut is here; the draw is a
+    setting of the recipe: name the same column under "draw classes equally".
 
     Source: a study of group robustness, NeurIPS 2024, whose code is tmlabonte/revisiting-finetuning [R].
     """

@@ -27,6 +27,15 @@ LOW_RANK = (
 )
 WHOLE = '<rect x="42" y="6" width="44" height="44" rx="3" class="moves"/><path d="M42 21H86M42 36H86M57 6V50M72 6V50" class="grid"/>'
 
+PARTS = '<rect x="42" y="6" width="44" height="44" rx="3" class="still"/>' + "".join(
+    f'<rect x="{x}" y="{y}" width="9" height="9" class="moves"/>' for x, y in ((46, 10), (68, 10), (57, 21), (73, 31), (46, 37))
+)
+FAMILIES = {
+    "beside": (LOW_RANK, "beside frozen weights"),
+    "whole": (WHOLE, "in the weights themselves"),
+    "part": (PARTS, "in some of the weights"),
+}
+
 
 def build(ctx: Context, bench: Bench) -> None:
     """Draw the tab inside the caller's `gr.Tab`."""
@@ -78,11 +87,11 @@ def family_cards(chosen: str) -> str:
 
 
 def _card(name: str, method: type[Method], pressed: bool) -> str:
-    low_rank = any(knob.name == "rank" for knob in knobs_of(method))
-    words = "beside frozen weights" if low_rank else "in the weights themselves"
+    beside = any(knob.name == "rank" for knob in knobs_of(method))
+    drawing, words = FAMILIES["beside" if beside else "whole" if method().whole else "part"]  # type: ignore[attr-defined]
     return (
         f'<button type="button" class="family" data-pick="{name}" aria-pressed="{str(pressed).lower()}">'
-        f'<svg viewBox="0 0 130 56" aria-hidden="true">{LOW_RANK if low_rank else WHOLE}</svg>'
+        f'<svg viewBox="0 0 130 56" aria-hidden="true">{drawing}</svg>'
         f"<b>{html.escape(method.title())}</b><span>{words}</span></button>"
     )
 

@@ -1,7 +1,7 @@
 """The Runs tab: every run on record. Tick some to lay their curves over each other; open one to see all of it.
 
 Elements for tests: `runs-table` (`[data-event=open][data-run]`, `[data-event=tick]`), `runs-metric`, `runs-curves`,
-`run-head run-chart run-report`, buttons `run-again run-resume run-compare run-delete run-delete-sure run-delete-not`.
+`run-head run-chart run-report`, `runs-forecast`, buttons `run-again run-resume run-compare run-delete run-delete-sure run-delete-not`.
 """
 
 import shutil
@@ -13,7 +13,7 @@ import gradio as gr
 
 from workbench.core.errors import WorkbenchError
 from workbench.runs.records import LIVE, Line, Run
-from workbench.ui import plots, report
+from workbench.ui import forecast, plots, report
 from workbench.ui.bench import Bench
 from workbench.ui.cards import escaped
 from workbench.ui.cards import table as plain_table
@@ -36,6 +36,7 @@ def build(ctx: Context, bench: Bench) -> None:
     with gr.Column(visible=False, elem_id="runs-overlay") as overlay:
         which = gr.Dropdown([("Loss", "loss")], value="loss", label="Curves of the ticked runs", elem_id="runs-metric")
         curves = gr.Plot(show_label=False, elem_id="runs-curves", elem_classes=["figure"])
+    forecast.build(ctx)
     with gr.Column(visible=False, elem_id="run-opened") as detail:
         head = polled(ctx.pulse, lambda run: (_head(ctx, run), ""), "run-head", every=2)
         buttons, confirm, sure, never = _buttons()
