@@ -112,6 +112,7 @@ def test_the_order_follows_from_the_seed_and_the_step_alone() -> None:
     assert whole[:12] != whole[12:24] != whole[24:36], "each epoch has an order of its own"
     halves = Batches.of(encoded(36), TrainSpec(batch_size=1), 0, [Draw([*range(36)], Fraction(18))])
     assert set(rows_of(halves, range(1, 19))) != set(rows_of(halves, range(37, 55))), "and so has each pass over a class"
+    assert set(rows_of(first, range(1, 13))) != set(rows_of(other, range(1, 13))), "the seed says which rows come first"
     together = rows_of(Batches.of(encoded(12), TrainSpec(batch_size=4, accumulate=2), 0, draws(names)), range(1, 7))
     assert sorted(together) == sorted(whole[:48])
 

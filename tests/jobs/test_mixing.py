@@ -1,5 +1,6 @@
 """A mixture: shares of tokens as the weights say, each set seen as often as that takes, its validation apart."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -76,5 +77,7 @@ def test_fewer_rows_are_part_of_more_and_the_validation_rows_stay(spec: TrainSpe
     assert len(many) == 20 and len(few) == 5 and set(few) < set(many) < set(every)
     assert held == held_many == held_few != []
     assert many == [row for row in every if row in many], "in their order"
+    nested = [set(of(most)[0]) for most in range(1, 20)]
+    assert all(less < more for less, more in itertools.pairwise(nested))
     assert of(10**6)[0] == every
     assert len(of(5, mix=spec.data.model_dump()["mix"])[0]) == 10, "of each set"

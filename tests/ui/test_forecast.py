@@ -70,6 +70,9 @@ def test_models_of_a_task_share_a_figure_and_the_newest_task_is_first(ctx: Conte
     assert [list(line.x) for line in figure.data if line.mode == "markers"] == [[100, 200, 400, 800]] * 2
     assert all(line.x[-1] == pytest.approx(5000) and line.y[-1] < line.y[0] for line in figure.data if line.mode == "lines")
     assert figure.layout.shapes[0].x0 == 5000
+    assert {line.name for line in figure.data if line.mode == "lines"} == {"pocket", "&lt;b&gt;new&lt;/b&gt;"}
+    keep(ctx, data="skill_b")
+    assert [own[0].data for own in forecast._tasks(curves(trained(ctx.store)))] == ["skill_b", "quickstart", "skill_a"]
 
 
 def test_the_section_is_drawn_when_it_is_opened(ctx: Context) -> None:

@@ -1,13 +1,20 @@
-"""What every adapter that moves a part of the model's matrices can be told: of which matrices."""
+"""What every adapter that moves a part of the model's matrices has in common: what a number costs, and in which matrices numbers move."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel
 
 from workbench.core.method import knob
 
 
-class Targeted(BaseModel):
+class Parted(BaseModel):
     """Mixed into the adapters that move entries of the weights themselves (`materials/region.py`)."""
+
+    held: ClassVar[int] = 28  # its value, two places of 8 bytes, and what it was and is in the weight
+    stored: ClassVar[int] = 20  # row, column and change for peft; place and change plain
+
+
+class Targeted(Parted):
+    """Those that can be told in which matrices."""
 
     targets: Literal["all linear", "attention", "mlp"] = knob("all linear", help="in which matrices numbers move")

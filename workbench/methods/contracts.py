@@ -62,6 +62,8 @@ class Adapter(Method, ABC, shelf="adapters"):
     """Laws: output unchanged at step 0; only the declared parameters get gradients; base + delta = tuned; saves and loads."""
 
     whole: ClassVar[bool] = False  # whether the base's own weights move: they are then kept in float32 and saved as a model
+    held: ClassVar[int] = 4  # bytes in memory for a number that moves, beside its gradient and what the optimizer remembers of it
+    stored: ClassVar[int] = 4  # bytes of it on the disk, in the adapter that is saved
 
     @abstractmethod
     def attach(self, model: "PreTrainedModel", seed: int) -> Attachment:

@@ -7,7 +7,7 @@ nothing of any other host. What it is not: a server for a network; there are no 
 
 import hashlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -117,17 +117,22 @@ def create_app(ctx: Context) -> FastAPI:
         show_error=True,
         favicon_path=str(ASSETS / "icon.svg"),
     )
-    lighten(page.config["components"])
+    lighten(page.config)
     page._queue.sleep_when_free = QUEUE_REST
     page._queue.progress_update_sleep_when_free = PROGRESS_REST
     return mounted
 
 
-def lighten(components: list[dict[str, Any]]) -> None:
-    """Take out of the page's description what only Gradio's own page about its interface reads, which is not served here."""
-    for component in components:
+def lighten(config: Mapping[str, Any]) -> None:
+    """Take out of the page's description what only Gradio's own page about its interface reads, which is not served here, and what its
+    page takes for absent where nothing is said."""
+    for component in config["components"]:
         for name in ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs"):
             component.pop(name, None)
+    for handler in config["dependencies"]:
+        for name in ("api_description", "max_batch_size", "js_implementation", "event_specific_args", "time_limit"):
+            if not handler.get(name) or name == "max_batch_size":
+                handler.pop(name, None)
 
 
 def head(prefix: str) -> str:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import knob
+from workbench.core.targeted import Parted
 from workbench.materials.models import layer_of
 from workbench.materials.region import Mask, RegionAttachment, cost
 from workbench.materials.regions import Columns
@@ -22,7 +23,7 @@ DOWN, OUT = ("down_proj", "c_proj", "fc2", "dense_4h_to_h"), ("o_proj", "out_pro
 Drawn = dict[str, list[int]]
 
 
-class S2FT(Adapter, title="S²FT (channels and heads)", paper="arXiv:2412.06289"):
+class S2FT(Parted, Adapter, title="S²FT (channels and heads)", paper="arXiv:2412.06289"):
     """Train what a few channels of the MLPs and a few attention heads write, and nothing else.
 
     $$W_{\\text{down}}[:, C], \\quad W_{\\text{out}}[:, H], \\qquad C, H \\text{ drawn once over the whole model}$$
