@@ -203,6 +203,7 @@ def drag_the_curve(page: Page) -> None:
         expect(page.locator(f"#merge-lines-{end} input[type=number]")).to_have_value(other)
         expect(page.locator(f'#merge-picture [data-handle="merge-lines-{end}"]')).to_have_attribute("aria-valuenow", "0")
     expect(page.locator("#merge-scores tbody .merged b").first).to_contain_text("%")
+    expect(page.locator("#merge-scores tbody")).not_to_contain_text("…")  # a skill that is still being scored
     assert column(3) == column(0)
     expect(page.locator("#merge-answers")).not_to_have_text(answers)
 
