@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.core.errors import WorkbenchError
 from workbench.core.events import Table
 from workbench.jobs.forecast import Curve, asked, curves, points_table, ranked, ranking_table, told, trained
 from workbench.ui import cards, forms, plots
@@ -32,6 +33,9 @@ def draw(ctx: Context, rows: gr.State, wanted: int) -> None:
     """What is seen when the section is open: the number of rows that is asked for, and of each task its sentences and its figure."""
     try:
         found = curves(trained(ctx.store))
+    except WorkbenchError as error:  # too few runs yet, which is no mistake
+        cards.place(cards.note(str(error)), elem_id="runs-forecast-says-0")
+        return
     except cards.PROBLEMS as error:
         cards.place(cards.problem(error), elem_id="runs-forecast-says-0")
         return

@@ -36,8 +36,8 @@ class LIFT(Targeted, Adapter, title="LIFT (principal weights)", paper="arXiv:250
     code ranks |W_r| and chooses anew, and so does this.
     """
 
-    budget: int = knob(16, ge=1, le=512, help="b: as many entries of a matrix move as LoRA of this rank would train", log=True)
-    directions: int = knob(64, ge=1, le=512, help="r: strongest directions that the approximation keeps", log=True)
+    budget: int = knob(16, ge=1, le=512, help="as many entries of a matrix move as LoRA of this rank would train", log=True)
+    directions: int = knob(64, ge=1, le=512, help="strongest directions that the approximation keeps", log=True)
     refresh: int = knob(200, ge=0, le=100_000, help="steps between two choices of the entries; 0 chooses once", unit="steps")
     svd: Literal["randomized", "exact"] = knob("randomized", help="how the approximation is found", label="decomposition", more=True)
 

@@ -28,7 +28,7 @@ class NeuroAda(Targeted, Adapter, title="NeuroAda (entries of every neuron)", pa
     same entries are trained without one [V]. The authors take k from 1 to 20 and learning rates from 7e-4 to 3e-3 [R].
     """
 
-    entries: int = knob(4, ge=1, le=1024, help="k: how many weights of each row move", log=True, label="entries of a row")
+    entries: int = knob(4, ge=1, le=1024, help="how many weights of each row move", log=True, label="entries of a row")
 
     def attach(self, model: PreTrainedModel, seed: int) -> RegionAttachment:
         return RegionAttachment(model, self._mask(model))

@@ -28,7 +28,7 @@ class SaRA(Targeted, Adapter, title="SaRA's choice (smallest weights)", paper="a
     weights that have stayed small, are not here. A share of the entries is counted in each matrix apart [O].
     """
 
-    share: float = knob(0.1, gt=0, le=0.5, step=0.01, help="q: share of each matrix's entries that move, the smallest ones")
+    share: float = knob(0.1, gt=0, le=0.5, step=0.01, help="share of each matrix's entries that move, the smallest ones")
 
     def attach(self, model: PreTrainedModel, seed: int) -> RegionAttachment:
         return RegionAttachment(model, self._mask(model))

@@ -30,7 +30,7 @@ class SliceFine(Targeted, Adapter, title="SliceFine (a slice that moves along)",
     and 20 steps are our choice [O].
     """
 
-    width: int = knob(8, ge=1, le=4096, help="r: how many columns or rows a slice has", log=True)
+    width: int = knob(8, ge=1, le=4096, help="how many columns or rows a slice has", log=True)
     side: Literal["columns", "rows"] = knob("columns", help="columns change what is read, rows what is written")
     every: int = knob(20, ge=0, le=100_000, help="steps after which the slice moves on; 0 never", unit="steps")
 
