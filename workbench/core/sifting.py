@@ -3,7 +3,7 @@
 What it is not: the step's work, which is its verb (`methods/contracts.py`). Read by `jobs/steps.py` and `jobs/findings.py`.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel
 
@@ -30,3 +30,20 @@ class Reads(BaseModel):
     def reader(self) -> str | None:
         """See `contracts.Selector.reader`."""
         return self.model
+
+
+class Asks(Reads):
+    """A step for which a model answers each row's question, after examples of questions with their answers."""
+
+    column: str = knob(
+        "", help="column that says which class or relation a row is of, for the examples; empty draws from all rows", more=True
+    )
+    shots: int = knob(
+        4, ge=0, le=16, help="questions with their answers that stand before the one that is asked", label="examples", more=True
+    )
+    not_asked: Literal["stay", "go"] = knob("stay", help="what becomes of rows that cannot be asked so", label="other rows", more=True)
+    seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes the examples and the draws", more=True)
+
+    def readings(self, prompts: int, samples: int) -> int:
+        """What a row costs in readings of a row: each prompt is as long as several, and an answer takes about as long as one [V]."""
+        return prompts * (1 + self.shots + 1 + samples)

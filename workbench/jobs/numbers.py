@@ -16,8 +16,8 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.memory import Memory
 from workbench.core.method import shelf
-from workbench.jobs.steps import BINS, Curated
-from workbench.materials.statistics import STATISTICS
+from workbench.jobs.steps import Curated, edges_of
+from workbench.materials.statistics import STATISTICS, in_words
 
 PARTS = ("answer", "question", "row")
 CALM = 500  # rows that are measured between two signs of life
@@ -69,7 +69,7 @@ def numbers(data: Curated, name: str) -> Generator[Progress, None, Tensor]:
 def what(data: Curated, name: str) -> str:
     """The number in words: `characters of the answer`."""
     kind, _, part = name.partition(":")
-    return {key: words for words, key in of_steps(data)}[name] if kind == "step" else f"{kind.replace('_', ' ')} of the {part}"
+    return {key: words for words, key in of_steps(data)}[name] if kind == "step" else in_words(kind, part)
 
 
 def as_step(name: str, least: float, most: float) -> dict[str, Any]:
@@ -85,8 +85,7 @@ def spread(what_: str, own: Tensor) -> Spread | None:
     there = own[own.isfinite()]
     if not len(there):
         return None
-    low, high = (float(end) for end in there.aminmax())
-    edges = torch.linspace(low, high if high > low else low + 1, BINS + 1, dtype=torch.float64)
+    edges = edges_of(there)
     return Spread(what_, edges.tolist(), torch.histogram(there, edges).hist.int().tolist(), len(own) - len(there))
 
 

@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -31,6 +31,7 @@ from workbench.materials.rows import Chosen
 from workbench.materials.templates import pieces
 
 Order = Literal["as in the file", "smallest first", "largest first"]
+ORDERS: tuple[Order, ...] = get_args(Order)
 BULK = 5000  # rows that can be marked by hand at once: each mark stands in the recipe
 
 

@@ -168,11 +168,16 @@ def scored(selection: Selection, rows: Sequence[Example], indices: Sequence[int]
     there = scores.isfinite()
     if not there.any():
         return None
-    low, high = (float(end) for end in scores[there].aminmax())
-    edges = torch.linspace(low, high if high > low else low + 1, BINS + 1, dtype=torch.float64)
+    edges = edges_of(scores[there])
     kept, dropped = (torch.histogram(scores[there & side], edges).hist.int().tolist() for side in (stays, ~stays))
     last, first = (_near(scores, there & side, selection.cuts, rows, indices) for side in (stays, ~stays))
     return Scores(selection.what, edges.tolist(), kept, dropped, selection.cuts, last, first)
+
+
+def edges_of(values: Tensor) -> Tensor:
+    """The edges of `BINS` equal parts of the range of some numbers."""
+    low, high = (float(end) for end in values.aminmax())
+    return torch.linspace(low, high if high > low else low + 1, BINS + 1, dtype=torch.float64)
 
 
 def _spread_out(selection: Selection, indices: Sequence[int], count: int, scores: Scores | None) -> Tensor | None:

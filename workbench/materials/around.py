@@ -25,7 +25,7 @@ from workbench.materials.corpus import digest, load
 from workbench.materials.packing import pad
 from workbench.materials.pooling import Pooling, pooled
 from workbench.materials.rendering import Messages
-from workbench.materials.rows import Example
+from workbench.materials.rows import Example, told
 from workbench.materials.templates import Encoded, encode_all
 
 LONGEST = 512  # tokens of a text that are read
@@ -89,7 +89,7 @@ class Around:
                 found[[place for place, _ in learnt]] = _surprises(model, _on(model, rows))
             return found
 
-        return (yield from self._read("surprise-alone" if alone else "surprise", reader, examples, _told, read))
+        return (yield from self._read("surprise-alone" if alone else "surprise", reader, examples, told, read))
 
     def gradients(
         self, examples: Sequence[Example], reader: str = "", warm: Sequence[Example] = (), adam: bool = False, seed: int = 0
@@ -105,7 +105,7 @@ class Around:
             readings.add(folder, parts, (yield from gradients.warmed_up(*self._opened(ref), warm, seed)))
             found = readings.find(folder, parts)
         taught = gradients.Taught(found[1], adam, seed)
-        return (yield from self._read(f"gradients-{'adam' if adam else 'plain'}-{key}", reader, examples, _told, taught.read))
+        return (yield from self._read(f"gradients-{'adam' if adam else 'plain'}-{key}", reader, examples, told, taught.read))
 
     def answers(
         self, examples: Sequence[Example], prompts: Callable[[Example], Sequence[Messages]], draws: Draws, reader: str = ""
@@ -227,8 +227,3 @@ def _write(folder: Path, waiting: list[tuple[list[int], Tensor]]) -> None:
     if waiting:
         readings.add(folder, torch.tensor([own for digests, _ in waiting for own in digests]), torch.cat([found for _, found in waiting]))
         waiting.clear()
-
-
-def _told(example: Example) -> str:
-    """All of a row that decides what is learnt of it."""
-    return repr((example.messages, example.text, example.learn))

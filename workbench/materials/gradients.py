@@ -35,7 +35,7 @@ from workbench.materials.corpus import digest
 from workbench.materials.low_rank import ATTENTION
 from workbench.materials.models import label_table, layer_of
 from workbench.materials.packing import IGNORED, pad
-from workbench.materials.rows import Chosen, Example
+from workbench.materials.rows import Chosen, Example, told
 from workbench.materials.templates import Encoded, encode_all
 
 VERSION = 1  # to be raised when any number below, or what is done with it, changes: gradients are kept on the disk
@@ -60,7 +60,7 @@ def drawn(examples: Sequence[Example], seed: int, least: int = LEAST, most: int 
     """
     lots = list[int]()
     for example in examples:
-        lots.append(digest(f"{seed} {_told(example)}"))
+        lots.append(digest(f"{seed} {told(example)}"))
         if len(lots) % 1000 == 0:
             yield Progress(len(lots), len(examples), "rows drawn from")
     held = dict[int, int]()
@@ -74,12 +74,7 @@ def drawn(examples: Sequence[Example], seed: int, least: int = LEAST, most: int 
 
 def key(rows: Sequence[Example], seed: int) -> str:
     """What decides a row's gradient beside the row and the model: how it is taken, the warm-up's rows in their order, and the seed."""
-    return hashlib.sha256(json.dumps([VERSION, seed, *map(_told, rows)]).encode()).hexdigest()[:16]
-
-
-def _told(example: Example) -> str:
-    """All of a row that decides what is learnt of it."""
-    return repr((example.messages, example.text, example.learn))
+    return hashlib.sha256(json.dumps([VERSION, seed, *map(told, rows)]).encode()).hexdigest()[:16]
 
 
 # Gradients.

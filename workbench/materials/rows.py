@@ -48,6 +48,11 @@ class Example:
         return {"row": self.as_text, "question": self.question, "answer": self.answer}[which]()
 
 
+def told(example: Example) -> str:
+    """All of a row that decides what is learnt of it."""
+    return repr((example.messages, example.text, example.learn))
+
+
 class Chosen(Sequence[Example]):
     """Some of the examples, by ascending indices, without a copy of them."""
 

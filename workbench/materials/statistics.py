@@ -130,3 +130,8 @@ def _share(part: float, whole: float) -> float:
 def _repeated(stretches: Sequence[object]) -> float:
     counts = Counter(stretches)
     return _share(sum(count for count in counts.values() if count > 1), len(stretches))
+
+
+def in_words(name: str, part: str) -> str:
+    """`characters of the answer`."""
+    return f"{name.replace('_', ' ')} of the {part}"

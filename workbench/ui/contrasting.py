@@ -39,7 +39,10 @@ def build(ctx: Context, counted: gr.State, narrow: gr.State, show: gr.Dropdown) 
     def listed(one: Seen, other: Seen, held: dict[str, Any], event: gr.EventData) -> tuple[Any, Any]:
         if one is None or other is None:
             return gr.skip(), gr.skip()
-        both = _contrast(ctx, one, other)
+        try:
+            both = _contrast(ctx, one, other)
+        except cards.PROBLEMS:  # the data set is another one by now, which is said where the buttons were
+            return gr.skip(), gr.skip()
         rows, by = (both.only_other, "this selection") if event.pick == "here" else (both.only_one, "the one in mind")
         return {**held, "rows": tuple(rows), "says": f"that only {by} keeps"}, "all"
 

@@ -7,7 +7,6 @@ Ids: data-counting (buttons `[data-pick=count]`, `[data-pick=stop]`).
 
 import functools
 import itertools
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,8 +20,8 @@ from workbench.core.workspace import Workspace
 from workbench.jobs.curate import Look, looking, tokenizer_of
 from workbench.jobs.steps import LONG, estimate
 from workbench.ui import cards, forms
+from workbench.ui.watching import watched
 
-REFRESH = 0.25  # seconds between two pictures of the bar, and before the first
 OPEN = 1000  # pages whose latest wish is remembered
 Recipe = Mapping[str, Any]
 Drawn = Callable[[Look, Recipe], tuple[Any, ...]]
@@ -56,17 +55,7 @@ def counted(recipe: Recipe, model: str, workspace: Workspace, wanted: Callable[[
     if not asked and (seconds := estimate(spec, workspace, model)) > LONG:
         yield from [_ask(seconds)] if wanted() else []
         return
-    work, last = looking(spec, tokenizer(model, workspace), workspace, model), time.monotonic()
-    while wanted():
-        try:
-            said = next(work)
-        except StopIteration as end:
-            yield from [end.value] if wanted() else []
-            return
-        if wanted() and time.monotonic() - last >= REFRESH:
-            last = time.monotonic()
-            yield f"{cards.progress(said.done, said.total, said.what)}{_button('stop', 'Stop')}"
-    work.close()
+    yield from watched(looking(spec, tokenizer(model, workspace), workspace, model), wanted, _button("stop", "Stop"))
 
 
 def wire(workspace: Workspace, draft: gr.State, model: gr.State, says: gr.HTML, outputs: tuple[Component, ...], drawn: Drawn) -> None:

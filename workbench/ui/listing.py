@@ -4,7 +4,6 @@ Part of the Data tab. The rows are `jobs/paging.py`'s, their markup `rows.py`'s 
 Ids: data-view, data-show, data-find, data-numbers, data-by, data-part, data-order, data-range, data-pager, and those of handwork.
 """
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,16 +14,15 @@ from workbench.core.job import drain
 from workbench.core.parts import DataSpec
 from workbench.jobs.handiwork import brought_back, dropped
 from workbench.jobs.numbers import PARTS, as_step, of_steps, statistics
-from workbench.jobs.paging import Page, Wanted, listing, marks, paging
+from workbench.jobs.paging import ORDERS, Page, Wanted, listing, marks, paging
 from workbench.jobs.steps import sifted
 from workbench.ui import cards, counting, forms, handwork, narrowed, rows
 from workbench.ui.context import Context
+from workbench.ui.watching import watched
 
 LIMIT = 20  # rows on a page
-REFRESH = 0.25  # seconds between two pictures of the bar, and before the first
 SHOWN = ["kept", "dropped", "nothing to learn", "all"]
 VIEWS = [("bubbles", "bubbles"), ("table", "table"), ("tokens", "tokens")]
-ORDERS = ["as in the file", "smallest first", "largest first"]
 NO_NUMBER = ("no number", "")
 NOTHING = '<p class="quiet">No rows can be shown.</p>', ""  # why is said above
 Seen = dict[str, Any] | None
@@ -44,7 +42,7 @@ def build(ctx: Context, draft: gr.State, counted: gr.State, narrow: gr.State) ->
     ):
         by = gr.Dropdown([NO_NUMBER, *_named(statistics())], value="", elem_id="data-by", scale=3, min_width=150, **tools)
         part = gr.Dropdown(list(PARTS), value="answer", elem_id="data-part", scale=1, min_width=100, **tools)
-        order = gr.Dropdown(ORDERS, value=ORDERS[0], elem_id="data-order", scale=2, min_width=130, **tools)
+        order = gr.Dropdown(list(ORDERS), value=ORDERS[0], elem_id="data-order", scale=2, min_width=130, **tools)
     ranged = gr.HTML(elem_id="data-range", js_on_load=f"{cards.PICK} Workbench.stretching(element, trigger);", apply_default_css=False)
     shown = handwork.build(ctx, draft, counted)
     pager = cards.picker("", "data-pager")
@@ -138,17 +136,8 @@ def _paged(ctx: Context, seen: Seen, wanted: Wanted, offset: int) -> Iterator[st
     if seen is None:
         raise WorkbenchError("The rows are being counted.")
     spec: Any = DataSpec.parse(seen["data"])
-    work = paging(spec, counting.tokenizer(seen["model"], ctx.workspace), ctx.workspace, wanted, offset, LIMIT, seen["model"])
-    last = time.monotonic()
-    while True:
-        try:
-            said = next(work)
-        except StopIteration as end:
-            yield end.value
-            return
-        if time.monotonic() - last >= REFRESH:
-            last = time.monotonic()
-            yield cards.progress(said.done, said.total, said.what)
+    tokenizer = counting.tokenizer(seen["model"], ctx.workspace)
+    yield from watched(paging(spec, tokenizer, ctx.workspace, wanted, offset, LIMIT, seen["model"]))
 
 
 def _by_hand(ctx: Context, does: str, recipe: dict[str, Any], seen: Seen, wanted: Wanted) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Part of the Data tab. The work is `jobs/surveying.py`'s. Ids: data-map, data-map
 data-map-chosen.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import astuple
 from typing import Any
@@ -16,9 +15,9 @@ from workbench.core.words import number
 from workbench.jobs.surveying import Survey, survey
 from workbench.ui import cards, forms, plots
 from workbench.ui.context import Context
+from workbench.ui.watching import watched
 
 HINT = '<p class="quiet">Draw around rows on the map, and they alone are listed.</p>'
-REFRESH = 0.25  # seconds between two pictures of the bar
 
 
 def build(ctx: Context, counted: gr.State, narrow: gr.State, show: gr.Dropdown) -> None:
@@ -37,7 +36,7 @@ def build(ctx: Context, counted: gr.State, narrow: gr.State, show: gr.Dropdown) 
             return
         try:
             spec: Any = DataSpec.parse(held["data"])
-            for said in _followed(ctx, spec, held["model"]):
+            for said in watched(survey(spec, ctx.workspace, held["model"])):
                 if isinstance(said, str):
                     yield said, gr.skip(), True
                 else:
@@ -68,16 +67,3 @@ def gauges(found: Survey) -> str:
         (number(found.depth), f"depth: nats that a row teaches (all rows: {number(found.depth_of_all)})", ""),
     ]
     return cards.tiles(tiles) + f'<p class="quiet">After the idea of ILA.{told}</p>'
-
-
-def _followed(ctx: Context, spec: DataSpec, model: str) -> Iterator[str | Survey]:
-    work, last = survey(spec, ctx.workspace, model), 0.0
-    while True:
-        try:
-            said = next(work)
-        except StopIteration as end:
-            yield end.value
-            return
-        if time.monotonic() - last >= REFRESH:
-            last = time.monotonic()
-            yield cards.progress(said.done, said.total, said.what)

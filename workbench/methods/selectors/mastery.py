@@ -6,12 +6,11 @@ Tags as in the project's notes: [P] paper, [A] abstract only, [V] measured by us
 import re
 from collections.abc import Generator, Sequence
 from math import nan
-from typing import Literal
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.method import knob
-from workbench.core.sifting import Reads
+from workbench.core.sifting import Asks
 from workbench.core.words import number
 from workbench.materials.around import Around
 from workbench.materials.asking import Draws
@@ -23,7 +22,7 @@ TEMPLATES = (WHOLE, f"Answer this question: {WHOLE}", f"{WHOLE} What is right?")
 LEVELS = 5
 
 
-class Mastery(Reads, Selector, title="Mastery levels, after the idea of Ye and others", paper="arXiv:2409.15825"):
+class Mastery(Asks, Selector, title="Mastery levels, after the idea of Ye and others", paper="arXiv:2409.15825"):
     """Ask a model each question in several wordings, and keep the rows by the share of its answers that are right.
 
     $$R = \\frac{\\text{drawn answers that are right}}{\\text{wordings} \\cdot \\text{draws}}, \\qquad
@@ -46,18 +45,11 @@ class Mastery(Reads, Selector, title="Mastery levels, after the idea of Ye and o
     levels: str = knob("1, 2, 3, 4", help="which of the levels 0 (never right) to 4 (nearly always) stay", label="levels that stay")
     templates: str = knob("", help="one a line or between bars |, {question} where it stands; empty takes three", label="wordings")
     samples: int = knob(10, ge=1, le=64, help="answers drawn for each wording")
-    column: str = knob("", help="column that says which class or relation a row is of, for the examples; empty draws from all rows")
-    shots: int = knob(
-        4, ge=0, le=16, help="questions with their answers that stand before the one that is asked", label="examples", more=True
-    )
     temperature: float = knob(0.7, gt=0, le=2, step=0.1, help="how evenly answers are drawn", more=True)
-    not_asked: Literal["stay", "go"] = knob("stay", help="what becomes of rows that cannot be asked so", label="other rows", more=True)
-    seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes the examples and the draws", more=True)
 
     @property
     def passes(self) -> int:  # type: ignore[override]
-        """What a row costs in readings of a row: each prompt is as long as several, and an answer takes about as long as one [V]."""
-        return len(self._own() or TEMPLATES) * (1 + self.shots + 1 + self.samples)
+        return self.readings(len(self._own() or TEMPLATES), self.samples)
 
     def wanted(self) -> set[int]:
         """The levels that stay; a `WorkbenchError` where one is named that there is not."""

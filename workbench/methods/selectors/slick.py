@@ -12,7 +12,7 @@ from typing import Literal
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.method import knob
-from workbench.core.sifting import Reads
+from workbench.core.sifting import Asks
 from workbench.materials.around import Around
 from workbench.materials.asking import Draws
 from workbench.materials.knowing import WHOLE, Quiz, edges, known, unasked
@@ -23,7 +23,7 @@ LEVELS = {"unknown": "unknown", "weakly": "weakly known", "maybe": "maybe known"
 MUCH = 0.25  # share of what is learnt that may be unknown before it is told
 
 
-class SliCK(Reads, Selector, title="SliCK: what the model knows", paper="arXiv:2405.05904"):
+class SliCK(Asks, Selector, title="SliCK: what the model knows", paper="arXiv:2405.05904"):
     """Ask a model the questions of the set, and keep the rows by how well it knows the answers already.
 
     $$P_0 = \\frac{\\text{greedy answers that are right}}{\\text{greedy answers}}, \\qquad
@@ -55,18 +55,11 @@ class SliCK(Reads, Selector, title="SliCK: what the model knows", paper="arXiv:2
     says: str = knob("I don't know.", help="the answer that they are given then", label="new answer")
     prompts: int = knob(3, ge=1, le=20, help="prompts that each question is asked with; the paper takes 10")
     samples: int = knob(4, ge=1, le=64, help="answers drawn for each prompt beside the greedy one; the paper takes 16")
-    column: str = knob("", help="column that says which class or relation a row is of, for the examples; empty draws from all rows")
-    shots: int = knob(
-        4, ge=0, le=16, help="questions with their answers that stand before the one that is asked", label="examples", more=True
-    )
     temperature: float = knob(0.5, gt=0, le=2, step=0.1, help="how evenly answers are drawn", more=True)
-    not_asked: Literal["stay", "go"] = knob("stay", help="what becomes of rows that cannot be asked so", label="other rows", more=True)
-    seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes the examples and the draws", more=True)
 
     @property
     def passes(self) -> int:  # type: ignore[override]
-        """What a row costs in readings of a row: each prompt is as long as several, and an answer takes about as long as one [V]."""
-        return self.prompts * (1 + self.shots + 1 + self.samples)
+        return self.readings(self.prompts, self.samples)
 
     def wanted(self) -> set[int]:
         """The categories that stay, 0 for unknown to 3; a `WorkbenchError` where one is named that there is not."""

@@ -8,7 +8,7 @@ from workbench.core.method import knob
 from workbench.core.words import number
 from workbench.materials.around import Around
 from workbench.materials.rows import Example
-from workbench.materials.statistics import STATISTICS
+from workbench.materials.statistics import STATISTICS, in_words
 from workbench.methods.contracts import Selection, Selector
 
 Of = Literal[tuple(STATISTICS)]  # type: ignore[valid-type]
@@ -35,7 +35,7 @@ class Statistic(Selector, title="Statistic in a range"):
     most: float = knob(1e9, ge=0, help="largest number that stays", log=True)
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
-        measure, what = STATISTICS[self.of], f"{self.of.replace('_', ' ')} of the {self.text}"
+        measure, what = STATISTICS[self.of], in_words(self.of, self.text)
         scores, reasons = list[float](), dict[int, str]()
         for index, example in enumerate(examples):
             if index % 1000 == 0:
