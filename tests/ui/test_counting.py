@@ -8,7 +8,7 @@ import pytest
 from workbench.core.events import Progress
 from workbench.core.workspace import Workspace
 from workbench.jobs import curate
-from workbench.ui import counting
+from workbench.ui import counting, watching
 from workbench.ui.counting import Wishes, counted
 
 
@@ -42,7 +42,7 @@ def test_what_takes_long_is_asked_for_first(recipe: dict, workspace: Workspace, 
 
 
 def test_it_says_how_far_it_is_and_how_to_stop(recipe: dict, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "REFRESH", 0.0)
+    monkeypatch.setattr(watching, "REFRESH", 0.0)
     *said, found = counted(recipe, "pocket", workspace, always, asked=False)
     assert "rows measured · 1,000 of 3,000" in said[1] and all('data-pick="stop"' in markup for markup in said)
     assert found.kept == 3000
@@ -52,7 +52,7 @@ def test_a_count_that_was_replaced_while_it_worked_says_nothing(
     recipe: dict, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wish is gone when the step at work returns: neither its bar nor its answer may come after the newer one's."""
-    monkeypatch.setattr(counting, "REFRESH", 0.0)
+    monkeypatch.setattr(watching, "REFRESH", 0.0)
     gone: list[int] = []
 
     def looking(*_: object) -> object:
@@ -70,6 +70,6 @@ def test_a_count_that_was_replaced_while_it_worked_says_nothing(
 
 
 def test_a_count_that_nobody_wants_ends_without_an_answer(recipe: dict, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "REFRESH", 0.0)
+    monkeypatch.setattr(watching, "REFRESH", 0.0)
     left = iter([True, True, True, True, False])  # asked before and after each sign of life
     assert [type(said) for said in counted(recipe, "pocket", workspace, lambda: next(left), asked=True)] == [str, str]
