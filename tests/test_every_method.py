@@ -15,15 +15,19 @@ from peft import PeftModel
 from pico import make_model
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+from workbench.core.job import drain
 from workbench.core.method import SHELVES, Method, discover, knobs_of
+from workbench.materials.evidence import Evidence
 from workbench.materials.lora import Factors
 from workbench.materials.models import weights_by_module
+from workbench.materials.templates import Encoded
 from workbench.methods.contracts import Attachment, Moment, Slot, Speaker
 
 discover()
 ROOT = Path(__file__).parents[1]
+ROWS = [Encoded(list(range(start, start + 12)), [False] * 4 + [True] * 8, 0) for start in range(2, 90, 11)]
 METHODS = [method for methods in SHELVES.values() for method in methods.values()]
 
 
@@ -60,6 +64,15 @@ def test_it_has_a_test_of_its_own(method: type[Method]) -> None:
 # Adapters.
 
 
+def attached(method: type[Method], model: LlamaForCausalLM, seed: int = 0) -> Attachment:
+    """The adapter with its defaults on the model; one that looks at rows has looked at some."""
+    adapter = method()
+    if not method.informed:
+        return adapter.attach(model, seed)
+    rows = {name: ROWS for name in adapter.looks_at()}
+    return adapter.attach(model, seed, drain(adapter.study(model, Evidence(rows, 0, torch.device("cpu")))))
+
+
 def learn(attachment: Attachment, batch: dict[str, Tensor], steps: int = 2) -> None:
     parameters = [parameter for group in attachment.groups() for parameter in group["params"]]
     optimizer = torch.optim.SGD(parameters, lr=0.5)
@@ -80,7 +93,7 @@ def answer(model: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:
 def test_an_adapter_changes_nothing_at_step_0_and_moves_only_what_it_declares(method: type[Method], pico_batch: dict) -> None:
     model = make_model()
     before = answer(model, pico_batch)
-    attachment = method().attach(model, seed=0)
+    attachment = attached(method, model)
     assert torch.equal(answer(attachment.model, pico_batch), before)
     attachment.model(**pico_batch).loss.backward()
     declared = {id(parameter) for group in attachment.groups() for parameter in group["params"]}
@@ -94,15 +107,17 @@ def test_an_adapter_costs_what_it_says(method: type[Method]) -> None:
     cost = method().cost(make_model())
     with torch.device("meta"):
         assert method().cost(make_model()) == cost, "the cost follows from the shape alone"
-    attachment = method().attach(make_model(), seed=0)
-    assert cost.trained == sum(parameter.numel() for _, parameter in attachment.trained())
+    attachment = attached(method, make_model())
+    moving = sum(parameter.numel() for _, parameter in attachment.trained())
+    assert cost.trained >= moving > 0 if method.informed else cost.trained == moving
+    assert cost.moved >= cost.trained
     assert cost.total == sum(parameter.numel() for *_, parameter in weights_by_module(make_model()))
     assert cost.trained == sum(row[2] for row in cost.by_module) and cost.total == sum(row[3] for row in cost.by_module)
 
 
 @pytest.mark.parametrize("method", on("adapters"), ids=named)
 def test_an_adapter_gives_the_base_back(method: type[Method], pico_batch: dict) -> None:
-    attachment = method().attach(make_model(), seed=0)
+    attachment = attached(method, make_model())
     before = answer(attachment.model, pico_batch)
     learn(attachment, pico_batch)
     after = answer(attachment.model, pico_batch)
@@ -113,7 +128,7 @@ def test_an_adapter_gives_the_base_back(method: type[Method], pico_batch: dict) 
 
 @pytest.mark.parametrize("method", on("adapters"), ids=named)
 def test_an_adapter_saves_and_loads(method: type[Method], pico_batch: dict, tmp_path: Path) -> None:
-    attachment = method().attach(make_model(), seed=0)
+    attachment = attached(method, make_model())
     learn(attachment, pico_batch)
     (tmp_path / "saved").mkdir()
     attachment.save(tmp_path / "saved")
@@ -127,9 +142,9 @@ def test_an_adapter_saves_and_loads(method: type[Method], pico_batch: dict, tmp_
 
 @pytest.mark.parametrize("method", on("adapters"), ids=named)
 def test_an_adapter_goes_on_from_its_state(method: type[Method], pico_batch: dict) -> None:
-    attachment = method().attach(make_model(), seed=0)
+    attachment = attached(method, make_model())
     learn(attachment, pico_batch)
-    other = method().attach(make_model(), seed=1)
+    other = attached(method, make_model(), seed=1)
     other.load_state({name: tensor.clone() for name, tensor in attachment.state().items()})
     assert torch.equal(answer(other.model, pico_batch), answer(attachment.model, pico_batch))
 
@@ -144,7 +159,7 @@ def refuse(tensor: Tensor) -> Tensor:
 @pytest.mark.parametrize("adapter", on("adapters"), ids=named)
 @pytest.mark.parametrize("method", on("probes"), ids=named)
 def test_a_probe_changes_nothing(method: type[Method], adapter: type[Method], pico_batch: dict) -> None:
-    attachment = adapter().attach(make_model(), seed=0)
+    attachment = attached(adapter, make_model())
     before = {name: parameter.detach().clone() for name, parameter in attachment.trained()}
     learn(attachment, pico_batch, steps=1)
     displacement = {name: parameter.detach() - before[name] for name, parameter in attachment.trained()}

@@ -20,7 +20,7 @@ def series(events: list[Event], name: str) -> dict[int, float]:
 
 
 def same(one: Path, other: Path) -> bool:
-    mine, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
+    mine, theirs = (load_file(next(folder.glob("*.safetensors"))) for folder in (one, other))
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 

@@ -23,8 +23,7 @@ from workbench.jobs.audit import audit, refuse
 from workbench.jobs.balancing import SOON, Classes, draws
 from workbench.jobs.batches import Batches, Draw
 from workbench.jobs.mixing import learning, planned
-from workbench.jobs.prepare import prepare
-from workbench.jobs.train import Run
+from workbench.jobs.train import begin
 from workbench.materials.models import resolve, tokenizer
 from workbench.materials.rows import Example
 from workbench.materials.templates import Encoded
@@ -167,9 +166,9 @@ def test_a_run_draws_the_classes_of_its_set(spec: TrainSpec, workspace: Workspac
     assert sum(often.values()) == len(found.train) and often["rare"] == often["common"]
     assert len({tuple(row.ids) for row in found.train}) == len(found.train), "rows are drawn often, and held once"
     assert set(found.tasks) == {"rare", "common"}
-    prepared = drain(prepare(spec, workspace))
-    assert set(prepared.by_task) == set(found.held_tasks), "the loss of each class is plotted apart"
-    seen = Counter(found.names[row] for row in rows_of(Run(spec, workspace.run("0001"), prepared).batches, range(1, 101)))
+    run = drain(begin(spec, workspace.run("0001"), workspace))
+    assert set(run.prepared.by_task) == set(found.held_tasks), "the loss of each class is plotted apart"
+    seen = Counter(found.names[row] for row in rows_of(run.batches, range(1, 101)))
     assert abs(seen["rare"] - seen["common"]) <= spec.batch_size, "and so does the loop"
 
 

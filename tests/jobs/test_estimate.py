@@ -17,8 +17,7 @@ from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import estimate as module
 from workbench.jobs.estimate import Disk, Rows, choices, disk, estimate
-from workbench.jobs.prepare import prepare
-from workbench.jobs.train import Run, train
+from workbench.jobs.train import begin, train
 
 LORA = {"method": "lora", "rank": 4, "dropout": 0.1}
 LONGEST = 40
@@ -145,7 +144,7 @@ def long_rows(tmp_path: Path) -> Path:
 def test_the_estimate_is_what_the_tensors_of_a_step_take(setting: dict, pico_folder: Path, long_rows: Path, workspace: Workspace) -> None:
     data = {"path": str(long_rows), "max_length": LONGEST, "validation_share": 0.0, "train_on": "everything"}
     spec = TrainSpec(model=str(pico_folder), data=data, **{"batch_size": 8, "steps": 9, **setting})
-    run = Run(spec, workspace.home, drain(prepare(spec, workspace)))
+    run = drain(begin(spec, workspace.home, workspace))
     run.advance()
     held = [*run.attachment.model.parameters(), *run.attachment.model.buffers(), *run.stepper.state().values()]
     counted = Counted([tensor.detach() for tensor in held])

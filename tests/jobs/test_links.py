@@ -13,9 +13,8 @@ from workbench.core.spec import TrainSpec, parse_spec
 from workbench.core.workspace import Workspace
 from workbench.jobs import checkpoint
 from workbench.jobs.estimate import disk, estimate
-from workbench.jobs.prepare import prepare
 from workbench.jobs.schedule import link, opens, rate
-from workbench.jobs.train import Run, train
+from workbench.jobs.train import begin, train
 from workbench.materials.lora import read_lora
 
 COLA = {"method": "cola", "rank": 2, "dropout": 0.1, "targets": "attention", "chain": 3}
@@ -91,7 +90,7 @@ def test_a_chain_of_one_is_lora(spec: TrainSpec, workspace: Workspace) -> None:
 
 def test_a_link_begins_with_an_optimizer_of_its_own_on_what_may_move(spec: TrainSpec, workspace: Workspace) -> None:
     wanted = linked(spec)
-    job = Run(wanted, workspace.run("0001"), drain(prepare(wanted, workspace)))
+    job = drain(begin(wanted, workspace.run("0001"), workspace))
     taken = []
     for _ in range(wanted.steps):
         job.advance()
@@ -152,7 +151,7 @@ def test_a_change_where_a_link_begins_takes_nothing_of_the_old_optimizer_along(s
 
 def test_a_link_that_closes_keeps_its_average(spec: TrainSpec, workspace: Workspace) -> None:
     wanted = linked(spec, **AVERAGED)
-    job = Run(wanted, workspace.run("0001"), drain(prepare(wanted, workspace)))
+    job = drain(begin(wanted, workspace.run("0001"), workspace))
     for _ in range(2):
         job.advance()
     slow = {name: tensor.clone() for name, tensor in job.average.slow.items()}

@@ -10,12 +10,14 @@ from workbench.core.workspace import Workspace
 from workbench.jobs.averaging import Average
 
 LIFT = {"method": "lift", "budget": 2, "directions": 4, "refresh": 3, "targets": "mlp"}
+LISA = {"method": "lisa", "blocks": 1, "every": 2}
 AVERAGED = {"update": {"method": "adamw", "lr": 1e-2, "average": 0.5}}
 
 
+@pytest.mark.parametrize("adapter", [LIFT, LISA], ids=["parts", "whole"])
 @pytest.mark.parametrize("changes", [{}, AVERAGED, {"update": {"method": "sam"}}], ids=["plain", "averaged", "sam"])
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(spec: TrainSpec, workspace: Workspace, changes: dict) -> None:
-    usual = {"adapter": LIFT, "steps": 8, "evaluate_every": 2, "sample_every": 100, "checkpoint_every": 100, "prompts": []}
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(spec: TrainSpec, workspace: Workspace, changes: dict, adapter: dict) -> None:
+    usual = {"adapter": adapter, "steps": 8, "evaluate_every": 2, "sample_every": 100, "checkpoint_every": 100, "prompts": []}
     wanted = TrainSpec.parse({**spec.model_dump(mode="json"), **usual, **changes})
     whole = run(wanted, workspace.run("0001"), workspace)
     for step in (2, 3, 5):
@@ -24,7 +26,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(spec: TrainSpec, workspace: 
         second = run(wanted, folder, workspace)
         for name in ("loss", "validation_loss"):
             assert series(first, name) | series(second, name) == series(whole, name), (step, name)
-        assert same(folder / "adapter", workspace.run("0001") / "adapter"), step
+        assert same(*(of / ("model" if adapter is LISA else "adapter") for of in (folder, workspace.run("0001")))), step
 
 
 def test_slow_weights_go_with_their_numbers_and_new_ones_start_where_they_stand() -> None:

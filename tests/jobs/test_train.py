@@ -15,10 +15,9 @@ from workbench.core.job import drain
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import checkpoint, objective
-from workbench.jobs.prepare import prepare
 from workbench.jobs.scaling import Scaling
 from workbench.jobs.schedule import rate
-from workbench.jobs.train import Run, train
+from workbench.jobs.train import begin, train
 from workbench.materials.lora import read_lora
 from workbench.methods.adapters.lora import LoRA
 from workbench.methods.contracts import Moment
@@ -183,8 +182,7 @@ def test_a_capped_step_is_at_the_bound_and_does_not_know_how_high_the_rate_was(s
 
 def test_what_a_guard_keeps_has_the_ratio_that_it_says(spec: TrainSpec, workspace: Workspace) -> None:
     """The shortened step, measured anew by the probe itself, lies at the bound."""
-    prepared = drain(prepare(guarded(spec, lr=1.0, guard="cap"), workspace))
-    job = Run(guarded(spec, lr=1.0, guard="cap"), workspace.run("0001"), prepared)
+    job = drain(begin(guarded(spec, lr=1.0, guard="cap"), workspace.run("0001"), workspace))
     before = {name: parameter.detach().clone() for name, parameter in job.attachment.trained()}
     batch = job.batches.window(1)[-1]
     job.advance()

@@ -20,6 +20,7 @@ from workbench.jobs import trial as module
 from workbench.jobs.audit import Finding
 from workbench.jobs.batches import Batches
 from workbench.jobs.train import train
+from workbench.jobs.train import Run
 from workbench.jobs.trial import MemoryWatch, Trial, planned, told, trial, tried
 from workbench.materials.templates import Encoded
 from workbench.methods.probes.forgetting import Forgetting
@@ -157,7 +158,7 @@ def test_what_does_not_fit_is_a_sentence(spec: TrainSpec, workspace: Workspace, 
     def full(self: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(module.Run, "advance", full)
+    monkeypatch.setattr(Run, "advance", full)
     with pytest.raises(WorkbenchError, match=r"do not fit into the memory of this machine .* Lower the batch size"):
         drain(trial(spec, workspace))
 

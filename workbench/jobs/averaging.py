@@ -38,6 +38,11 @@ class Average:
             stays = carry(torch.ones_like(self.slow[name])) > 0
             self.slow[name] = torch.where(stays, carry(self.slow[name]), parameter.detach().float())
 
+    def only(self, trained: Trained) -> None:
+        """Others are trained now: those that stay are as slow as they were, new ones start where they stand, the rest are let go."""
+        if self.slow:
+            self.slow = {name: self.slow.get(name, parameter.detach().float().clone()) for name, parameter in trained}
+
     @contextmanager
     def in_place(self, trained: Trained) -> Iterator[None]:
         """For the length of a `with`, the slow weights stand where the trained ones do; then those are back, to the bit."""

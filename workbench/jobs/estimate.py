@@ -97,7 +97,7 @@ def estimate(spec: TrainSpec, workspace: Workspace, rows: Rows | None = None) ->
     whole = spec.adapter.whole
     memory = [
         ("weights", (FLOAT if whole else dtype.itemsize) * cost.total),
-        ("copy of the start", FLOAT * cost.trained if whole and device.type == "cpu" else 0),  # it lies in main memory
+        ("copy of the start", FLOAT * cost.moved if whole and device.type == "cpu" else 0),  # it lies in main memory
         ("adapter", 0 if whole else spec.adapter.held * cost.trained * spec.adapter.links()),
         ("optimizer", (spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained),
         *max(_moments(model, spec, cost, rows or Rows.of(spec), numbers), key=lambda moment: sum(size for _, size in moment)),
@@ -111,7 +111,7 @@ def disk(spec: TrainSpec, workspace: Workspace) -> Disk:
     each = FLOAT if spec.adapter.whole else spec.adapter.held
     kept = 2 * each if spec.stop.keep_best else each  # as it is, and as it was at its best
     links = spec.adapter.links()  # all of them are kept, and the last one moves
-    checkpoint = (kept * links + spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained
+    checkpoint = kept * links * cost.moved + (spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained
     artifact = FLOAT * cost.total if spec.adapter.whole else spec.adapter.stored * cost.trained * links
     return Disk(checkpoint, artifact, shutil.disk_usage(workspace.database.parent).free)
 

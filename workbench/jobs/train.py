@@ -7,7 +7,7 @@ its losses are those it would have had.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from workbench.jobs.probing import Probing
 from workbench.jobs.redrawing import redraw
 from workbench.jobs.schedule import begun, opens, rate, shorten
 from workbench.jobs.steering import Steering, Wish, in_words
+from workbench.jobs.studying import attached
 from workbench.materials.models import place
 from workbench.materials.speaking import greedy
 from workbench.methods.contracts import Attachment, Moment, Stepper
@@ -37,11 +38,9 @@ from workbench.methods.contracts import Attachment, Moment, Stepper
 
 def train(spec: TrainSpec, folder: Path, workspace: Workspace) -> Iterator[Event]:
     """Train as `spec` says, keeping everything in `folder`; ends with the adapter (or the model) whole on disk."""
-    yield Progress(0, 1, "loading the model and the rows")
-    prepared = yield from prepare(spec, workspace)
-    run = Run(spec, folder, prepared)
+    run = yield from begin(spec, folder, workspace)
     yield Started(spec.steps, run.about())
-    yield rows_table(len(prepared.train), prepared.validation_rows)
+    yield rows_table(len(run.prepared.train), run.prepared.validation_rows)
     try:
         yield from run.steps()
     except GeneratorExit:  # stopped between two events: keep what was learnt
@@ -54,6 +53,13 @@ def train(spec: TrainSpec, folder: Path, workspace: Workspace) -> Iterator[Event
     yield Finished("finished", run.ended or f"{run.step} steps.")
 
 
+def begin(spec: TrainSpec, folder: Path, workspace: Workspace) -> Generator[Progress, None, "Run"]:
+    """The run before its first step, or where its checkpoint in `folder` left it."""
+    yield Progress(0, 1, "loading the model and the rows")
+    prepared = yield from prepare(spec, workspace)
+    return Run(spec, folder, prepared, (yield from attached(spec, prepared, folder, workspace)))
+
+
 @dataclass
 class Run:
     """One training run between two of its steps. `spec` is what holds now; `steering` knows what was started."""
@@ -61,12 +67,12 @@ class Run:
     spec: TrainSpec
     folder: Path
     prepared: Prepared
+    attachment: Attachment
     step: int = 0
     kept: int = -1  # step of the newest checkpoint
     ended: str = ""  # why it was over before its last step
     best: dict[str, Tensor] = field(default_factory=dict)  # what was learnt where the validation loss was lowest, on the CPU
     accelerator: Accelerator = field(init=False)
-    attachment: Attachment = field(init=False)
     stepper: Stepper = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,9 +80,6 @@ class Run:
         torch.manual_seed(spec.seed)
         self.steering = Steering.of(self.folder, spec)
         self.accelerator = Accelerator(cpu=model.device.type == "cpu")  # its precision is the process's, ours a run's
-        self.attachment = spec.adapter.attach(model, spec.seed)
-        if prepared.earlier:
-            self.attachment.heed(prepared.earlier)
         if spec.recompute:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
@@ -174,7 +177,7 @@ class Run:
         began, step, before = time.perf_counter(), self.step + 1, checkpoint.random_state()
         if opens(step, self.spec):
             self._next_link()
-        redraw(step, self.attachment, self.stepper, self.average)
+        self.stepper = redraw(step, self.attachment, self.spec.update, self.stepper, self.average)
         window = [self._placed(batch) for batch in self.batches.window(step)]
         values = self.objective.gradients(window, step, self.step / self.spec.steps)
         moment = Moment(step, self.attachment, window[-1], decode=self.prepared.decode)
@@ -203,16 +206,13 @@ class Run:
 
     def evaluate(self) -> dict[str, float]:
         """Validation loss, of each task too, and what the evaluation probes read; changes no random state."""
-        with self.average.in_place(self.attachment.trained()):
-            return self._evaluated()
-
-    def _evaluated(self) -> dict[str, float]:
         prepared, values = self.prepared, {}
-        if prepared.validation:
-            values["validation_loss"] = self.objective.mean_loss(prepared.validation)
-        values |= {f"validation_loss/{task}": self.objective.mean_loss(batches) for task, batches in prepared.by_task.items()}
         moment = Moment(self.step, self.attachment, {}, validation=prepared.validation, known=prepared.known, decode=prepared.decode)
-        self.probing.read("evaluation", moment, values)
+        with self.average.in_place(self.attachment.trained()):
+            if prepared.validation:
+                values["validation_loss"] = self.objective.mean_loss(prepared.validation)
+            values |= {f"validation_loss/{task}": self.objective.mean_loss(batches) for task, batches in prepared.by_task.items()}
+            self.probing.read("evaluation", moment, values)
         self.ending.evaluated(values, self.step)
         if self.spec.stop.keep_best and self.ending.best_at == self.step:
             self.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.attachment.state().items()}

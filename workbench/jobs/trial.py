@@ -31,9 +31,8 @@ from workbench.core.words import duration, size
 from workbench.core.workspace import Workspace
 from workbench.jobs import checkpoint
 from workbench.jobs.audit import audit
-from workbench.jobs.prepare import prepare
 from workbench.jobs.probing import Probing
-from workbench.jobs.train import Run
+from workbench.jobs.train import begin
 from workbench.methods.contracts import Probe
 
 TIMED = 3  # steps whose time counts
@@ -114,10 +113,8 @@ def trial(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, Tr
 
 def _steps(spec: TrainSpec, workspace: Workspace, folder: Path, watch: "MemoryWatch") -> Generator[Progress, None, Trial]:
     parts = STEPS + 2
-    yield Progress(0, parts, "loading the model and the rows")
     began = time.perf_counter()
-    prepared = yield from prepare(spec, workspace)
-    run = Run(spec.model_copy(update={"steps": max(spec.steps, STEPS), "stop": StopSpec()}), folder, prepared)
+    run = yield from begin(spec.model_copy(update={"steps": max(spec.steps, STEPS), "stop": StopSpec()}), folder, workspace)
     loading = time.perf_counter() - began
     spent, eager, quiet = [], Eager(spec.probes), Quiet(spec.probes)
     for step in range(1, STEPS + 1):
@@ -141,8 +138,8 @@ def _steps(spec: TrainSpec, workspace: Workspace, folder: Path, watch: "MemoryWa
         run=loading + spec.steps * each + rounds[0] * evaluation + rounds[1] * samples,
         bytes=watch.stop(),
         tokens=max(max(tokens[step]) for step in range(1, STEPS + 1)),
-        longest=spec.batch_size * max(sum(len(prepared.train[index].ids) for index in unit) for unit in run.batches.units),
-        device=prepared.model.device.type,
+        longest=spec.batch_size * max(sum(len(run.prepared.train[index].ids) for index in unit) for unit in run.batches.units),
+        device=run.prepared.model.device.type,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -24,6 +24,14 @@ Carry = Callable[[Tensor], Tensor]
 """From the moments of the numbers that a parameter stood for to those of the numbers that it stands for now."""
 
 
+Choice = TypeVar("Choice")
+
+
+def in_turn(every: int, choose: Callable[[int], Choice]) -> Callable[[int], Choice | None]:
+    """What to do before a step (from 1): `choose(n)` before the first step of the n-th turn (from 1) of `every` steps; never with 0."""
+    return lambda step: choose((step - 1) // every) if every and step > 1 and (step - 1) % every == 0 else None
+
+
 @dataclass(frozen=True)
 class Cost:
     """What an adapter moves on one model, in counts of parameters."""
@@ -31,6 +39,12 @@ class Cost:
     trained: int
     total: int
     by_module: list[tuple[str, int, int, int]]  # (module, layer or -1 outside the blocks, parameters that move, parameters there)
+    in_turn: int = 0  # how many will have moved by the end, where others take their turn
+
+    @property
+    def moved(self) -> int:
+        """How many will have moved by the end."""
+        return max(self.trained, self.in_turn)
 
 
 class Attachment(ABC):
@@ -65,7 +79,7 @@ class Attachment(ABC):
 
     def redraw(self, step: int) -> dict[str, Carry]:
         """Called before the gradients of a step are taken: names of what is trained that stand for other numbers from now on, each with
-        what its moments in an optimizer become. Most adapters never do that."""
+        what its moments in an optimizer become. What is trained may be others altogether afterwards. Most adapters never do either."""
         return {}
 
     def dense(self, displacement: dict[str, Tensor]) -> dict[str, Tensor]:

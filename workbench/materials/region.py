@@ -33,8 +33,8 @@ class RegionAttachment(Attachment):
     def __init__(self, model: PreTrainedModel, mask: Mask, redraw: Redraw = lambda step: None):
         self.model, self._redraw = model, redraw
         model.requires_grad_(False)
-        weights = dict(model.named_parameters())
-        self._parts = {name: Part(weights[name], region) for name, region in mask.items()}
+        self._parts = {name: Part(weight, mask[name]) for name, weight in model.named_parameters() if name in mask}
+        assert len(self._parts) == len(mask), "a mask names weights of the model"
         self._away = False  # whether the base stands in the model's place
         model.register_forward_pre_hook(lambda *_: self._settle())
 
@@ -87,7 +87,7 @@ class RegionAttachment(Attachment):
             part.settle()
 
 
-def cost(model: PreTrainedModel, moved: Mapping[str, int]) -> Cost:
+def cost(model: PreTrainedModel, moved: Mapping[str, int], in_turn: int = 0) -> Cost:
     """What moves, from how many numbers of each parameter do; counts alone, so that the model may lie on the meta device."""
     counts = dict[tuple[str, int], list[int]]()
     for name, module, layer, parameter in weights_by_module(model):
@@ -95,7 +95,16 @@ def cost(model: PreTrainedModel, moved: Mapping[str, int]) -> Cost:
         count[0] += moved.get(name, 0)
         count[1] += parameter.numel()
     by_module = [(module, layer, some, of) for (module, layer), (some, of) in counts.items()]
-    return Cost(sum(row[2] for row in by_module), sum(row[3] for row in by_module), by_module)
+    return Cost(sum(row[2] for row in by_module), sum(row[3] for row in by_module), by_module, in_turn)
+
+
+def evenly(count: int, sizes: Mapping[str, int]) -> dict[str, int]:
+    """`count` numbers divided by size, to the last of them: for a cost, where it is not known yet which ones they will be."""
+    total, before, found = sum(sizes.values()), 0, dict[str, int]()
+    for name, size in sizes.items():
+        found[name] = count * (before + size) // total - count * before // total
+        before += size
+    return found
 
 
 class Part:

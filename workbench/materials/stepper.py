@@ -38,3 +38,10 @@ class Stepper(ABC):
         """The parameter stands for other numbers now (`Attachment.redraw`): its moments become those of these."""
         for optimizer in self.within():
             optimizers.carry(optimizer, parameter, carry)
+
+    def inherit(self, older: "Stepper") -> None:
+        """Go on with what an older one knew of the parameters that both move."""
+        known = {parameter: held for optimizer in older.within() for parameter, held in optimizer.state.items()}
+        for optimizer in self.within():
+            for group in optimizer.param_groups:
+                optimizer.state.update({parameter: known[parameter] for parameter in group["params"] if parameter in known})

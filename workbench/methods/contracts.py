@@ -21,11 +21,10 @@ from workbench.core.pace import Paced
 from workbench.core.sifting import Sifting
 from workbench.core.takes import miscounted
 from workbench.materials.attachment import Attachment, Cost
-from workbench.materials.corpus import Example
 from workbench.materials.further import Further
 from workbench.materials.lora import Factors
 from workbench.materials.moment import Moment, Reading, Showing
-from workbench.materials.rows import Selection
+from workbench.materials.rows import Example, Selection
 from workbench.materials.slot import Slot, completed
 from workbench.materials.stepper import Stepper
 from workbench.materials.token_stats import TokenStats, kl
@@ -36,6 +35,7 @@ if TYPE_CHECKING:  # model code takes seconds to import, and merges have no use 
     from transformers import PreTrainedModel
 
     from workbench.materials.around import Around
+    from workbench.materials.evidence import Evidence, Learnt
 
 # Selectors: which examples are worth learning from.
 
@@ -62,6 +62,7 @@ class Adapter(Method, ABC, shelf="adapters"):
     """Laws: output unchanged at step 0; only the declared parameters get gradients; base + delta = tuned; saves and loads."""
 
     whole: ClassVar[bool] = False  # whether the base's own weights move: they are then kept in float32 and saved as a model
+    informed: ClassVar[bool] = False  # whether it is `Informed`
     held: ClassVar[int] = 4  # bytes in memory for a number that moves, beside its gradient and what the optimizer remembers of it
     stored: ClassVar[int] = 4  # bytes of it on the disk, in the adapter that is saved
 
@@ -80,6 +81,23 @@ class Adapter(Method, ABC, shelf="adapters"):
     def earlier(self) -> str:
         """Reference of a run on the same base whose LoRA it goes by (`Attachment.heed`); empty where it goes by none."""
         return ""
+
+
+class Informed(Adapter, shelf="adapters"):
+    """An adapter that looks at weights or rows before it knows what may move or where it starts. `cost` is the most that may move."""
+
+    informed = True
+
+    def looks_at(self) -> list[str]:
+        """Names of the data sets (`core/informed.py`); "" is the one that is trained on. A `WorkbenchError` where one is not named."""
+        return [""]
+
+    @abstractmethod
+    def study(self, model: "PreTrainedModel", evidence: "Evidence") -> Generator[Progress, None, "Learnt"]:
+        """What it finds there, with `model` as it is at the start; asked once in a run, also if the run is stopped and resumed."""
+
+    @abstractmethod
+    def attach(self, model: "PreTrainedModel", seed: int, learnt: "Learnt") -> Attachment: ...  # type: ignore[override]
 
 
 # Losses: what a token's surprise is worth.
@@ -208,9 +226,8 @@ class Merge(Kitted, Method, ABC, shelf="merges"):
 
     @abstractmethod
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
-        """The numbers that explain what happens to this tensor (a scale, an angle), with the same names for every tensor of a merge; the
-        picture is drawn from them. Of a tensor that comes in blocks, the job keeps the mean over rows (of some, if large).
-        """
+        """The numbers that explain what happens to this tensor (a scale, an angle), by the same names for every tensor, for the
+        picture. Of a tensor that comes in blocks, the job keeps the mean over rows (of some, if large)."""
 
     def across(self) -> bool:
         """Whether order statistics are wanted of all tensors of the model together instead of each alone."""

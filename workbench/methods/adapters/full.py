@@ -1,17 +1,10 @@
 """Full fine-tuning: every weight of the base may move. Not here: choosing a part of them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from workbench.core.method import knob
-from workbench.materials.region import cost
-from workbench.methods.contracts import Adapter, Attachment, Cost
+from workbench.materials.whole import WholeAttachment, cost_of
+from workbench.methods.contracts import Adapter, Cost
 
 
 class Full(Adapter, title="Full tuning"):
@@ -28,53 +21,13 @@ class Full(Adapter, title="Full tuning"):
 
     embeddings: bool = knob(True, help="whether the token embeddings (and a head tied to them) move too")
 
-    def attach(self, model: PreTrainedModel, seed: int) -> "FullAttachment":
-        kept = self._kept(model)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name not in kept)
-        return FullAttachment(model)
+    def attach(self, model: PreTrainedModel, seed: int) -> WholeAttachment:
+        return WholeAttachment(model, self._moving(model))
 
     def cost(self, model: PreTrainedModel) -> Cost:
-        kept = self._kept(model)
-        return cost(model, {name: parameter.numel() for name, parameter in model.named_parameters() if name not in kept})
+        return cost_of(model, self._moving(model))
 
-    def _kept(self, model: PreTrainedModel) -> set[str]:
-        """Names of the parameters that stay frozen."""
-        if self.embeddings:
-            return set()
-        held = [*model.get_input_embeddings().parameters(), *model.get_output_embeddings().parameters()]
-        return {name for name, parameter in model.named_parameters() if any(parameter is other for other in held)}
-
-
-class FullAttachment(Attachment):
-    """The model itself, and its weights as they were."""
-
-    def __init__(self, model: PreTrainedModel):
-        self.model = model
-        self.start = {name: parameter.detach().to("cpu", copy=True) for name, parameter in self.trained()}
-
-    def groups(self) -> list[dict[str, Any]]:
-        return [{"params": [parameter for _, parameter in self.trained()]}]
-
-    @contextmanager
-    def base(self) -> Iterator[None]:
-        tuned = {name: parameter.detach().clone() for name, parameter in self.trained()}
-        self._put(self.start)
-        try:
-            yield
-        finally:
-            self._put(tuned)
-
-    def save(self, folder: Path) -> None:
-        self.model.save_pretrained(folder, safe_serialization=True)
-
-    def state(self) -> dict[str, Tensor]:
-        return {name: parameter.detach() for name, parameter in self.trained()}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        self._put(state)
-
-    @torch.no_grad()
-    def _put(self, values: dict[str, Tensor]) -> None:
-        for name, parameter in self.trained():
-            parameter.copy_(values[name])
+    def _moving(self, model: PreTrainedModel) -> set[str]:
+        """Names of the parameters that move."""
+        held = [] if self.embeddings else [*model.get_input_embeddings().parameters(), *model.get_output_embeddings().parameters()]
+        return {name for name, parameter in model.named_parameters() if not any(parameter is other for other in held)}

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from workbench.core.method import knob
 from workbench.core.targeted import Targeted
 from workbench.materials import low_rank
+from workbench.materials.attachment import in_turn
 from workbench.materials.region import Mask, RegionAttachment, cost
 from workbench.materials.regions import Elements
 from workbench.methods.contracts import Adapter, Cost
@@ -42,16 +43,13 @@ class LIFT(Targeted, Adapter, title="LIFT (principal weights)", paper="arXiv:250
     svd: Literal["randomized", "exact"] = knob("randomized", help="how the approximation is found", label="decomposition", more=True)
 
     def attach(self, model: PreTrainedModel, seed: int) -> RegionAttachment:
-        return RegionAttachment(model, self._mask(model, seed), lambda step: self._mask(model, seed + step) if self._due(step) else None)
+        return RegionAttachment(model, self._mask(model, seed), in_turn(self.refresh, lambda turn: self._mask(model, seed + turn)))
 
     def cost(self, model: PreTrainedModel) -> Cost:
         return cost(model, {f"{name}.weight": self._count(*shape) for name, shape in low_rank.matrices(model, self.targets)})
 
     def costs(self) -> str:
         return "" if self.svd == "randomized" else "An exact decomposition of each matrix is made at the start and at each choice."
-
-    def _due(self, step: int) -> bool:
-        return self.refresh > 0 and step > 1 and (step - 1) % self.refresh == 0
 
     def _count(self, rows: int, columns: int) -> int:
         return min(self.budget * (rows + columns), rows * columns)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from workbench.core.method import knob
 from workbench.core.targeted import Targeted
 from workbench.materials import low_rank
+from workbench.materials.attachment import in_turn
 from workbench.materials.region import Mask, RegionAttachment, cost
 from workbench.materials.regions import Columns, Rows
 from workbench.methods.contracts import Adapter, Cost
@@ -35,15 +36,10 @@ class SliceFine(Targeted, Adapter, title="SliceFine (a slice that moves along)",
     every: int = knob(20, ge=0, le=100_000, help="steps after which the slice moves on; 0 never", unit="steps")
 
     def attach(self, model: PreTrainedModel, seed: int) -> RegionAttachment:
-        return RegionAttachment(
-            model, self._mask(model, 0), lambda step: self._mask(model, (step - 1) // self.every) if self._due(step) else None
-        )
+        return RegionAttachment(model, self._mask(model, 0), in_turn(self.every, lambda turn: self._mask(model, turn)))
 
     def cost(self, model: PreTrainedModel) -> Cost:
         return cost(model, {f"{name}.weight": self._count(*shape) for name, shape in low_rank.matrices(model, self.targets)})
-
-    def _due(self, step: int) -> bool:
-        return self.every > 0 and step > 1 and (step - 1) % self.every == 0
 
     def _count(self, rows: int, columns: int) -> int:
         return rows * min(self.width, columns) if self.side == "columns" else columns * min(self.width, rows)
