@@ -68,7 +68,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit_without_looking_again(
 def test_what_is_damaged_on_the_disk_is_said_and_not_found_anew(looking: TrainSpec, workspace: Workspace, seen: list[Evidence]) -> None:
     drain(begin(looking, workspace.run("0001"), workspace))
     (workspace.run("0001") / "study.safetensors").write_bytes(b"half")
-    with pytest.raises(WorkbenchError, match="Remove .*study.safetensors"):
+    with pytest.raises(WorkbenchError, match=r"Remove .*study\.safetensors"):
         drain(begin(looking, workspace.run("0001"), workspace))
     assert len(seen) == 1
 

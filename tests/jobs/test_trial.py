@@ -19,8 +19,7 @@ from workbench.core.workspace import Workspace
 from workbench.jobs import trial as module
 from workbench.jobs.audit import Finding
 from workbench.jobs.batches import Batches
-from workbench.jobs.train import train
-from workbench.jobs.train import Run
+from workbench.jobs.train import Run, train
 from workbench.jobs.trial import MemoryWatch, Trial, planned, told, trial, tried
 from workbench.materials.templates import Encoded
 from workbench.methods.probes.forgetting import Forgetting

@@ -15,7 +15,8 @@ GREEK = (
 SIGNS = (
     "sum ∑ prod ∏ in ∈ times × cdot · odot ⊙ oplus ⊕ otimes ⊗ le ≤ leq ≤ ge ≥ geq ≥ ne ≠ neq ≠ approx ≈ sim ∼ to → leftarrow ← "
     "rightarrow → mid | vert | lVert ‖ rVert ‖ Vert ‖ lvert | rvert | langle ⟨ rangle ⟩ infty ∞ partial ∂ nabla ∇ pm ± top ⊤ "
-    "dots … ldots … cdots ⋯ lfloor ⌊ rfloor ⌋ lceil ⌈ rceil ⌉ ll ≪ gg ≫ cap ∩ cup ∪ setminus ∖ forall ∀ mapsto ↦ propto ∝ perp ⊥ circ ∘"
+    "dots … ldots … cdots ⋯ lfloor ⌊ rfloor ⌋ lceil ⌈ rceil ⌉ ll ≪ gg ≫ cap ∩ cup ∪ subset ⊂ setminus ∖ forall ∀ mapsto ↦ propto ∝ perp ⊥ "
+    "circ ∘"
 )
 LETTERS = dict(zip(GREEK.split()[::2], GREEK.split()[1::2], strict=True))
 OPERATORS = dict(zip(SIGNS.split()[::2], SIGNS.split()[1::2], strict=True))
