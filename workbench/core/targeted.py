@@ -1,4 +1,4 @@
-"""What every adapter that moves a part of the model's matrices has in common: what a number costs, and in which matrices numbers move."""
+"""What adapters that move the model's own weights have in common: their family, what a number costs, and in which matrices numbers move."""
 
 from typing import ClassVar, Literal
 
@@ -7,9 +7,17 @@ from pydantic import BaseModel
 from workbench.core.method import knob
 
 
+class Whole(BaseModel):
+    """Mixed into the adapters that move whole tensors (`materials/whole.py`)."""
+
+    family: ClassVar[str] = "whole"
+    whole: ClassVar[bool] = True
+
+
 class Parted(BaseModel):
     """Mixed into the adapters that move entries of the weights themselves (`materials/region.py`)."""
 
+    family: ClassVar[str] = "part"
     held: ClassVar[int] = 28  # its value, two places of 8 bytes, and what it was and is in the weight
     stored: ClassVar[int] = 20  # row, column and change for peft; place and change plain
 

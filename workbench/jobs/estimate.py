@@ -6,6 +6,8 @@ in a batch; `benchmarks/memory.py` holds it against real steps on a CPU in both 
 does not know: mixtures of experts (counted as dense), what a probe needs, and what an allocator keeps for itself.
 """
 
+import contextlib
+import functools
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from workbench.core.errors import WorkbenchError
+from workbench.core.method import shelf
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.machine import memory_total
@@ -114,6 +118,25 @@ def disk(spec: TrainSpec, workspace: Workspace) -> Disk:
     checkpoint = kept * links * cost.moved + (spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained
     artifact = FLOAT * cost.total if spec.adapter.whole else spec.adapter.stored * cost.trained * links
     return Disk(checkpoint, artifact, shutil.disk_usage(workspace.database.parent).free)
+
+
+def shares(reference: str, workspace: Workspace) -> dict[str, float]:
+    """Of each adapter with its defaults, the share of the model's numbers that would move; those that do not fit the model are left out.
+
+    Raises:
+        WorkbenchError: there is no such model.
+    """
+    return _shares(resolve(reference, workspace).path)
+
+
+@functools.lru_cache(maxsize=8)
+def _shares(path: str) -> dict[str, float]:
+    model, found = skeleton(path), dict[str, float]()
+    for name, method in shelf("adapters").items():
+        with contextlib.suppress(WorkbenchError):
+            cost = method().cost(model)  # type: ignore[attr-defined]
+            found[name] = cost.trained / cost.total
+    return found
 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:

@@ -62,6 +62,7 @@ class Adapter(Method, ABC, shelf="adapters"):
     """Laws: output unchanged at step 0; only the declared parameters get gradients; base + delta = tuned; saves and loads."""
 
     whole: ClassVar[bool] = False  # whether the base's own weights move: they are then kept in float32 and saved as a model
+    family: ClassVar[Literal["beside", "turned", "part", "whole"]] = "beside"  # what it does to a matrix
     informed: ClassVar[bool] = False  # whether it is `Informed`
     held: ClassVar[int] = 4  # bytes in memory for a number that moves, beside its gradient and what the optimizer remembers of it
     stored: ClassVar[int] = 4  # bytes of it on the disk, in the adapter that is saved

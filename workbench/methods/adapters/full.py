@@ -3,11 +3,12 @@
 from transformers import PreTrainedModel
 
 from workbench.core.method import knob
+from workbench.core.targeted import Whole
 from workbench.materials.whole import WholeAttachment, cost_of
 from workbench.methods.contracts import Adapter, Cost
 
 
-class Full(Adapter, title="Full tuning"):
+class Full(Whole, Adapter, title="Full tuning"):
     """Let every weight of the model move.
 
     $$\\theta' = \\theta + \\Delta, \\qquad \\Delta \\text{ unrestricted}$$
@@ -16,8 +17,6 @@ class Full(Adapter, title="Full tuning"):
     and one more copy of the weights at the start, which shows what is being forgotten. Learning rates are ten to a
     hundred times smaller than for LoRA.
     """
-
-    whole = True
 
     embeddings: bool = knob(True, help="whether the token embeddings (and a head tied to them) move too")
 

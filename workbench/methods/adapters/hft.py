@@ -9,6 +9,7 @@ import random
 from transformers import PreTrainedModel
 
 from workbench.core.method import knob
+from workbench.core.targeted import Whole
 from workbench.materials.attachment import in_turn
 from workbench.materials.models import layer_of
 from workbench.materials.modules import kind_of, module_of, outside
@@ -16,7 +17,7 @@ from workbench.materials.whole import WholeAttachment, cost_of
 from workbench.methods.contracts import Adapter, Cost
 
 
-class HFT(Adapter, title="HFT (half of the modules)", paper="arXiv:2404.18466"):
+class HFT(Whole, Adapter, title="HFT (half of the modules)", paper="arXiv:2404.18466"):
     """Draw half of the modules of every block, and train those and nothing else in it.
 
     $$\\theta' = \\theta + M \\odot \\Delta, \\qquad M \\;\\text{half of the attention, half of the MLP, half of the norms of each block}$$
@@ -29,8 +30,6 @@ class HFT(Adapter, title="HFT (half of the modules)", paper="arXiv:2404.18466"):
     Over several rounds of training the half is drawn anew for each [N]; `every` does it within a run. Chosen once, which is the default
     here [O], the half that stands still is the base's to the bit.
     """
-
-    whole = True
 
     every: int = knob(0, ge=0, le=100_000, help="steps between two draws; 0 draws once", unit="steps")
 

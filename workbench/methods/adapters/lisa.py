@@ -9,13 +9,14 @@ import random
 from transformers import PreTrainedModel
 
 from workbench.core.method import knob
+from workbench.core.targeted import Whole
 from workbench.materials.attachment import in_turn
 from workbench.materials.models import layer_of
 from workbench.materials.whole import WholeAttachment, cost_of
 from workbench.methods.contracts import Adapter, Cost
 
 
-class LISA(Adapter, title="LISA (blocks that take turns)", paper="arXiv:2403.17919"):
+class LISA(Whole, Adapter, title="LISA (blocks that take turns)", paper="arXiv:2403.17919"):
     """Train a few blocks drawn at random, and draw others every so many steps.
 
     $$\\theta' = \\theta + \\Delta_{S_t} + \\Delta_{\\text{outside}}, \\qquad S_t \\subset \\{1, \\dots, L\\}, \\quad |S_t| = \\gamma$$
@@ -27,8 +28,6 @@ class LISA(Adapter, title="LISA (blocks that take turns)", paper="arXiv:2403.179
     The published code keeps what the optimizer remembers of a block that stands still; here it is forgotten, which is what spares the
     memory [O]. How a block was at first is kept in main memory. Learning rates are those of full tuning.
     """
-
-    whole = True
 
     blocks: int = knob(2, ge=1, le=1000, help="how many blocks move at a time", unit="blocks")
     every: int = knob(20, ge=1, le=100_000, help="steps after which others take their turn", unit="steps")

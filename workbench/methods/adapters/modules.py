@@ -10,13 +10,14 @@ from transformers import PreTrainedModel
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import knob
+from workbench.core.targeted import Whole
 from workbench.materials.models import layer_of
 from workbench.materials.modules import ATTENTION, MLP, NORM, OUTSIDE, kind_of, named_so, writes
 from workbench.materials.whole import WholeAttachment, cost_of
 from workbench.methods.contracts import Adapter, Cost
 
 
-class Modules(Adapter, title="Chosen modules"):
+class Modules(Whole, Adapter, title="Chosen modules"):
     """Let some kinds of modules move and hold the others still.
 
     $$\\theta_i' = \\theta_i + \\Delta_i \\;\\text{ for } i \\in S, \\qquad \\theta_i' = \\theta_i \\;\\text{ elsewhere}$$
@@ -28,8 +29,6 @@ class Modules(Adapter, title="Chosen modules"):
     The other choices are those that people ask for: the last blocks alone, the norms, the embeddings and the head, or modules by their
     names. Weights are moved as in full tuning: in float32, saved as a model, with a small learning rate.
     """
-
-    whole = True
 
     part: Literal[
         "attention", "query, key and value", "MLP gate and up", "MLP down", "MLP", "norms", "biases", "embeddings and head", "everything"
