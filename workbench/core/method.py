@@ -32,7 +32,7 @@ def knob(
     log: bool = False,
     step: float | None = None,
     more: bool = False,
-    names: Literal["", "data", "model"] = "",
+    names: Literal["", "data", "model", "module"] = "",
 ) -> Any:
     """A field of a method or a spec: its default, its range and one line of help.
 

@@ -32,7 +32,7 @@ FAMILIES = {
 
 
 def families(chosen: str, shares: Mapping[str, float]) -> str:
-    """All families, the one of the chosen adapter open and that adapter first. `shares`: of the model's numbers, by the adapter's name; may lack some."""
+    """All families, the one of the chosen adapter open and that adapter first. `shares` of the model by adapter may lack some."""
     members = dict[str, list[str]]()
     for name, method in sorted(shelf("adapters").items(), key=lambda item: item[0] != chosen):
         members.setdefault(method.family, []).append(name)  # type: ignore[attr-defined]

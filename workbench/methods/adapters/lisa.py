@@ -29,7 +29,7 @@ class LISA(Whole, Adapter, title="LISA (blocks that take turns)", paper="arXiv:2
     memory [O]. How a block was at first is kept in main memory. Learning rates are those of full tuning.
     """
 
-    blocks: int = knob(2, ge=1, le=1000, help="how many blocks move at a time", unit="blocks")
+    blocks: int = knob(2, ge=1, le=10_000, help="how many blocks move at a time", unit="blocks")
     every: int = knob(20, ge=1, le=100_000, help="steps after which others take their turn", unit="steps")
 
     def attach(self, model: PreTrainedModel, seed: int) -> WholeAttachment:

@@ -3,7 +3,7 @@
 Knows no adapter by name: the ways to tune (`ways.py`) and forms come from the registry, the figures from `jobs.estimate`. A
 control that is touched writes its part of `bench.spec`, with its mistake if it has one, so that Train refuses it too.
 Ids: adapter-model, adapter-families (buttons `[data-pick=NAME]`), adapter-head, adapter-NAME-KNOB, adapter-estimate-error,
-adapter-error, adapter-tiles, adapter-heat, adapter-memory, adapter-next.
+adapter-error, adapter-modules (buttons `[data-pick=MODULE]`), adapter-tiles, adapter-heat, adapter-memory, adapter-next.
 """
 
 from typing import Any
@@ -14,10 +14,13 @@ from workbench.core import words
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import find
 from workbench.core.spec import parse_spec
+from workbench.jobs.anatomy import modules
+from workbench.jobs.curate import data_sets
 from workbench.jobs.estimate import Estimate, choices, estimate, shares
 from workbench.ui import cards, forms, plots
 from workbench.ui.bench import Bench
 from workbench.ui.context import Context
+from workbench.ui.moduletree import knob_for, toggled, tree
 from workbench.ui.ways import families
 
 Spec = dict[str, Any]
@@ -31,7 +34,8 @@ def build(ctx: Context, bench: Bench) -> None:
             ways = _base_and_families(ctx, bench)
         with gr.Column(scale=4, min_width=300):
             error = cards.card_place("adapter-error")
-            _form(bench, method, error)
+            _form(ctx, bench, method, error)
+            _modules(ctx, bench, method)
         with gr.Column(scale=5, min_width=340, elem_classes=["pictures"]):
             _figures(ctx, bench)
     ways.select(_pick, [bench.spec], [method, bench.spec], **forms.WRITER)
@@ -91,14 +95,15 @@ def _reload(spec: Spec) -> Spec:
     return given if isinstance(given, dict) else {"method": given}
 
 
-def _form(bench: Bench, method: gr.State, error: gr.HTML) -> None:
+def _form(ctx: Context, bench: Bench, method: gr.State, error: gr.HTML) -> None:
     """The chosen method's form, drawn again only when another method or another spec is chosen."""
 
     @gr.render(inputs=[method], **forms.DRAWN)
     def draw(chosen: Spec) -> None:
         name = str(chosen.get("method", ""))
         try:
-            widgets = forms.method_block("adapters", chosen, "adapter")
+            names = {"data": [choice.name for choice in data_sets(ctx.workspace)]}
+            widgets = forms.method_block("adapters", chosen, "adapter", names)
         except WorkbenchError as mistake:
             cards.place(cards.error_card(mistake))
             return
@@ -112,6 +117,26 @@ def _form(bench: Bench, method: gr.State, error: gr.HTML) -> None:
                 return cards.error_card(mistake), {**spec, "adapter": {"method": name, **typed}}
 
         forms.on_input(widgets, moved, [error, bench.spec], bench.spec)
+
+
+def _modules(ctx: Context, bench: Bench, method: gr.State) -> None:
+    """The base's modules, where the adapter has a knob that names some; a click names one, or takes it back."""
+    leaves = cards.picker("", "adapter-modules")
+
+    def show(spec: Spec) -> str:
+        try:
+            knob = knob_for(spec["adapter"])
+            return tree(modules(str(spec.get("model", "pocket")), ctx.workspace), spec["adapter"].get(knob, "")) if knob else ""
+        except (KeyError, TypeError, *cards.PROBLEMS):  # half a spec, or no such model: said where its figures would stand
+            return ""
+
+    def pick(spec: Spec, event: gr.EventData) -> tuple[Spec, Spec]:
+        knob = knob_for(spec["adapter"])
+        chosen = {**spec["adapter"], knob: toggled(spec["adapter"].get(knob, ""), event.pick)}
+        return chosen, {**spec, "adapter": chosen}
+
+    gr.on(None, show, bench.spec, leaves, trigger_mode="always_last", **forms.READER)
+    leaves.select(pick, bench.spec, [method, bench.spec], **forms.WRITER)
 
 
 def _figures(ctx: Context, bench: Bench) -> None:
