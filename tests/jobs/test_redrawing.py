@@ -36,3 +36,16 @@ def test_slow_weights_go_with_their_numbers_and_new_ones_start_where_they_stand(
     assert average.slow["it"].tolist() == [2.0, 6.0, 3.0]
     average.carry("another", parameter, lambda moment: moment)
     assert set(average.slow) == {"it"}
+
+
+def test_how_much_of_the_mask_stays_is_told_when_it_is_chosen_anew(spec: TrainSpec, workspace: Workspace) -> None:
+    slices = {"method": "slicefine", "width": 4, "every": 2, "targets": "mlp"}
+    wanted = TrainSpec.parse({**spec.model_dump(mode="json"), "adapter": slices, "steps": 5, "prompts": []})
+    assert series(run(wanted, workspace.run("0001"), workspace), "mask_kept") == {3: 0, 5: 0}, "a slice moves on by its width"
+    wanted = TrainSpec.parse({**wanted.model_dump(mode="json"), "adapter": {**LIFT, "refresh": 2}})
+    kept = series(run(wanted, workspace.run("0002"), workspace), "mask_kept")
+    assert set(kept) == {3, 5} and all(0.5 < share <= 1 for share in kept.values())
+    wanted = TrainSpec.parse({**wanted.model_dump(mode="json"), "adapter": LISA})
+    events = run(wanted, workspace.run("0003"), workspace)
+    moving = [series(events, f"moving/{block}") for block in range(3)]
+    assert all(set(own) <= {1, 3, 5} for own in moving) and sum(own[1] for own in moving) == 1

@@ -6,7 +6,7 @@ from pico import make_model
 from torch import Tensor
 
 from workbench.jobs.averaging import Average
-from workbench.jobs.redrawing import redraw
+from workbench.jobs.redrawing import Moving, redraw
 from workbench.materials.attachment import in_turn
 from workbench.materials.whole import WholeAttachment, cost_of
 from workbench.methods.updates.adamw import AdamW
@@ -91,9 +91,9 @@ def test_moments_go_with_what_still_moves_and_are_let_go_with_the_rest(pico_batc
     attachment.model(**pico_batch).loss.backward()
     stepper.step(1.0, lambda: None)
     average.follow(attachment.trained(), 0.5)
-    assert redraw(2, attachment, update, stepper, average) is stepper
+    assert redraw(2, attachment, update, stepper, average) == (stepper, {})
     norm, slow = stepper.within()[0].state[attachment.model.get_parameter("model.norm.weight")]["exp_avg"].clone(), dict(average.slow)
-    after = redraw(3, attachment, update, stepper, average)
+    after, _ = redraw(3, attachment, update, stepper, average)
     held = after.within()[0].state
     assert torch.equal(held[attachment.model.get_parameter("model.norm.weight")]["exp_avg"], norm) and len(held) == 1
     assert set(average.slow) == {DOWN, "model.norm.weight"} and torch.equal(average.slow["model.norm.weight"], slow["model.norm.weight"])
@@ -105,3 +105,15 @@ def test_what_takes_turns_will_all_have_moved() -> None:
     model = make_model()
     assert cost_of(model, {UP}).moved == cost_of(model, {UP}).trained == model.get_parameter(UP).numel()
     assert cost_of(model, {UP}, in_turn=True).moved == cost_of(model, {UP}).total == sum(p.numel() for p in model.parameters())
+
+
+def test_what_moves_is_told_when_it_changes_and_where_it_takes_turns() -> None:
+    attachment = swapping(make_model())
+    moving = Moving()
+    own = {layer: sum(p.numel() for name, p in attachment.model.named_parameters() if f".{layer}." in name) for layer in range(3)}
+    up = attachment.model.get_parameter(UP).numel()
+    assert moving.told(attachment) == {"moving/0": up / own[0], "moving/1": 0, "moving/2": 0}
+    assert moving.told(attachment) == {}
+    attachment.redraw(3)
+    assert moving.told(attachment) == {"moving/0": 0, "moving/1": up / own[1], "moving/2": 0}
+    assert Moving().told(WholeAttachment(make_model(), {UP})) == {}

@@ -1,6 +1,6 @@
 """From a training spec to what the loop eats: the model, its tokenizer, and rows as tokens. Knows nothing of steps."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,13 +64,13 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
         tokenizer=tokenizer,
         train=data.train,
         draws=data.draws,
-        validation=_on(device, in_batches(data.held, 16, pad)),
+        validation=on(device, in_batches(data.held, 16, pad)),
         validation_rows=len(data.held),
         by_task={
-            task: _on(device, in_batches([row for row, own in zip(data.held, data.held_tasks, strict=True) if own == task], 16, pad))
+            task: on(device, in_batches([row for row, own in zip(data.held, data.held_tasks, strict=True) if own == task], 16, pad))
             for task in apart
         },
-        known=_on(device, in_batches(known, 16, pad)),
+        known=on(device, in_batches(known, 16, pad)),
         prompts=spec.prompts or data.prompts[:SAMPLE_PROMPTS],
         about=known_of(data.train, data.tasks, scores),
         earlier=_earlier(spec, ref, workspace),
@@ -100,5 +100,6 @@ def _known(spec: TrainSpec, tokenizer: PreTrainedTokenizerBase, workspace: Works
     return rows
 
 
-def _on(device: torch.device, batches: object) -> list[dict[str, Tensor]]:
+def on(device: torch.device, batches: Iterable[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """The batches where the model is."""
     return [{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches]

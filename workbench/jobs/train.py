@@ -25,9 +25,9 @@ from workbench.jobs.ending import Ending
 from workbench.jobs.forecast import rows_table
 from workbench.jobs.machine import Gpu, memory_used
 from workbench.jobs.objective import Objective
-from workbench.jobs.prepare import Prepared, prepare
+from workbench.jobs.prepare import Prepared, on, prepare
 from workbench.jobs.probing import Probing
-from workbench.jobs.redrawing import redraw
+from workbench.jobs.redrawing import Moving, redraw
 from workbench.jobs.schedule import begun, opens, rate, shorten
 from workbench.jobs.steering import Steering, Wish, in_words
 from workbench.jobs.studying import attached
@@ -85,7 +85,7 @@ class Run:
             model.enable_input_require_grads()
         self.batches = Batches.of(prepared.train, spec, prepared.tokenizer.pad_token_id, prepared.draws)
         self.probing = Probing(spec.probes)
-        self.average = Average()
+        self.average, self.moving = Average(), Moving()
         self.gpu = Gpu.here()
         numbers = place(spec.precision)[1]
         special = prepared.tokenizer.all_special_ids
@@ -177,8 +177,8 @@ class Run:
         began, step, before = time.perf_counter(), self.step + 1, checkpoint.random_state()
         if opens(step, self.spec):
             self._next_link()
-        self.stepper = redraw(step, self.attachment, self.spec.update, self.stepper, self.average)
-        window = [self._placed(batch) for batch in self.batches.window(step)]
+        self.stepper, stayed = redraw(step, self.attachment, self.spec.update, self.stepper, self.average)
+        window = on(self.prepared.model.device, self.batches.window(step))
         values = self.objective.gradients(window, step, self.step / self.spec.steps)
         moment = Moment(step, self.attachment, window[-1], decode=self.prepared.decode)
         events = self.probing.read("gradient", moment, values)
@@ -190,6 +190,7 @@ class Run:
         tokens = sum(int((batch["rows"] >= 0).sum()) for batch in window)
         seconds = time.perf_counter() - began
         values |= {"tokens_per_s": tokens / seconds, "memory_gb": memory_used() / 1e9, **self.gpu.figures()}
+        values |= stayed | self.moving.told(self.attachment)
         if scaling.on:
             values["loss_scale"] = scaling.factor
         self.probing.worked += seconds
@@ -295,6 +296,3 @@ class Run:
         if self.objective.scaling.spared:
             return []  # a factor that was tried and found too high
         return [Noted(f"Step {step}: the loss or its gradient is not a finite number, so nothing was moved.", "act", step)]
-
-    def _placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor.to(self.prepared.model.device) for name, tensor in batch.items()}

@@ -82,6 +82,10 @@ class Attachment(ABC):
         what its moments in an optimizer become. What is trained may be others altogether afterwards. Most adapters never do either."""
         return {}
 
+    def moving(self) -> dict[int, float]:
+        """By block, the share of its numbers that move now, where that changes as a run goes on; nothing where it does not."""
+        return {}
+
     def dense(self, displacement: dict[str, Tensor]) -> dict[str, Tensor]:
         """A step of what is trained, by name, as one of the model's own parameters; the same where these are what is trained."""
         return displacement

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from workbench.materials.attachment import Attachment, Carry, Cost
+from workbench.materials.models import layer_of
 from workbench.materials.region import cost
 
 
@@ -24,13 +25,14 @@ def cost_of(model: PreTrainedModel, names: Collection[str], in_turn: bool = Fals
     return cost(model, {name: sizes[name] for name in names}, sum(sizes.values()) if in_turn else 0)
 
 
+Redraw = Callable[[int], Collection[str] | None]
 STILL = "still."  # before the names of those that have moved and do not now, in a state
 
 
 class WholeAttachment(Attachment):
     """The parameters named move, the others stand still. `redraw(step)` may name others before a step."""
 
-    def __init__(self, model: PreTrainedModel, names: Collection[str], redraw: Callable[[int], Collection[str] | None] = lambda step: None):
+    def __init__(self, model: PreTrainedModel, names: Collection[str], redraw: Redraw | None = None):
         self.model, self._redraw = model, redraw
         self.start = dict[str, Tensor]()
         self._let(names)
@@ -40,10 +42,20 @@ class WholeAttachment(Attachment):
 
     def redraw(self, step: int) -> dict[str, Carry]:
         """Whoever asks what is trained sees other names afterwards; what went on moving stands for the same numbers."""
-        names = self._redraw(step)
+        names = self._redraw(step) if self._redraw else None
         if names is not None:
             self._let(names)
         return {}
+
+    def moving(self) -> dict[int, float]:
+        counts = dict[int, list[int]]()
+        for name, parameter in self.model.named_parameters() if self._redraw else ():
+            layer = layer_of(name)
+            if layer is not None:
+                count = counts.setdefault(layer, [0, 0])
+                count[0] += parameter.numel() * parameter.requires_grad
+                count[1] += parameter.numel()
+        return {layer: some / of for layer, (some, of) in counts.items()}
 
     @contextmanager
     def base(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ import json
 import re
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -217,6 +217,11 @@ class Store:
         """One line between two steps (inclusive), decimated so that every extreme, NaN and infinity stays in sight."""
         with self._reading() as ask:
             return curves.series(ask, number_of(run), [name], points, first, last)[name]
+
+    def lines(self, run: str, names: Sequence[str]) -> dict[str, Line]:
+        """Several lines as `series` gives one."""
+        with self._reading() as ask:
+            return curves.series(ask, number_of(run), names)
 
     def said(self, run: str) -> list[Said]:
         """Finished answers by step; of an answer that grew in front of the eyes only the whole one is kept."""

@@ -34,7 +34,8 @@ class HFT(Whole, Adapter, title="HFT (half of the modules)", paper="arXiv:2404.1
     every: int = knob(0, ge=0, le=100_000, help="steps between two draws; 0 draws once", unit="steps")
 
     def attach(self, model: PreTrainedModel, seed: int) -> WholeAttachment:
-        return WholeAttachment(model, self._half(model, seed, 0), in_turn(self.every, lambda turn: self._half(model, seed, turn)))
+        others = in_turn(self.every, lambda turn: self._half(model, seed, turn)) if self.every else None
+        return WholeAttachment(model, self._half(model, seed, 0), others)
 
     def cost(self, model: PreTrainedModel) -> Cost:
         """For one draw; where keys and values are narrower than queries, another may move some more or less."""

@@ -2,7 +2,7 @@
 
 Nothing of a run lives here: the page can be closed and opened again, or opened twice, and shows the same run.
 Elements for tests: `start plan try tried train-name train-run pause resume stop sooner train-chart (data-run, data-step, data-n)
-samples notes ask again`; settings `train-steps …`; `train-loss train-update train-probes` choose methods.
+moving samples notes ask again`; settings `train-steps …`; `train-loss train-update train-probes` choose methods.
 """
 
 from dataclasses import replace
@@ -24,6 +24,7 @@ from workbench.ui.polled import polled
 from workbench.ui.report import notes, samples
 from workbench.ui.settings import settings
 from workbench.ui.steering import steering_wheel
+from workbench.ui.strip import strip_of
 from workbench.ui.words import run_label, status_words
 
 RECENT = 40  # runs offered in the list; older ones are opened on the Runs tab
@@ -47,6 +48,7 @@ def build(ctx: Context, bench: Bench) -> None:
                 )
                 steering = _steering_buttons()
             chart = live_chart(ctx, "train-chart", lambda: usual(ctx))
+            blocks = polled(ctx.pulse, lambda run: (strip_of(ctx, run), ""), "moving", every=3)
             wheel = steering_wheel(ctx, shown)
         with gr.Column(scale=3, min_width=260, elem_classes=["side"]):
             ask, again = _after_buttons()
@@ -56,7 +58,7 @@ def build(ctx: Context, bench: Bench) -> None:
             log = polled(ctx.pulse, lambda run: (notes_of(ctx, run), ""), "notes", every=2, around="<h3>Notes</h3>{}")
             watch = polled(ctx.pulse, lambda run: ("", state_of(ctx, run)), "train-watch", every=1)
     outputs = [start, *steering, ask, again, wheel]
-    _wire_run(ctx, bench, shown, watch, [chart, answers, log, watch], outputs)
+    _wire_run(ctx, bench, shown, watch, [chart, blocks, answers, log, watch], outputs)
     _wire_start(ctx, bench, start, planned)
     _wire_steering(ctx, shown, steering)
     _wire_after(ctx, bench, shown, ask, again)
@@ -153,9 +155,9 @@ def standing(ctx: Context, run: Run) -> str:
 
 
 def followed(runs: list[Run], chosen: Run | None) -> tuple[Any, ...]:
-    """What chart, answers, log and buttons become when a run is chosen."""
+    """What chart, blocks, answers, log and buttons become when a run is chosen."""
     run = chosen.id if chosen else ""
-    return ({"run": run}, run, run, run, *buttons(chosen, busy=any(known.status in LIVE for known in runs)))
+    return ({"run": run}, run, run, run, run, *buttons(chosen, busy=any(known.status in LIVE for known in runs)))
 
 
 def usual(ctx: Context) -> str:
