@@ -33,6 +33,7 @@ def tuned(folder: Path, base: Path, **knobs: object) -> tuple[ModelRef, dict[str
 @pytest.mark.parametrize("knobs", [
     {}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"down_proj": 9, "layers.1.self_attn.q_proj": 3}},
     {"rank_pattern": {"q_proj": 2}, "use_rslora": True}, {"modules_to_save": ["input_layernorm"]}, {"init_lora_weights": "gaussian"},
+    {"init_lora_weights": "mica"},
 ])  # fmt: skip
 def test_rows_equal_what_peft_merges(knobs: dict, tmp_path: Path) -> None:
     ref, expected = tuned(tmp_path / "adapter", tmp_path / "base", **knobs)
@@ -70,6 +71,7 @@ def test_an_adapter_on_the_head_parts_it_from_the_embeddings(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("knobs", "words"), [
     ({"use_dora": True}, "uses DoRA"), ({"fan_in_fan_out": True}, "stored transposed"),
+    ({"alora_invocation_tokens": [1, 2]}, "only after certain tokens"), ({"layer_replication": [[0, 2], [1, 3]]}, "repeats layers"),
     ({"init_lora_weights": "pissa"}, "started with 'pissa', which also moved its base"),
 ])  # fmt: skip
 def test_what_cannot_be_added_exactly_is_refused(knobs: dict, words: str, tmp_path: Path) -> None:

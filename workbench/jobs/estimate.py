@@ -102,7 +102,7 @@ def estimate(spec: TrainSpec, workspace: Workspace, rows: Rows | None = None) ->
     memory = [
         ("weights", (FLOAT if whole else dtype.itemsize) * cost.total),
         ("copy of the start", FLOAT * cost.moved if whole and device.type == "cpu" else 0),  # it lies in main memory
-        ("adapter", 0 if whole else spec.adapter.held * cost.trained * spec.adapter.links()),
+        ("adapter", 0 if whole else spec.adapter.held * cost.trained * spec.adapter.links() + FLOAT * cost.beside),
         ("optimizer", (spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained),
         *max(_moments(model, spec, cost, rows or Rows.of(spec), numbers), key=lambda moment: sum(size for _, size in moment)),
     ]
@@ -116,8 +116,9 @@ def disk(spec: TrainSpec, workspace: Workspace) -> Disk:
     kept = 2 * each if spec.stop.keep_best else each  # as it is, and as it was at its best
     links = spec.adapter.links()  # all of them are kept, and the last one moves
     checkpoint = kept * links * cost.moved + (spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained
-    artifact = FLOAT * cost.total if spec.adapter.whole else spec.adapter.stored * cost.trained * links
-    return Disk(checkpoint, artifact, shutil.disk_usage(workspace.database.parent).free)
+    saved = FLOAT * cost.saved or spec.adapter.stored * cost.trained * links
+    artifact = FLOAT * cost.total if spec.adapter.whole else saved
+    return Disk(checkpoint + FLOAT * cost.beside, artifact, shutil.disk_usage(workspace.database.parent).free)
 
 
 def shares(reference: str, workspace: Workspace) -> dict[str, float]:
@@ -157,17 +158,19 @@ def _moments(model: PreTrainedModel, spec: TrainSpec, cost: Cost, rows: Rows, nu
     linked = cost.trained * spec.adapter.links()
     copied = sum(module.weight.numel() for _, module in _matrices(model)) if spec.adapter.whole else linked
     block, after = _block(model, spec, cost, length, numbers)
-    blocks, inputs = config.num_hidden_layers, config.hidden_size * FLOAT
+    blocks, inputs = 1 + max(layer for _, layer, *_ in cost.by_module), config.hidden_size * FLOAT
     if spec.recompute:  # only each block's input is kept; the block at work is there whole, with the gradients of its MLP
         at_work = block + 2 * (config.hidden_size + _inner(model)) * numbers.width
         held = blocks * inputs + max(tables * table, table + at_work)
     else:
         held = blocks * block + after + tables * table
+    passing = (4 * config.hidden_size + 3 * _inner(model)) * numbers.width  # what a block holds where nothing is kept for a backward pass
+    if spec.update.forward_only:
+        held, gradients, before = passing + tables * table, 0, 0
     yield [("activations", int(tokens * held)), ("gradients", before), ("weights in half precision", 2 * copied if numbers.half else 0)]
     watched = any(probe.when == "step" for probe in spec.probes)  # the parameters before the step, then how far they went
-    yield [("gradients", gradients), ("copies to measure the step", gradients if watched else 0)]
+    yield [("gradients", gradients), ("copies to measure the step", FLOAT * cost.trained if watched else 0)]
     if spec.data.validation_share or spec.known or spec.model == POCKET:
-        passing = (4 * config.hidden_size + 3 * _inner(model)) * numbers.width
         longest = spec.data.max_length if spec.known or spec.model == POCKET else rows.longest  # what must not be forgotten was not read
         yield [("evaluation", int(EVALUATED * longest * (TABLES * table + passing)))]
 

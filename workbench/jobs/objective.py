@@ -40,13 +40,28 @@ class Objective:
     def __post_init__(self) -> None:
         self.scaling = Scaling(self.dtype == torch.float16)
 
+    def losses(self, window: Sequence[Batch], step: int, share: float) -> dict[str, float]:
+        """What `gradients` returns, from forward passes alone and without dropout."""
+        self.attachment.model.eval()
+        with torch.no_grad():
+            return self._over(window, step, share, backward=False)
+
     def gradients(self, window: Sequence[Batch], step: int, share: float) -> dict[str, float]:
         """Forward and backward over the window; the gradients are those of the mean over all its trained tokens.
 
         `share` is how much of the run is over. Returns the plain loss, and what was made smaller where that is not the same.
         """
-        model = self.attachment.model
-        model.train()
+        self.attachment.model.train()
+        values = self._over(window, step, share, backward=True)
+        self.scaling.down(parameter for _, parameter in self.attachment.trained())
+        return values
+
+    def let_go(self) -> None:
+        """The gradients there are."""
+        for _, parameter in self.attachment.trained():
+            parameter.grad = None
+
+    def _over(self, window: Sequence[Batch], step: int, share: float, backward: bool) -> dict[str, float]:
         all_learnt = self.learnt(window)
         total = weighted = distance = 0.0
         count = max(1, len(all_learnt.row))
@@ -62,10 +77,10 @@ class Objective:
             if base is not None:
                 loss = loss + self.loss.penalty(table, base, labels).sum() / count
                 distance += kl(base, table.detach()).sum().item() / count
-            self.accelerator.backward(self.scaling.up(loss))
+            if backward:
+                self.accelerator.backward(self.scaling.up(loss))
             total -= stats.logp.sum().item()
             weighted += loss.item()
-        self.scaling.down(parameter for _, parameter in self.attachment.trained())
         values = {"loss": total / count} | ({"anchor_kl": distance} if self.loss.needs_base() else {})
         return values if self.loss.neutral == {} and not self.loss.needs_base() else {**values, "objective": weighted}
 

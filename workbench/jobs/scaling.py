@@ -46,6 +46,9 @@ class Scaling:
         """Whether a step is left out only because the factor was too high; below 1 the gradients themselves are too large."""
         return self.overflowed and self.factor >= 1
 
+    def figures(self) -> dict[str, float]:
+        return {"loss_scale": self.factor} if self.on else {}
+
     def state(self) -> dict[str, Tensor]:
         return {name: torch.tensor(float(value), dtype=torch.float64) for name, value in asdict(self).items()}
 

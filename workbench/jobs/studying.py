@@ -36,9 +36,9 @@ def attached(spec: TrainSpec, prepared: Prepared, folder: Path, workspace: Works
         WorkbenchError: a data set that it must look at is not there or has nothing to learn from.
     """
     model = prepared.model
-    if spec.adapter.informed:
+    if isinstance(spec.adapter, Informed):
         learnt = yield from _learnt(spec, prepared, folder / FILE, workspace)
-        attachment = cast(Informed, spec.adapter).attach(model, spec.seed, learnt)
+        attachment = spec.adapter.attach(model, spec.seed, learnt)
     else:
         attachment = spec.adapter.attach(model, spec.seed)
     if prepared.earlier:

@@ -179,20 +179,20 @@ class Run:
             self._next_link()
         self.stepper, stayed = redraw(step, self.attachment, self.spec.update, self.stepper, self.average)
         window = on(self.prepared.model.device, self.batches.window(step))
-        values = self.objective.gradients(window, step, self.step / self.spec.steps)
+        forward, scaling = self.spec.update.forward_only, self.objective.scaling
+        values = {} if forward else self.objective.gradients(window, step, self.step / self.spec.steps)
         moment = Moment(step, self.attachment, window[-1], decode=self.prepared.decode)
-        events = self.probing.read("gradient", moment, values)
-        scaling = self.objective.scaling
+        events = [] if forward else self.probing.read("gradient", moment, values)
         finite = not scaling.overflowed and all(math.isfinite(value) for value in values.values())
         self.average.begin(self.attachment.trained(), self.spec.update.average)
         events += self._move(moment, values, window, before) if finite else self._skipped(step)
+        if forward and not math.isfinite(values["loss"]):  # which is told with the step where no gradient is taken
+            finite, events = False, [*events, *self._skipped(step)]
         self.average.follow(self.attachment.trained(), self.spec.update.average)
         tokens = sum(int((batch["rows"] >= 0).sum()) for batch in window)
         seconds = time.perf_counter() - began
         values |= {"tokens_per_s": tokens / seconds, "memory_gb": memory_used() / 1e9, **self.gpu.figures()}
-        values |= stayed | self.moving.told(self.attachment)
-        if scaling.on:
-            values["loss_scale"] = scaling.factor
+        values |= stayed | self.moving.told(self.attachment) | scaling.figures()
         self.probing.worked += seconds
         self.ending.finite(finite or scaling.spared, step, self.spec.stop)
         self.ending.took(values, seconds, tokens)
@@ -282,17 +282,18 @@ class Run:
         shorten(self.spec.update, self.attachment.trained(), before, displacement, values)
         return []  # a step that was too long is taken care of, and the curve shows it
 
-    def _again(self, window: list[dict[str, Tensor]], step: int, random: dict[str, Tensor]) -> None:
-        """The gradients of the same window where the parameters are now, with the same dropout."""
-        for _, parameter in self.attachment.trained():
-            parameter.grad = None
+    def _again(self, window: list[dict[str, Tensor]], step: int, random: dict[str, Tensor]) -> float:
+        """What is made smaller of the same window where the parameters are now, with its gradients and the same dropout."""
+        self.objective.let_go()
         checkpoint.set_random_state(random)
-        self.objective.gradients(window, step, self.step / self.spec.steps)
-        self.attachment.before_step(step)
+        forward = self.spec.update.forward_only
+        values = (self.objective.losses if forward else self.objective.gradients)(window, step, self.step / self.spec.steps)
+        if not forward:
+            self.attachment.before_step(step)
+        return values.get("objective", values["loss"])
 
     def _skipped(self, step: int) -> list[Event]:
-        for _, parameter in self.attachment.trained():
-            parameter.grad = None
+        self.objective.let_go()
         if self.objective.scaling.spared:
             return []  # a factor that was tried and found too high
         return [Noted(f"Step {step}: the loss or its gradient is not a finite number, so nothing was moved.", "act", step)]

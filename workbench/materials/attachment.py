@@ -40,6 +40,9 @@ class Cost:
     total: int
     by_module: list[tuple[str, int, int, int]]  # (module, layer or -1 outside the blocks, parameters that move, parameters there)
     in_turn: int = 0  # how many will have moved by the end, where others take their turn
+    beside: int = 0  # numbers that are held beside the model and do not move
+    saved: int = 0  # numbers in the file that is saved, where they are not those that move
+    added: int = 0  # numbers of `total` that the model has more than before
 
     @property
     def moved(self) -> int:

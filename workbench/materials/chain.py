@@ -12,14 +12,10 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from workbench.materials.lora import PREFIX
-from workbench.materials.low_rank import LowRankAttachment
-from workbench.materials.models import ADAPTER
-
-FIRST = "default"  # peft's own name for an adapter, so that one link is what any LoRA is
+from workbench.materials.low_rank import FIRST, LowRankAttachment, write
 
 
 class ChainAttachment(LowRankAttachment):
@@ -75,9 +71,7 @@ class ChainAttachment(LowRankAttachment):
             joined[f"{PREFIX}{stem}weight"] = torch.cat([state[f"{stem}{link}.weight"] for link in self.links], side)
         config = copy.deepcopy(self.wrapper.peft_config[FIRST])
         config.r, config.lora_alpha = config.r * len(self.links), config.lora_alpha * len(self.links)
-        config.inference_mode = True
-        config.save_pretrained(folder)
-        save_file(joined, folder / ADAPTER[1], metadata={"format": "pt"})
+        write(folder, config, joined)
 
     def _arrange(self) -> None:
         """All links speak; the last one alone learns, and has inputs dropped while it does."""

@@ -1,7 +1,8 @@
 """Rows that an adapter looks at before the first step, and how it reads them: a tensor at a time, nothing kept that is not asked for.
 
-What it is: batches of encoded rows, the gradients of the weights on them, and what the linear layers read. What it is not: which rows
-(`jobs/studying.py`), or what is made of them (`methods/adapters/`). The model is as it was afterwards, and no random state is touched.
+What it is: batches of encoded rows or of their prompts, the gradients of the weights on them, and what layers read and write. What it is
+not: which rows (`jobs/studying.py`), or what is made of them (`methods/adapters/`). The model is as it was afterwards, and no random state
+is touched.
 """
 
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -32,7 +33,15 @@ class Evidence:
 
     def batches(self, name: str = "", size: int = 8) -> list[Batch]:
         """`input_ids`, `attention_mask` and `labels`, (B, T) each; a row alone with `size` 1."""
-        rows = self.rows[name]
+        return self._batches(self.rows[name], size)
+
+    def prompts(self, name: str = "", size: int = 8) -> list[Batch]:
+        """What stands before the first token that is learnt, or the whole row where nothing does; `last`, (B,), is where it ends."""
+        cut = [row.ids[: row.trained.index(True)] or row.ids if any(row.trained) else row.ids for row in self.rows[name]]
+        batches = self._batches([Encoded(ids, [False] * len(ids), 0) for ids in cut], size)
+        return [{**batch, "last": batch["attention_mask"].sum(1) - 1} for batch in batches]
+
+    def _batches(self, rows: Sequence[Encoded], size: int) -> list[Batch]:
         made = [pad(rows[start : start + size], self.pad_id) for start in range(0, len(rows), size)]
         return [{key: tensor.to(self.device) for key, tensor in batch.items()} for batch in made]
 
@@ -58,12 +67,31 @@ def inputs(
     model: PreTrainedModel, names: Collection[str], batches: Sequence[Batch], take: Callable[[str, Tensor], None], what: str = "rows read"
 ) -> Generator[Progress, None, None]:
     """`take(name, x)` for each of the linear layers, by module name, once for each batch: (tokens, n) what it reads, without padding."""
+    yield from _listened(model, names, batches, lambda name, batch, read, written: take(name, read[batch["attention_mask"].bool()]), what)
+
+
+def outputs(
+    model: PreTrainedModel, names: Collection[str], batches: Sequence[Batch], take: Callable[[str, Tensor], None], what: str = "rows read"
+) -> Generator[Progress, None, None]:
+    """`take(name, y)` likewise, of what a layer or a block writes: of every token, or of the last where the batch says which that is."""
+
+    def told(name: str, batch: Batch, read: Tensor, written: Tensor) -> None:
+        last = batch.get("last")
+        take(name, written[batch["attention_mask"].bool()] if last is None else written[torch.arange(len(last), device=last.device), last])
+
+    yield from _listened(model, names, batches, told, what)
+
+
+def _listened(
+    model: PreTrainedModel, names: Collection[str], batches: Sequence[Batch], tell: Callable[[str, Batch, Tensor, Tensor], None], what: str
+) -> Generator[Progress, None, None]:
+    """A pass without gradients for each batch, in which `tell(name, batch, read, written)` hears the modules of those names."""
     at_work: list[Batch] = []
 
     def listener(name: str) -> Callable[..., None]:
-        return lambda module, given: take(name, given[0][at_work[-1]["attention_mask"].bool()])
+        return lambda module, given, made: tell(name, at_work[-1], given[0], made[0] if isinstance(made, tuple) else made)
 
-    hooks = [model.get_submodule(name).register_forward_pre_hook(listener(name)) for name in names]
+    hooks = [model.get_submodule(name).register_forward_hook(listener(name)) for name in names]
     try:
         for number, batch in enumerate(batches):
             yield Progress(number, len(batches), what)
@@ -78,25 +106,34 @@ def inputs(
 @contextmanager
 def _only(model: PreTrainedModel, names: Collection[str], take: Callable[[str, Tensor], None]) -> Iterator[None]:
     """For the length of a `with`, only these parameters have gradients, which are given to `take` and let go."""
-    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
     hooks = []
 
     def taker(name: str) -> Callable[[nn.Parameter], None]:
         def taken(parameter: nn.Parameter) -> None:
-            assert parameter.grad is not None
-            take(name, parameter.grad)
-            parameter.grad = None
+            own, parameter.grad = parameter.grad, None
+            assert own is not None
+            take(name, own)
 
         return taken
 
-    try:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in names)
-            if name in names:
+    with still(model):
+        try:
+            for name in names:
+                parameter = model.get_parameter(name).requires_grad_(True)
                 hooks.append(parameter.register_post_accumulate_grad_hook(taker(name)))
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+@contextmanager
+def still(model: PreTrainedModel) -> Iterator[None]:
+    """For the length of a `with`, no parameter has a gradient; then those that had one have it again."""
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        model.requires_grad_(False)
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
         for parameter, moves in wanted.items():
             parameter.requires_grad_(moves)

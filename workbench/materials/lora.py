@@ -18,7 +18,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.materials.tensors import FLOATS, Entry, read_header, read_rows
 
 PREFIX = "base_model.model."
-_EXACT_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # the starts of peft that leave the base as it was
+_EXACT_STARTS = (True, False, "gaussian", "eva", "orthogonal", "mica")  # the starts of peft that leave the base as it was
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
 
@@ -72,7 +72,13 @@ def _refuse(config: dict[str, Any], label: str) -> None:
     remedy = "Merge it into its base with peft (merge_and_unload), save that model, and merge the folder."
     if config.get("peft_type") != "LORA":
         raise WorkbenchError(f"{label} is an adapter of the kind {config.get('peft_type')}; only LoRA adapters are merged here. {remedy}")
-    kinds = {"use_dora": "uses DoRA", "use_qalora": "uses QALoRA", "fan_in_fan_out": "adapts layers whose weights are stored transposed"}
+    kinds = {
+        "use_dora": "uses DoRA",
+        "use_qalora": "uses QALoRA",
+        "alora_invocation_tokens": "speaks only after certain tokens",
+        "layer_replication": "repeats layers of its base",
+        "fan_in_fan_out": "adapts layers whose weights are stored transposed",
+    }
     for flag, words in kinds.items():
         if config.get(flag):
             raise WorkbenchError(f"{label} {words} ({flag}), which is not applied here. {remedy}")

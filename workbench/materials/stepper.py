@@ -17,10 +17,11 @@ class Stepper(ABC):
     """Moves once a step, and can be taken up where it stood."""
 
     @abstractmethod
-    def step(self, rate: float, again: Callable[[], None]) -> dict[str, float]:
+    def step(self, rate: float, again: Callable[[], float]) -> dict[str, float]:
         """Move once along the gradients with the learning rate at `rate` (0 to 1) of its peak; named floats to plot.
 
-        `again()` puts the gradients of the same batches, taken where the parameters are now, in place of those there are.
+        `again()` gives what is made smaller, on the same batches where the parameters are now, and puts its gradients in place of those
+        there are. For an update that is `forward_only` it takes no gradients, and `loss` is among the floats.
         """
 
     @abstractmethod

@@ -63,7 +63,6 @@ class Adapter(Method, ABC, shelf="adapters"):
 
     whole: ClassVar[bool] = False  # whether the base's own weights move: they are then kept in float32 and saved as a model
     family: ClassVar[Literal["beside", "turned", "part", "whole"]] = "beside"  # what it does to a matrix
-    informed: ClassVar[bool] = False  # whether it is `Informed`
     held: ClassVar[int] = 4  # bytes in memory for a number that moves, beside its gradient and what the optimizer remembers of it
     stored: ClassVar[int] = 4  # bytes of it on the disk, in the adapter that is saved
 
@@ -86,8 +85,6 @@ class Adapter(Method, ABC, shelf="adapters"):
 
 class Informed(Adapter, shelf="adapters"):
     """An adapter that looks at weights or rows before it knows what may move or where it starts. `cost` is the most that may move."""
-
-    informed = True
 
     def looks_at(self) -> list[str]:
         """Names of the data sets (`core/informed.py`); "" is the one that is trained on. A `WorkbenchError` where one is not named."""
@@ -170,6 +167,8 @@ class Update(Guarded, Paced, Averaged, Method, ABC, shelf="updates"):
     (`core/guard.py`); what is kept may follow what is trained slowly (`core/averaged.py`).
     """
 
+    forward_only: ClassVar[bool] = False  # whether it asks for losses alone: no gradient is ever taken
+
     @abstractmethod
     def begin(self, groups: list[dict[str, Any]]) -> Stepper: ...
 
@@ -184,8 +183,7 @@ class Update(Guarded, Paced, Averaged, Method, ABC, shelf="updates"):
 class Probe(Method, ABC, shelf="probes"):
     """Laws: changes no weight, gradient or random state."""
 
-    when: ClassVar[Literal["gradient", "step", "evaluation"]] = "gradient"
-    """`gradient`: gradients complete, parameters not moved yet · `step`: moved, with displacement · `evaluation`."""
+    when: ClassVar[Literal["gradient", "step", "evaluation"]] = "gradient"  # complete, nothing moved yet · moved, with displacement · …
 
     def due(self, step: int) -> bool:
         """Whether it is read at this step; at evaluations the loop asks too."""

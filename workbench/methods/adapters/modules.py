@@ -34,7 +34,7 @@ class Modules(Whole, Adapter, title="Chosen modules"):
         "attention", "query, key and value", "MLP gate and up", "MLP down", "MLP", "norms", "biases", "embeddings and head", "everything"
     ] = knob("attention", help="which kind of modules move")
     last: int = knob(0, ge=0, le=10_000, help="how many of the last blocks they are taken from; 0 takes them from all", unit="blocks")
-    names: str = knob("", help="modules by name instead, such as up_proj or layers.0.*, commas between them", label="modules by name", names="module")
+    names: str = knob("", help="modules by name instead, such as up_proj, layers.0.*", label="modules by name", names="module")
 
     def attach(self, model: PreTrainedModel, seed: int) -> WholeAttachment:
         return WholeAttachment(model, self._chosen(model))

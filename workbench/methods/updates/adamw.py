@@ -43,7 +43,7 @@ class AdamWStepper(Stepper):
         matrices, vectors = optimizers.by_shape(groups, knobs.lr, knobs.weight_decay)
         self.optimizer = torch.optim.AdamW(matrices + vectors, lr=knobs.lr, betas=(knobs.beta1, knobs.beta2), eps=knobs.eps, fused=True)
 
-    def step(self, rate: float, again: Callable[[], None]) -> dict[str, float]:
+    def step(self, rate: float, again: Callable[[], float]) -> dict[str, float]:
         optimizers.clip([self.optimizer], self.knobs.clip)
         optimizers.step(self.optimizer, rate)
         return {"lr": self.knobs.lr * rate}

@@ -52,7 +52,7 @@ class MuonStepper(Stepper):
         if vectors:
             self.optimizers["vectors"] = torch.optim.AdamW(vectors, lr=knobs.lr)
 
-    def step(self, rate: float, again: Callable[[], None]) -> dict[str, float]:
+    def step(self, rate: float, again: Callable[[], float]) -> dict[str, float]:
         optimizers.clip(self.optimizers.values(), self.knobs.clip)
         for optimizer in self.optimizers.values():
             optimizers.step(optimizer, rate)

@@ -56,7 +56,7 @@ class SAMStepper(Stepper):
         matrices, vectors = optimizers.by_shape(groups, knobs.lr, knobs.weight_decay)
         self.optimizer = torch.optim.AdamW(matrices + vectors, lr=knobs.lr, betas=(knobs.beta1, knobs.beta2), eps=knobs.eps, fused=True)
 
-    def step(self, rate: float, again: Callable[[], None]) -> dict[str, float]:
+    def step(self, rate: float, again: Callable[[], float]) -> dict[str, float]:
         if self.knobs.rho and not self._looked_uphill(again):
             self.optimizer.zero_grad()
             return {"lr": 0.0}
@@ -64,7 +64,7 @@ class SAMStepper(Stepper):
         optimizers.step(self.optimizer, rate)
         return {"lr": self.knobs.lr * rate}
 
-    def _looked_uphill(self, again: Callable[[], None]) -> bool:
+    def _looked_uphill(self, again: Callable[[], float]) -> bool:
         """Put the gradients at θ + e in place of those at θ, and leave θ as it was; False where they are not finite."""
         moving = [parameter for group in self.optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
         norm = nn.utils.get_total_norm([self._pull(parameter) for parameter in moving])
