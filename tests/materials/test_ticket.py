@@ -13,7 +13,8 @@ COUNT = 700
 
 
 def learn(attachment: TicketAttachment, batch: dict[str, Tensor], steps: int = 2) -> None:
-    optimizer = torch.optim.SGD([parameter for group in attachment.groups() for parameter in group["params"]], lr=0.5)
+    """With an optimizer that is fused and leaves no trace by which a change could be noticed."""
+    optimizer = torch.optim.AdamW([parameter for group in attachment.groups() for parameter in group["params"]], lr=0.01, fused=True)
     for step in range(1, steps + 1):
         attachment.model(**batch).loss.backward()
         optimizer.step()
@@ -47,6 +48,8 @@ def test_the_farthest_are_the_largest_of_all(count: int) -> None:
 def test_of_those_that_are_alike_the_first_are_taken() -> None:
     sizes = {"a": torch.tensor([0.0, 2.0, 1.0]), "b": torch.tensor([1.0, 1.0, 3.0]), "c": torch.zeros(4)}
     assert {name: places.tolist() for name, places in farthest(sizes, 4).items()} == {"a": [1, 2], "b": [0, 2]}
+    near = torch.tensor([1.0, 1.0, 1.0]).nextafter(torch.tensor([0.0, 1.0, 2.0]))
+    assert farthest({"near": near}, 2)["near"].tolist() == [1, 2], "one bit apart"
     assert {name: places.tolist() for name, places in farthest(sizes, 7).items()} == {"a": [0, 1, 2], "b": [0, 1, 2], "c": [0]}
 
 

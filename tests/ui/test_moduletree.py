@@ -48,3 +48,12 @@ def test_those_that_are_named_are_pressed_and_what_is_written_is_escaped() -> No
 
 def test_only_an_adapter_that_names_modules_has_the_tree() -> None:
     assert knob_for({"method": "modules"}) == "names" and knob_for({"method": "full"}) == ""
+    assert knob_for({"method": "lora"}) == knob_for({"method": "lift"}) == "modules"
+
+
+def test_where_only_matrices_can_be_named_the_others_are_shown_and_cannot_be_pressed() -> None:
+    some = [Module("mlp.up_proj", "up_proj", (8, 4), (0,)), Module("norm1", "norm1", (4,), (0,)), Module("embed", "embed", (9, 4), ())]
+    assert re.findall(r'data-pick="(\w+)" aria-pressed="false"( disabled)?', tree(some, "", every=False)) == [
+        ("up_proj", ""), ("norm1", " disabled"), ("embed", " disabled"),
+    ]  # fmt: skip
+    assert " disabled" not in tree(some, "") and '<details class="module-tree" open>' in tree(some, "up_proj")

@@ -38,13 +38,13 @@ def audit(spec: TrainSpec, workspace: Workspace) -> list[Finding]:
     parts = [part for part in spec.data.parts() if part.weight > 0]
     waits = sum(steps.estimate(part, workspace, spec.model) for part in parts)
     if waits > steps.LONG:
-        return [*_moves(spec, workspace, Rows.of(spec)), *_disk(spec, workspace), _uncounted(waits), *_costs(spec)]
+        return [*_moves(spec, workspace, Rows.of(spec)), *_disk(spec, workspace), _uncounted(waits), *_rate(spec), *_costs(spec)]
     seen = [look(part, _tokenizer(spec.model, workspace), workspace, spec.model) for part in parts]
     longest = spec.data.max_length if any(found.sampled for found in seen) else max(max(found.lengths, default=1) for found in seen)
     share = sum(found.trained for found in seen) / max(1, sum(found.tokens for found in seen))
     moves = _moves(spec, workspace, Rows(min(spec.data.max_length, longest), share))
     rows = [finding for found in seen for finding in (*_rows(found), *_ends(found))] + [*_some(spec), *_classes(seen)]
-    return [*moves, *_disk(spec, workspace), *rows, *_costs(spec)]
+    return [*moves, *_disk(spec, workspace), *rows, *_rate(spec), *_costs(spec)]
 
 
 def refuse(spec: TrainSpec, workspace: Workspace) -> None:
@@ -67,6 +67,17 @@ def _moves(spec: TrainSpec, workspace: Workspace, rows: Rows) -> Iterator[Findin
         yield Finding("safe", f"{memory}.")
     else:
         yield Finding("watch", f"{memory}: it may not fit. Lower the batch size or the longest row, or compute activations anew.")
+
+
+def _rate(spec: TrainSpec) -> Iterator[Finding]:
+    """A learning rate far from those that the adapter usually takes, which is the commonest reason why nothing or everything moves."""
+    low, high = spec.adapter.rates
+    rate = spec.update.model_dump()["lr"]
+    if spec.update.adam and not low <= rate <= high:
+        side, comes = ("above", "the model may forget much or diverge") if rate > high else ("below", "little may be learnt")
+        yield Finding(
+            "watch", f"The learning rate {rate:g} is {side} what {spec.adapter.title()} usually takes, {low:g} to {high:g}: {comes}."
+        )
 
 
 def _disk(spec: TrainSpec, workspace: Workspace) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from workbench.core.events import Progress
 from workbench.core.rank import Ranked
 from workbench.materials.attachment import Attachment, Cost
 from workbench.materials.models import ADAPTER, layer_of, weights_by_module
+from workbench.materials.modules import named_so
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "c_attn", "query_key_value", "dense")
 MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "c_fc", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h")
@@ -37,12 +38,12 @@ Count = Callable[[int, int], int]
 
 def wrapped(model: PreTrainedModel, knobs: Ranked, seed: int, **more: Any) -> PeftModel:
     """`model` with peft's layers in place; `more` goes to peft's `LoraConfig`. The random state stays as it was."""
-    names = [name for name, _ in matrices(model, knobs.targets)]
+    names = [name for name, _ in matrices(model, knobs.where)]
     settings = {
         "r": knobs.rank,
         "lora_alpha": knobs.alpha,
         "lora_dropout": knobs.dropout,
-        "target_modules": sorted({name.rpartition(".")[2] for name in names}),
+        "target_modules": sorted({name.rpartition(".")[2] for name in names} if knobs.where in FOUND else names),
         "fan_in_fan_out": isinstance(model.get_submodule(names[0]), Conv1D),
         "task_type": "CAUSAL_LM",
     }
@@ -55,7 +56,7 @@ def wrapped(model: PreTrainedModel, knobs: Ranked, seed: int, **more: Any) -> Pe
 def cost(model: PreTrainedModel, knobs: Ranked, each: Count | None = None) -> Cost:
     """What moves beside the matrices: of each what `each` says, r(m + n) numbers where nothing is said."""
     moved: dict[tuple[str, int], int] = {}
-    for name, matrix in upright(model, knobs.targets).items():
+    for name, matrix in upright(model, knobs.where).items():
         (outs, ins), key = matrix.shape, (name.rpartition(".")[2], layer_of(name + "."))
         moved[key] = moved.get(key, 0) + (each(outs, ins) if each else knobs.rank * (outs + ins))
     there: dict[tuple[str, int], int] = {}
@@ -67,7 +68,7 @@ def cost(model: PreTrainedModel, knobs: Ranked, each: Count | None = None) -> Co
 
 def within(model: PreTrainedModel, knobs: Ranked) -> None:
     """Refuse what has no directions to start from: matrices that are quantised, and a rank that some matrix is too small for."""
-    found = upright(model, knobs.targets)
+    found = upright(model, knobs.where)
     quantised = [name for name, matrix in found.items() if not matrix.is_floating_point()]
     if quantised:
         raise WorkbenchError(
@@ -83,10 +84,10 @@ def within(model: PreTrainedModel, knobs: Ranked) -> None:
 
 
 def decomposed(
-    model: PreTrainedModel, targets: str, find: Callable[[Tensor], Mapping[str, Tensor]]
+    model: PreTrainedModel, where: str, find: Callable[[Tensor], Mapping[str, Tensor]]
 ) -> Generator[Progress, None, dict[str, Tensor]]:
     """What `find` makes of each matrix (m, n), float32, by its module's name and the name that `find` gives: `….up_proj.A`."""
-    found, weights = dict[str, Tensor](), upright(model, targets)
+    found, weights = dict[str, Tensor](), upright(model, where)
     for number, (name, weight) in enumerate(weights.items()):
         yield Progress(number, len(weights), "matrices decomposed")
         for key, tensor in find(weight.float()).items():
@@ -101,9 +102,9 @@ def layers(model: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
             yield name, module
 
 
-def upright(model: PreTrainedModel, targets: str) -> dict[str, Tensor]:
+def upright(model: PreTrainedModel, where: str) -> dict[str, Tensor]:
     """The matrices that get an adapter by module name, each (m, n), as it maps n inputs to m outputs."""
-    modules = {name: model.get_submodule(name) for name, _ in matrices(model, targets)}
+    modules = {name: model.get_submodule(name) for name, _ in matrices(model, where)}
     return {name: upright_of(module, module.weight.detach()) for name, module in modules.items()}
 
 
@@ -150,18 +151,26 @@ class LowRankAttachment(Attachment):
         set_peft_model_state_dict(self.wrapper, state)
 
 
-def matrices(model: PreTrainedModel, targets: str) -> list[tuple[str, tuple[int, int]]]:
-    """The matrices that get an adapter by module name, with their shapes; the head and the embeddings are never among them."""
-    wanted = FOUND[targets]
-    found = [
+def matrices(model: PreTrainedModel, where: str) -> list[tuple[str, tuple[int, int]]]:
+    """The matrices that get an adapter by module name, with their shapes; the head and the embeddings are never among them.
+
+    `where` is `all linear`, `attention` or `mlp`, or names with commas between them (`modules.named_so`).
+
+    Raises:
+        WorkbenchError: there are none.
+    """
+    every = [
         (name, tuple(module.weight.shape))
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D)
-        and layer_of(name + ".") is not None
-        and (wanted is None or name.rpartition(".")[2] in wanted)
+        if isinstance(module, nn.Linear | Conv1D) and layer_of(name + ".") is not None
     ]
+    if where in FOUND:
+        wanted = FOUND[where]
+        found = [(name, shape) for name, shape in every if wanted is None or name.rpartition(".")[2] in wanted]
+    else:
+        named = named_so(model, [pattern.strip() for pattern in where.split(",") if pattern.strip()])
+        found = [(name, shape) for name, shape in every if f"{name}.weight" in named]
     if not found:
-        raise WorkbenchError(
-            f"There are no {targets} matrices in this {type(model).__name__}. Choose 'all linear' under targets, or full tuning."
-        )
+        what = f"no {where} matrices" if where in FOUND else f"no matrices inside the blocks that are called {where}"
+        raise WorkbenchError(f"There are {what} in this {type(model).__name__}. Choose 'all linear' under targets, or full tuning.")
     return found

@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from workbench.materials.attachment import Attachment
 from workbench.materials.lora import PREFIX
-from workbench.materials.low_rank import write
+from workbench.materials.low_rank import upright_of, write
 
 CHILD = "rotation"  # by this name it hangs under its matrix, where probes find what is trained among the model's own parameters
 
@@ -112,9 +112,4 @@ def _turned(matrix: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def weight_of(matrix: nn.Module) -> Tensor:
     """(out, in)."""
-    return upright(matrix, matrix.get_parameter("weight").detach())
-
-
-def upright(matrix: nn.Module, stored: Tensor) -> Tensor:
-    """What is laid out as the matrix's weight, as (out, in): transformers' Conv1D is stored the other way round."""
-    return stored.T if isinstance(matrix, Conv1D) else stored
+    return upright_of(matrix, matrix.get_parameter("weight").detach())

@@ -63,6 +63,7 @@ class Adapter(Method, ABC, shelf="adapters"):
 
     whole: ClassVar[bool] = False  # whether the base's own weights move: they are then kept in float32 and saved as a model
     family: ClassVar[Literal["beside", "turned", "part", "whole"]] = "beside"  # what it does to a matrix
+    rates: ClassVar[tuple[float, float]] = (5e-5, 5e-3)  # between which an Adam's learning rate usually lies
     held: ClassVar[int] = 4  # bytes in memory for a number that moves, beside its gradient and what the optimizer remembers of it
     stored: ClassVar[int] = 4  # bytes of it on the disk, in the adapter that is saved
 
@@ -167,6 +168,7 @@ class Update(Guarded, Paced, Averaged, Method, ABC, shelf="updates"):
     (`core/guard.py`); what is kept may follow what is trained slowly (`core/averaged.py`).
     """
 
+    adam: ClassVar[bool] = False  # whether its learning rate is one as Adam's
     forward_only: ClassVar[bool] = False  # whether it asks for losses alone: no gradient is ever taken
 
     @abstractmethod

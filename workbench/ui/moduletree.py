@@ -28,26 +28,35 @@ def toggled(text: str, name: str) -> str:
     return ", ".join([own for own in held if own != name] if name in held else [*held, name])
 
 
-def tree(modules: Sequence[Module], text: str) -> str:
-    """Branches by the part of a block, leaves with shape; outside the blocks last."""
+def tree(modules: Sequence[Module], text: str, every: bool = True) -> str:
+    """Branches by the part of a block, leaves with shape; outside the blocks last. Only matrices in blocks can be named if not `every`."""
     branches = dict[str, list[Module]]()
     for module in modules:
         branches.setdefault(module.path.rpartition(".")[0] if module.blocks else "outside the blocks", []).append(module)
-    held = set(named(text))
+    held, shown = set(named(text)), " open" if text else ""
     rows = "".join(
-        _branch(branch or "block", own, held) for branch, own in sorted(branches.items(), key=lambda item: not item[1][0].blocks)
+        _branch(branch or "block", own, held, every) for branch, own in sorted(branches.items(), key=lambda item: not item[1][0].blocks)
     )
-    return f'<div class="module-tree" role="group" aria-label="modules of the model">{rows}</div>'
-
-
-def _branch(branch: str, modules: Sequence[Module], held: set[str]) -> str:
-    return f"<h4>{html.escape(branch)}</h4>" + "".join(_leaf(module, module.call in held or module.path in held) for module in modules)
-
-
-def _leaf(module: Module, chosen: bool) -> str:
-    shape = " × ".join(f"{side:,}" for side in module.shape)
     return (
-        f'<button type="button" class="leaf" data-pick="{html.escape(module.call)}" aria-pressed="{str(chosen).lower()}">'
+        f'<details class="module-tree"{shown}><summary>Choose modules of this model by name</summary>'
+        f'<div role="group" aria-label="modules of the model">{rows}</div></details>'
+    )
+
+
+def _branch(branch: str, modules: Sequence[Module], held: set[str], every: bool) -> str:
+    leaves = (_leaf(module, bool({module.call, module.path} & held), every or _matrix(module)) for module in modules)
+    return f"<h4>{html.escape(branch)}</h4>{''.join(leaves)}"
+
+
+def _matrix(module: Module) -> bool:
+    """Whether it is a matrix inside the blocks."""
+    return len(module.shape) == 2 and bool(module.blocks)
+
+
+def _leaf(module: Module, chosen: bool, can_be: bool) -> str:
+    shape, state = " × ".join(f"{side:,}" for side in module.shape), f'aria-pressed="{str(chosen).lower()}"'
+    return (
+        f'<button type="button" class="leaf" data-pick="{html.escape(module.call)}" {state}{"" if can_be else " disabled"}>'
         f"<b>{html.escape(module.path.rpartition('.')[2])}</b><span>{shape}{_where(module.blocks)}</span></button>"
     )
 

@@ -1,10 +1,14 @@
 """LoRA's own numbers: W' = W + (α/r) B A, r(m + n) parameters a matrix, rank at most r."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from peft import PeftModel
 from pico import make_model
 
 from workbench.core.errors import WorkbenchError
+from workbench.materials import low_rank
 from workbench.methods.adapters.lora import LoRA
 
 
@@ -55,3 +59,21 @@ def test_a_model_without_such_matrices_says_what_to_choose() -> None:
     model.model.layers = torch.nn.ModuleList()
     with pytest.raises(WorkbenchError, match="There are no all linear matrices"):
         LoRA().attach(model, seed=0)
+
+
+def test_matrices_can_be_named_one_by_one_and_peft_opens_what_is_saved(tmp_path: Path) -> None:
+    adapter = LoRA(modules="layers.0.mlp.*, q_proj", targets="attention")
+    attachment = adapter.attach(make_model(), seed=0)
+    adapted = {name.split(".lora_")[0] for name, _ in attachment.trained()}
+    gate, up, down = (f"model.layers.0.mlp.{part}_proj" for part in ("gate", "up", "down"))
+    assert adapted == {gate, up, down, *(f"model.layers.{layer}.self_attn.q_proj" for layer in range(3))}
+    assert adapter.cost(make_model()).trained == sum(parameter.numel() for _, parameter in attachment.trained())
+    attachment.save(tmp_path)
+    opened = PeftModel.from_pretrained(make_model(), tmp_path)
+    assert {name for name, _ in low_rank.layers(opened.get_base_model())} == adapted
+
+
+@pytest.mark.parametrize("modules, says", [("fc9", "'fc9'.*up_proj"), ("embed_tokens, norm", "inside the blocks")])
+def test_names_that_are_no_matrices_are_refused(modules: str, says: str) -> None:
+    with pytest.raises(WorkbenchError, match=says):
+        LoRA(modules=modules).cost(make_model())

@@ -118,3 +118,14 @@ def test_where_none_is_on_the_base_is_what_is_saved(tmp_path: Path) -> None:
 def test_it_counts_a_gate_for_each_matrix() -> None:
     model = make_model()
     assert SelectiveLoRA(rank=4).cost(model).trained == LoRA(rank=4).cost(model).trained + 3 * 7
+
+
+def test_it_tells_how_many_layers_of_each_block_are_on() -> None:
+    attachment = attached()
+    assert attachment.moving() == {0: 1, 1: 1, 2: 1}
+    with torch.no_grad():
+        for name, gate in attachment.gates.items():
+            gate.level.fill_(0.0 if ".1." in name else 0.2)
+        attachment.gates[UP].level.fill_(0.0)
+    layer = int(UP.split(".")[2])
+    assert attachment.moving() == {own: 0 if own == 1 else 6 / 7 if own == layer else 1 for own in range(3)}

@@ -45,7 +45,7 @@ class Asymmetry(Ranked, Informed, title="Asymmetry (LoRA with A frozen)", paper=
 
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         low_rank.within(model, self)
-        return {} if self.reads == "random" else (yield from low_rank.decomposed(model, self.targets, self._directions))
+        return {} if self.reads == "random" else (yield from low_rank.decomposed(model, self.where, self._directions))
 
     def attach(self, model: PreTrainedModel, seed: int, learnt: Learnt) -> LowRankAttachment:
         attachment = LowRankAttachment(low_rank.wrapped(model, self, seed))

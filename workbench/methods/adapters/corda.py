@@ -65,7 +65,7 @@ class CorDA(Looking, Ranked, Informed, title="CorDA (start from what rows use)",
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         low_rank.within(model, self)
         (name,) = self.looks_at()
-        weights, learnt = low_rank.upright(model, self.targets), dict[str, Tensor]()
+        weights, learnt = low_rank.upright(model, self.where), dict[str, Tensor]()
 
         def begin(matrix: str, inputs: Inputs) -> None:
             a, b = self._start(weights[matrix].float(), inputs.second())

@@ -1,7 +1,7 @@
 """DoRA: the direction and the length of each row of a matrix, learnt apart. Not here: the layers, which are peft's.
 
 DoRA: Weight-Decomposed Low-Rank Adaptation, 2024. Tags as in the project's notes: [P] the paper, [R] read in peft 0.21.2 (lora/dora.py,
-lora/variants.py), [D] derived, [O] our own choice.
+lora/variants.py), [V] measured by us, [O] our own choice.
 """
 
 import torch
@@ -27,7 +27,7 @@ class DoRA(Ranked, Adapter, title="DoRA (direction and length apart)", paper="ar
 
     To know the norms, each pass builds B A and the sum whole, one matrix at a time [R]: a step is slower than LoRA's. With dropout each W
     would be multiplied a second time [R], so dropout is 0 here unless you set it [O]. The lengths are measured in float32: where the model
-    lies in bfloat16, peft rounds them, and what the model says would change before the first step [D].
+    lies in bfloat16, peft rounds them, and what the model says would change before the first step [V].
     """
 
     dropout: float = knob(0.0, ge=0, lt=1, help="share of the adapter's inputs that is dropped while training; slows each step", more=True)

@@ -1,7 +1,7 @@
 """EVA: LoRA that reads where its inputs vary most, with more directions where that says more. Not here: the layers (`low_rank.py`).
 
 Parameter Efficient Fine-tuning via Explained Variance Adaptation, 2024. Own implementation. Tags as in the project's notes: [P] abstract,
-[R] read in the authors' code (ml-jku/EVA, src/svd.py) and in peft 0.21.2 (lora/eva.py), [D] derived, [O] our own choice.
+[R] read in the authors' code (ml-jku/EVA, src/svd.py) and in peft 0.21.2 (lora/eva.py), [O] our own choice.
 """
 
 from collections import Counter
@@ -44,7 +44,7 @@ class EVA(Looking, Ranked, Informed, title="EVA (read where inputs vary)", paper
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         """A₀ of each matrix that gets directions, by its name."""
         low_rank.within(model, self)
-        weights, shares, found = low_rank.upright(model, self.targets), dict[str, Tensor](), dict[str, Tensor]()
+        weights, shares, found = low_rank.upright(model, self.where), dict[str, Tensor](), dict[str, Tensor]()
 
         def look(name: str, inputs: Inputs) -> None:
             variances, directions = torch.linalg.eigh(inputs.covariance())  # the smallest first
@@ -72,7 +72,7 @@ class EVA(Looking, Ranked, Informed, title="EVA (read where inputs vary)", paper
 
     def cost(self, model: PreTrainedModel) -> Cost:
         low_rank.within(model, self)
-        weights = low_rank.upright(model, self.targets)
+        weights = low_rank.upright(model, self.where)
         moved, left = dict[str, int](), self.rank * len(weights)
         for name, weight in sorted(weights.items(), key=lambda item: -sum(item[1].shape)):
             moved[f"{name}.weight"] = min(left, self._most(weight)) * sum(weight.shape)

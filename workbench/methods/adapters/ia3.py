@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import knob
+from workbench.core.targeted import Turned
 from workbench.materials.low_rank import LowRankAttachment, matrices
 from workbench.materials.region import cost
 from workbench.materials.tuners import tuned
@@ -21,7 +22,7 @@ GIVEN = ("k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv")  #
 READ = ("down_proj", "fc2", "dense_4h_to_h", "mlp.c_proj", "w2")  # and whose input is
 
 
-class IA3(Adapter, title="(IA)³", paper="arXiv:2205.05638"):
+class IA3(Turned, Adapter, title="(IA)³", paper="arXiv:2205.05638"):
     """Make each key, each value and each inner activation of the MLPs larger or smaller.
 
     $$k' = l_k \\odot k, \\qquad v' = l_v \\odot v, \\qquad h' = l_h \\odot h$$
@@ -33,8 +34,6 @@ class IA3(Adapter, title="(IA)³", paper="arXiv:2205.05638"):
     Where a model keeps queries, keys and values in one matrix, the queries are scaled with them, as in peft. peft's own list takes
     queries instead of keys for some families, Qwen and Gemma among them [R]; here it is keys everywhere, as in the paper.
     """
-
-    family = "turned"
 
     scaled: Literal["keys, values and MLP", "keys and values", "MLP"] = knob("keys, values and MLP", help="what is scaled")
 

@@ -8,13 +8,14 @@ from transformers import PreTrainedModel
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import knob
+from workbench.core.targeted import Turned
 from workbench.materials.models import layer_of
 from workbench.materials.norms import NormAttachment, norms
 from workbench.materials.region import cost
 from workbench.methods.contracts import Adapter, Cost
 
 
-class LayerNormTuning(Adapter, title="LayerNorm tuning", paper="arXiv:2312.11420"):
+class LayerNormTuning(Turned, Adapter, title="LayerNorm tuning", paper="arXiv:2312.11420"):
     """Train the gains of the norms, and their shifts where they have some, and hold everything else still.
 
     $$y = \\hat{x} \\odot (g + \\Delta g) + (b + \\Delta b)$$
@@ -28,7 +29,6 @@ class LayerNormTuning(Adapter, title="LayerNorm tuning", paper="arXiv:2312.11420
     precision [R], here the numbers are float32 whatever the model is, so that small steps are not rounded away.
     """
 
-    family = "turned"
     held = 28  # its value, two places of 8 bytes, and what it was and is in the norm
 
     last: bool = knob(False, help="whether the norm before the head moves too", label="the last norm too")

@@ -46,7 +46,7 @@ class LIFT(Targeted, Adapter, title="LIFT (principal weights)", paper="arXiv:250
         return RegionAttachment(model, self._mask(model, seed), in_turn(self.refresh, lambda turn: self._mask(model, seed + turn)))
 
     def cost(self, model: PreTrainedModel) -> Cost:
-        return cost(model, {f"{name}.weight": self._count(*shape) for name, shape in low_rank.matrices(model, self.targets)})
+        return cost(model, {f"{name}.weight": self._count(*shape) for name, shape in low_rank.matrices(model, self.where)})
 
     def costs(self) -> str:
         return "" if self.svd == "randomized" else "An exact decomposition of each matrix is made at the start and at each choice."
@@ -57,7 +57,7 @@ class LIFT(Targeted, Adapter, title="LIFT (principal weights)", paper="arXiv:250
     @torch.no_grad()
     def _mask(self, model: PreTrainedModel, seed: int) -> Mask:
         mask = {}
-        for name, shape in low_rank.matrices(model, self.targets):
+        for name, shape in low_rank.matrices(model, self.where):
             weight = model.get_parameter(f"{name}.weight")
             approximation = self._approximation(weight.float(), seed)
             mask[f"{name}.weight"] = Elements(approximation.abs().flatten().topk(self._count(*shape)).indices.sort().values)

@@ -17,11 +17,13 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.informed import Looking
 from workbench.core.method import knob
+from workbench.core.targeted import Turned
+from workbench.core.where import Where
 from workbench.materials import low_rank
 from workbench.materials.directions import begin, leading, straighten, strongest
 from workbench.materials.evidence import Evidence, Learnt, gradients, inputs
 from workbench.materials.region import cost
-from workbench.materials.rotation import RotationAttachment, upright, weight_of
+from workbench.materials.rotation import RotationAttachment, weight_of
 from workbench.methods.contracts import Cost, Informed
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -29,7 +31,7 @@ PASSES = 4  # over the rows, an even number: a gradient is applied and its trans
 TOLD = ("gradient skew", "gradient", "activation")  # by rows
 
 
-class LOFT(Looking, Informed, title="LOFT (rotation in a subspace)", paper="arXiv:2605.11872"):
+class LOFT(Turned, Where, Looking, Informed, title="LOFT (rotation in a subspace)", paper="arXiv:2605.11872"):
     """Turn a few directions of what each matrix reads, and leave the matrix as it is.
 
     $$W' = W\\,(I + P\\,(R - I)\\,P^\\top), \\qquad R = (I + Q)^{-1}(I - Q), \\quad Q^\\top = -Q$$
@@ -49,13 +51,10 @@ class LOFT(Looking, Informed, title="LOFT (rotation in a subspace)", paper="arXi
     random, which forgot much less; minor hardly learnt [V].
     """
 
-    family = "turned"
-
     rank: int = knob(16, ge=2, le=256, help="how many directions of its input each matrix may turn", log=True)
     support: Literal["gradient skew", "gradient", "activation", "principal", "minor", "random", "coordinates"] = knob(
         "gradient skew", help="which directions these are; the first three are found in rows"
     )
-    targets: Literal["all linear", "attention", "mlp"] = knob("all linear", help="before which matrices")
 
     def looks_at(self) -> list[str]:
         return [""] if self.support in TOLD else []
@@ -95,7 +94,7 @@ class LOFT(Looking, Informed, title="LOFT (rotation in a subspace)", paper="arXi
         return "An exact decomposition of each matrix is made at the start." if self.support == "minor" else ""
 
     def _matrices(self, model: PreTrainedModel) -> list[str]:
-        found = low_rank.matrices(model, self.targets)
+        found = low_rank.matrices(model, self.where)
         for name, shape in found:
             if self.rank > min(shape):
                 raise WorkbenchError(
@@ -120,7 +119,7 @@ class LOFT(Looking, Informed, title="LOFT (rotation in a subspace)", paper="arXi
         def pulled(parameter: str, stored: Tensor) -> None:
             name = parameter.removesuffix(".weight")
             matrix, basis = model.get_submodule(name), held[name]
-            gradient = upright(matrix, stored).float()
+            gradient = low_rank.upright_of(matrix, stored).float()
             if self.support == "gradient":
                 found[name] = found[name] + (gradient.T if turn % 2 else gradient) @ basis
             else:

@@ -48,7 +48,7 @@ class LoRAGA(Looking, Ranked, Informed, title="LoRA-GA (start along the gradient
 
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         low_rank.within(model, self)
-        weights, batches, learnt = low_rank.upright(model, self.targets), evidence.batches(), dict[str, Tensor]()
+        weights, batches, learnt = low_rank.upright(model, self.where), evidence.batches(), dict[str, Tensor]()
         groups = portions({name: 4 * weight.numel() for name, weight in weights.items()}, ROOM)
         for number, names in enumerate(groups):
             held = {f"{name}.weight": torch.zeros(model.get_submodule(name).weight.shape, device=model.device) for name in names}

@@ -40,7 +40,7 @@ class MiCA(Ranked, Informed, title="MiCA (minor components)", paper="arXiv:2604.
 
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         low_rank.within(model, self)
-        return (yield from low_rank.decomposed(model, self.targets, self._minor))
+        return (yield from low_rank.decomposed(model, self.where, self._minor))
 
     def attach(self, model: PreTrainedModel, seed: int, learnt: Learnt) -> LowRankAttachment:
         attachment = LowRankAttachment(low_rank.wrapped(model, self, seed))

@@ -34,11 +34,11 @@ class NeuroAda(Targeted, Adapter, title="NeuroAda (entries of every neuron)", pa
         return RegionAttachment(model, self._mask(model))
 
     def cost(self, model: PreTrainedModel) -> Cost:
-        found = low_rank.matrices(model, self.targets)
+        found = low_rank.matrices(model, self.where)
         return cost(model, {f"{name}.weight": rows * min(self.entries, columns) for name, (rows, columns) in found})
 
     def _mask(self, model: PreTrainedModel) -> Mask:
-        names = [f"{name}.weight" for name, _ in low_rank.matrices(model, self.targets)]
+        names = [f"{name}.weight" for name, _ in low_rank.matrices(model, self.where)]
         return {name: Elements(self._places(model.get_parameter(name).detach())) for name in names}
 
     def _places(self, weight: Tensor) -> Tensor:

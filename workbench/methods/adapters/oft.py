@@ -4,21 +4,21 @@ Controlling Text-to-Image Diffusion by Orthogonal Finetuning, 2023. arXiv:2306.0
 in peft 0.21.2, [D] derived, [O] our own choice.
 """
 
-from typing import Literal
-
 from peft import OFTConfig
 from torch import nn
 from transformers import PreTrainedModel
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import knob
+from workbench.core.targeted import Turned
+from workbench.core.where import Where
 from workbench.materials.low_rank import LowRankAttachment, matrices
 from workbench.materials.region import cost
 from workbench.materials.tuners import tuned
 from workbench.methods.contracts import Adapter, Cost
 
 
-class OFT(Adapter, title="OFT (orthogonal fine-tuning)", paper="arXiv:2306.07280"):
+class OFT(Turned, Where, Adapter, title="OFT (orthogonal fine-tuning)", paper="arXiv:2306.07280"):
     """Turn what each matrix reads, a block of inputs at a time, and leave the matrix as it is.
 
     $$W' = W R, \\qquad R = \\mathrm{diag}(R_1, \\dots, R_k), \\qquad R_i = (I - Q_i)(I + Q_i)^{-1}, \\quad Q_i^\\top = -Q_i$$
@@ -32,10 +32,7 @@ class OFT(Adapter, title="OFT (orthogonal fine-tuning)", paper="arXiv:2306.07280
     one [O]. The paper's form that bounds how far R may go (COFT) is not here.
     """
 
-    family = "turned"
-
     block: int = knob(32, ge=2, le=512, help="how many inputs turn together; a divisor of every width", log=True, label="block of inputs")
-    targets: Literal["all linear", "attention", "mlp"] = knob("all linear", help="before which matrices")
 
     def attach(self, model: PreTrainedModel, seed: int) -> LowRankAttachment:
         names = sorted(self._turned(model))
@@ -48,7 +45,7 @@ class OFT(Adapter, title="OFT (orthogonal fine-tuning)", paper="arXiv:2306.07280
     def _turned(self, model: PreTrainedModel) -> dict[str, int]:
         """By the name of the matrix, how many inputs it has."""
         found = dict[str, int]()
-        for name, (_, ins) in matrices(model, self.targets):
+        for name, (_, ins) in matrices(model, self.where):
             if not isinstance(model.get_submodule(name), nn.Linear):
                 raise WorkbenchError(
                     f"OFT cannot turn what {name} reads: peft has no OFT for matrices that are stored the other way round, as this "

@@ -39,7 +39,7 @@ class OLoRA(Ranked, Informed, title="OLoRA (orthonormal start)", paper="arXiv:24
 
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         low_rank.within(model, self)
-        return (yield from low_rank.decomposed(model, self.targets, self._basis))
+        return (yield from low_rank.decomposed(model, self.where, self._basis))
 
     def attach(self, model: PreTrainedModel, seed: int, learnt: Learnt) -> StartedAttachment:
         return StartedAttachment(low_rank.wrapped(model, self, seed), learnt)

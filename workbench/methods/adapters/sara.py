@@ -34,14 +34,14 @@ class SaRA(Targeted, Adapter, title="SaRA's choice (smallest weights)", paper="a
         return RegionAttachment(model, self._mask(model))
 
     def cost(self, model: PreTrainedModel) -> Cost:
-        return cost(model, {f"{name}.weight": self._count(math.prod(shape)) for name, shape in low_rank.matrices(model, self.targets)})
+        return cost(model, {f"{name}.weight": self._count(math.prod(shape)) for name, shape in low_rank.matrices(model, self.where)})
 
     def _count(self, size: int) -> int:
         return max(1, math.floor(self.share * size))
 
     def _mask(self, model: PreTrainedModel) -> Mask:
         found = {}
-        for name, _ in low_rank.matrices(model, self.targets):
+        for name, _ in low_rank.matrices(model, self.where):
             flat = model.get_parameter(f"{name}.weight").detach().abs().flatten()
             found[f"{name}.weight"] = Elements(flat.topk(self._count(len(flat)), largest=False).indices.sort().values)
         return found

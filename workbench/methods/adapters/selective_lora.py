@@ -6,6 +6,7 @@ measured on a toy, [D] derived, [O] our own choice.
 """
 
 import copy
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from workbench.core.rank import Ranked
 from workbench.materials import low_rank
 from workbench.materials.lora import PREFIX
 from workbench.materials.low_rank import FIRST, LowRankAttachment
+from workbench.materials.models import layer_of
 from workbench.methods.contracts import Adapter, Cost
 
 BEGIN = 0.15
@@ -84,6 +86,13 @@ class SelectiveAttachment(LowRankAttachment):
         for gate in self.gates.values():
             if gate.level.grad is not None:
                 gate.level.grad += self.penalty * gate.level.sign()
+
+    def moving(self) -> dict[int, float]:
+        """By block, the share of its layers that are on."""
+        on = defaultdict[int, list[bool]](list)
+        for name, gate in self.gates.items():
+            on[layer_of(name + ".") or 0].append(gate.on)
+        return {layer: sum(gates) / len(gates) for layer, gates in on.items()}
 
     def state(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.trained()}

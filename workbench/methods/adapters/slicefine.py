@@ -39,14 +39,14 @@ class SliceFine(Targeted, Adapter, title="SliceFine (a slice that moves along)",
         return RegionAttachment(model, self._mask(model, 0), in_turn(self.every, lambda turn: self._mask(model, turn)))
 
     def cost(self, model: PreTrainedModel) -> Cost:
-        return cost(model, {f"{name}.weight": self._count(*shape) for name, shape in low_rank.matrices(model, self.targets)})
+        return cost(model, {f"{name}.weight": self._count(*shape) for name, shape in low_rank.matrices(model, self.where)})
 
     def _count(self, rows: int, columns: int) -> int:
         return rows * min(self.width, columns) if self.side == "columns" else columns * min(self.width, rows)
 
     def _mask(self, model: PreTrainedModel, moves: int) -> Mask:
         kind, side = (Columns, 1) if self.side == "columns" else (Rows, 0)
-        return {f"{name}.weight": kind(self._slice(shape[side], moves)) for name, shape in low_rank.matrices(model, self.targets)}
+        return {f"{name}.weight": kind(self._slice(shape[side], moves)) for name, shape in low_rank.matrices(model, self.where)}
 
     def _slice(self, size: int, moves: int) -> torch.Tensor:
         width = min(self.width, size)

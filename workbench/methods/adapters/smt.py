@@ -46,7 +46,7 @@ class SMT(Looking, Targeted, Informed, title="SMT (blocks with the largest gradi
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         """The chosen blocks by weight, in the order in which `Blocks` counts them."""
         found = dict[str, Tensor]()
-        names = [f"{name}.weight" for name, _ in low_rank.matrices(model, self.targets)]
+        names = [f"{name}.weight" for name, _ in low_rank.matrices(model, self.where)]
         side = self._side(model)
 
         def take(name: str, gradient: Tensor) -> None:
@@ -62,14 +62,14 @@ class SMT(Looking, Targeted, Informed, title="SMT (blocks with the largest gradi
 
     def cost(self, model: PreTrainedModel) -> Cost:
         """In all what will move; which matrices it falls on is not known before it has looked, and shown as if all were alike."""
-        sizes = {f"{name}.weight": math.prod(shape) for name, shape in low_rank.matrices(model, self.targets)}
+        sizes = {f"{name}.weight": math.prod(shape) for name, shape in low_rank.matrices(model, self.where)}
         area = self._side(model) ** 2
         counts = [self._count(size // area) for size in sizes.values()] if self.from_each else [self._count(sum(sizes.values()) // area)]
         return cost(model, evenly(sum(counts) * area, sizes))
 
     def _side(self, model: PreTrainedModel) -> int:
         """The largest number up to `block` that divides the sides of all matrices."""
-        common = math.gcd(*(side for _, shape in low_rank.matrices(model, self.targets) for side in shape))
+        common = math.gcd(*(side for _, shape in low_rank.matrices(model, self.where) for side in shape))
         return max(side for side in range(1, min(self.block, common) + 1) if common % side == 0)
 
     def _count(self, blocks: int) -> int:

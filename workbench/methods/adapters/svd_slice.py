@@ -51,7 +51,7 @@ class SVDSlice(Ranked, Informed, title="SVD slice (PiSSA, MiLoRA, between)", pap
 
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         low_rank.within(model, self)
-        return (yield from low_rank.decomposed(model, self.targets, self._slice))
+        return (yield from low_rank.decomposed(model, self.where, self._slice))
 
     def attach(self, model: PreTrainedModel, seed: int, learnt: Learnt) -> StartedAttachment:
         return StartedAttachment(low_rank.wrapped(model, self, seed), learnt)

@@ -21,6 +21,8 @@ class AdamW(Update, title="AdamW", paper="arXiv:1711.05101"):
     bound the step, because Adam divides by the gradient's own size. Ten times smaller learning rates suit full tuning.
     """
 
+    adam = True
+
     lr: float = knob(2e-3, gt=0, le=100, help="learning rate at its peak", log=True, label="learning rate")
     weight_decay: float = knob(0.0, ge=0, le=1, help="λ: how strongly matrices are pulled to zero", more=True)
     beta1: float = knob(0.9, ge=0, lt=1, help="how long the mean of the gradient remembers", more=True)

@@ -31,6 +31,8 @@ class GMT(Update, title="GMT (largest gradients)"):
     by its momentum for some steps [D].
     """
 
+    adam = True
+
     lr: float = knob(2e-3, gt=0, le=100, help="learning rate at its peak", log=True, label="learning rate")
     share: float = knob(0.2, gt=0, le=1, step=0.05, help="ρ: share of each tensor's gradients that is kept; 1 is AdamW")
     weight_decay: float = knob(0.0, ge=0, le=1, help="λ: how strongly matrices are pulled to zero", more=True)

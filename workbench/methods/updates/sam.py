@@ -29,6 +29,8 @@ class SAM(Update, title="SAM (sharpness-aware)", paper="arXiv:2010.01412"):
     nothing leads uphill the step is AdamW's; where the gradient uphill is no finite number, nothing is moved and the rate plotted is 0.
     """
 
+    adam = True
+
     lr: float = knob(2e-3, gt=0, le=100, help="learning rate at its peak", log=True, label="learning rate")
     rho: float = knob(0.05, ge=0, le=10, help="ρ: how far uphill it looks; 0 is AdamW", step=0.05)
     adaptive: bool = knob(False, help="look further along large parameters; not for LoRA")

@@ -36,6 +36,8 @@ class SPIDER(Update, title="SPIDER (be yourself)"):
     [O]; the published code divides by 0 there. It holds a copy of the start and the sum of the gradients beside AdamW's moments.
     """
 
+    adam = True
+
     lr: float = knob(2e-3, gt=0, le=100, help="learning rate at its peak", log=True, label="learning rate")
     weight_decay: float = knob(0.0, ge=0, le=1, help="λ: how strongly matrices are pulled to zero", more=True)
     beta1: float = knob(0.9, ge=0, lt=1, help="how long the mean of the gradient remembers", more=True)

@@ -126,7 +126,8 @@ def _modules(ctx: Context, bench: Bench, method: gr.State) -> None:
     def show(spec: Spec) -> str:
         try:
             knob = knob_for(spec["adapter"])
-            return tree(modules(str(spec.get("model", "pocket")), ctx.workspace), spec["adapter"].get(knob, "")) if knob else ""
+            every = find("adapters", _name(spec)).family == "whole"  # type: ignore[attr-defined]
+            return tree(modules(str(spec.get("model", "pocket")), ctx.workspace), spec["adapter"].get(knob, ""), every) if knob else ""
         except (KeyError, TypeError, *cards.PROBLEMS):  # half a spec, or no such model: said where its figures would stand
             return ""
 
