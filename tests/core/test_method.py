@@ -41,7 +41,7 @@ def test_a_knob_of_another_type_is_refused() -> None:
 def test_the_registry_lists_what_there_is() -> None:
     assert {"lora", "full"} <= set(shelf("adapters"))
     assert list(shelf("adapters")) == sorted(SHELVES["adapters"])
-    with pytest.raises(WorkbenchError, match=r"no adapter called 'loar'; there are: cola, full, .*lora"):
+    with pytest.raises(WorkbenchError, match=r"no adapter called 'loar'; there are: .*cola, .*full, .*lora"):
         find("adapters", "loar")
     with pytest.raises(WorkbenchError, match="no loss called"):
         find("losses", "nothing")

@@ -140,3 +140,43 @@ def test_every_set_of_a_mixture_is_looked_at(pico_folder: Path, tmp_path: Path, 
     spec = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30, data={"mix": [{"path": str(other)}]})
     assert any("9 rows are cut in the middle of the answer" in text for text in said(spec, workspace, "watch"))
     assert "rows of 48 tokens in a batch" in said(spec, workspace)[1]
+
+
+@pytest.mark.parametrize("knowledge, says", [("nothing", "There is no data set 'nothing'"), ("gone.jsonl", "no file gone.jsonl")])
+def test_rows_that_an_adapter_looks_at_and_that_are_not_there_stop_the_start(
+    knowledge: str, says: str, pico_folder: Path, tmp_path: Path, workspace: Workspace
+) -> None:
+    plain = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30).model_dump(mode="json")
+    adapter = {"method": "corda", "mode": "knowledge-preserved", "knowledge": knowledge}
+    (found,) = said(TrainSpec.parse({**plain, "adapter": adapter}), workspace, "act")
+    assert says in found
+    with pytest.raises(SpecError):
+        refuse(TrainSpec.parse({**plain, "adapter": adapter}), workspace)
+    assert not said(TrainSpec.parse({**plain, "adapter": {**adapter, "knowledge": "known"}}), workspace, "act")
+
+
+@pytest.mark.parametrize(
+    "adapter, says", [({"method": "grasp"}, "earlier run"), ({"method": "corda", "mode": "knowledge-preserved"}, "knowledge set")]
+)
+def test_an_adapter_that_was_not_told_what_it_goes_by_is_a_mistake_of_the_spec(adapter: dict, says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        TrainSpec.parse({"adapter": adapter})
+
+
+@pytest.mark.parametrize(
+    "adapter, update, says",
+    [
+        ("full", {"method": "adamw", "lr": 2e-3}, "0.002 is above what Full tuning usually takes, 1e-06 to 0.001"),
+        ("lora", {"method": "adamw", "lr": 2e-6}, "2e-06 is below what LoRA usually takes"),
+        ("full", {"method": "adamw", "lr": 1e-3}, ""),
+        ("ia3", {"method": "sam", "lr": 2e-4}, "below what (IA)³ usually takes"),
+        ("full", {"method": "muon", "lr": 1e-2}, ""),
+        ("full", {"method": "mezo", "lr": 1e-9}, ""),
+    ],
+)
+def test_a_learning_rate_that_is_unusual_for_the_adapter_is_told(
+    adapter: str, update: dict, says: str, pico_folder: Path, tmp_path: Path, workspace: Workspace
+) -> None:
+    plain = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30).model_dump(mode="json")
+    found = [text for text in said(TrainSpec.parse({**plain, "adapter": adapter, "update": update}), workspace, "watch") if "rate" in text]
+    assert len(found) == bool(says) and all(says in text for text in found)

@@ -36,10 +36,15 @@ def test_where_costs_must_be_rounded_the_budget_is_kept(seed: int, monkeypatch: 
     assert cost(chosen(worth, own, passing, budget), own, passing) <= budget
 
 
+def test_the_way_down_is_rounded_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knapsack, "UNITS", 10)
+    assert [chosen([0.0, 1.0], [0, 10], [95, 0], budget) for budget in (100, 110)] == [[], [1]]
+
+
 def test_a_worked_example() -> None:
     """The last is cheap but lies deep: once its place is paid for, so is the way for the others."""
     worth, own, passing = [3.0, 4.0, 3.5, 5.0], [4, 5, 3, 1], [1, 2, 5, 0]
     found = {budget: chosen(worth, own, passing, budget) for budget in (0, 3, 4, 8, 9, 10, 11, 13, 14, 21)}
-    wanted = {0: [], 3: [], 4: [0], 8: [1], 9: [3], 10: [0, 1], 11: [1, 2], 13: [0, 3], 14: [1, 3], 21: [0, 1, 2, 3]}
+    wanted = {0: [], 3: [], 4: [0], 8: [1], 9: [3], 10: [0, 1], 11: [1, 2], 13: [2, 3], 14: [1, 3], 21: [0, 1, 2, 3]}
     assert found == wanted
     assert chosen([0.0, -1.0], [1, 1], [1, 1], 100) == [], "what is worth nothing stands still"

@@ -109,7 +109,7 @@ class TrainSpec(Spec):
     def _unfed(self) -> Iterator[str]:
         if self.loss.by_task and not self.data.task:
             yield f"loss {self.loss.name} weighs tasks; say in data.task which column names the task of a row"
-        for asked in (self.loss.judges, self.adapter.earlier):
+        for asked in (self.loss.judges, self.adapter.earlier, self.adapter.looks_at):
             try:
                 asked()
             except WorkbenchError as error:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.core.errors import SpecError
+from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.spec import TrainSpec
 from workbench.core.words import count, duration, number, size
 from workbench.core.workspace import Workspace
@@ -19,6 +19,7 @@ from workbench.jobs import steps
 from workbench.jobs.balancing import SOON, missing
 from workbench.jobs.curate import Look, look, tokenizer_of
 from workbench.jobs.estimate import Rows, disk, estimate
+from workbench.materials.corpus import path_of
 
 TIGHT = 0.8  # share of the memory or of the free disk above which a run is worth a look
 
@@ -38,13 +39,14 @@ def audit(spec: TrainSpec, workspace: Workspace) -> list[Finding]:
     parts = [part for part in spec.data.parts() if part.weight > 0]
     waits = sum(steps.estimate(part, workspace, spec.model) for part in parts)
     if waits > steps.LONG:
-        return [*_moves(spec, workspace, Rows.of(spec)), *_disk(spec, workspace), _uncounted(waits), *_rate(spec), *_costs(spec)]
+        before = [*_moves(spec, workspace, Rows.of(spec)), *_disk(spec, workspace), _uncounted(waits)]
+        return [*before, *_wants(spec, workspace), *_rate(spec), *_costs(spec)]
     seen = [look(part, _tokenizer(spec.model, workspace), workspace, spec.model) for part in parts]
     longest = spec.data.max_length if any(found.sampled for found in seen) else max(max(found.lengths, default=1) for found in seen)
     share = sum(found.trained for found in seen) / max(1, sum(found.tokens for found in seen))
     moves = _moves(spec, workspace, Rows(min(spec.data.max_length, longest), share))
     rows = [finding for found in seen for finding in (*_rows(found), *_ends(found))] + [*_some(spec), *_classes(seen)]
-    return [*moves, *_disk(spec, workspace), *rows, *_rate(spec), *_costs(spec)]
+    return [*moves, *_disk(spec, workspace), *rows, *_wants(spec, workspace), *_rate(spec), *_costs(spec)]
 
 
 def refuse(spec: TrainSpec, workspace: Workspace) -> None:
@@ -67,6 +69,16 @@ def _moves(spec: TrainSpec, workspace: Workspace, rows: Rows) -> Iterator[Findin
         yield Finding("safe", f"{memory}.")
     else:
         yield Finding("watch", f"{memory}: it may not fit. Lower the batch size or the longest row, or compute activations anew.")
+
+
+def _wants(spec: TrainSpec, workspace: Workspace) -> Iterator[Finding]:
+    """Data sets that the adapter looks at and that are not there."""
+    for name in filter(None, spec.adapter.looks_at()):
+        try:
+            if not path_of(name, workspace).exists():
+                yield Finding("act", f"There is no file {name} for {spec.adapter.title()} to look at. Name a data set, or another file.")
+        except WorkbenchError as error:
+            yield Finding("act", f"{spec.adapter.title()} looks at {name!r}. {error}")
 
 
 def _rate(spec: TrainSpec) -> Iterator[Finding]:

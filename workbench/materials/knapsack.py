@@ -28,7 +28,7 @@ def chosen(worth: Sequence[float], own: Sequence[int], passing: Sequence[int], b
     for place, (value, cost) in enumerate(zip(worth, costs, strict=True)):
         left = room - -(-passed // unit) - cost
         passed += passing[place]
-        if value <= 0 or cost > room:
+        if cost > room:
             continue
         if left >= 0 and float(best[: left + 1].max()) + value > found:
             spent = int(best[: left + 1].argmax())

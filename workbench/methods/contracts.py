@@ -83,13 +83,13 @@ class Adapter(Method, ABC, shelf="adapters"):
         """Reference of a run on the same base whose LoRA it goes by (`Attachment.heed`); empty where it goes by none."""
         return ""
 
+    def looks_at(self) -> list[str]:
+        """Names of the data sets whose rows it looks at (`Informed`); "" is the one that is trained on."""
+        return []
+
 
 class Informed(Adapter, shelf="adapters"):
     """An adapter that looks at weights or rows before it knows what may move or where it starts. `cost` is the most that may move."""
-
-    def looks_at(self) -> list[str]:
-        """Names of the data sets (`core/informed.py`); "" is the one that is trained on. A `WorkbenchError` where one is not named."""
-        return [""]
 
     @abstractmethod
     def study(self, model: "PreTrainedModel", evidence: "Evidence") -> Generator[Progress, None, "Learnt"]:

@@ -40,9 +40,6 @@ class Asymmetry(Ranked, Informed, title="Asymmetry (LoRA with A frozen)", paper=
         "random", help="what A reads: random directions, or those that the matrix reads most or least"
     )
 
-    def looks_at(self) -> list[str]:
-        return []
-
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         low_rank.within(model, self)
         return {} if self.reads == "random" else (yield from low_rank.decomposed(model, self.where, self._directions))

@@ -42,9 +42,6 @@ class KappaTune(Informed, title="KappaTune (matrices with the lowest condition n
     share: float = knob(0.2, gt=0, le=1, step=0.05, help="share of the matrices that move, counted as matrices")
     widest: int = knob(16_384, ge=1, le=1_000_000, help="matrices with a longer side are left out", log=True, more=True)
 
-    def looks_at(self) -> list[str]:
-        return []
-
     @torch.no_grad()
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         """The condition number of each matrix by name."""

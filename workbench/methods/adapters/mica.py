@@ -35,9 +35,6 @@ class MiCA(Ranked, Informed, title="MiCA (minor components)", paper="arXiv:2604.
     held = 8  # B, which stands still, too
     stored = 8
 
-    def looks_at(self) -> list[str]:
-        return []
-
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         low_rank.within(model, self)
         return (yield from low_rank.decomposed(model, self.where, self._minor))

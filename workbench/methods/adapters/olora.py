@@ -34,9 +34,6 @@ class OLoRA(Ranked, Informed, title="OLoRA (orthonormal start)", paper="arXiv:24
     held = 8  # where each number began, too
     stored = 8
 
-    def looks_at(self) -> list[str]:
-        return []
-
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         low_rank.within(model, self)
         return (yield from low_rank.decomposed(model, self.where, self._basis))

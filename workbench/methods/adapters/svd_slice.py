@@ -46,9 +46,6 @@ class SVDSlice(Ranked, Informed, title="SVD slice (PiSSA, MiLoRA, between)", pap
     alpha: float = knob(16.0, gt=0, le=1024, help="scale of the change; it is multiplied by alpha / rank", log=True)
     position: float = knob(0.5, ge=0, le=1, help="which directions: 0 the strongest (PiSSA), 1 the weakest (MiLoRA)", step=0.01)
 
-    def looks_at(self) -> list[str]:
-        return []
-
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         low_rank.within(model, self)
         return (yield from low_rank.decomposed(model, self.where, self._slice))
