@@ -1,6 +1,7 @@
 """The audit: what is lost, whether the model learns to stop, whether it fits; what stops the start and what can be passed."""
 
 import json
+import shutil
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,16 @@ def test_a_learning_rate_that_is_unusual_for_the_adapter_is_told(
     plain = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30).model_dump(mode="json")
     found = [text for text in said(TrainSpec.parse({**plain, "adapter": adapter, "update": update}), workspace, "watch") if "rate" in text]
     assert len(found) == bool(says) and all(says in text for text in found)
+
+
+@pytest.mark.parametrize("adapter, stops", [("lift", True), ("full", True), ("hft", True), ("lora", False), ("loft", False)])
+def test_a_quantised_base_has_no_weights_that_could_move(
+    adapter: str, stops: bool, pico_folder: Path, tmp_path: Path, workspace: Workspace
+) -> None:
+    folder = tmp_path / "quantised"
+    shutil.copytree(pico_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq", "bits": 4}}))
+    plain = spec_for(folder, tmp_path, [("Why?", SHORT)] * 30).model_dump(mode="json")
+    found = said(TrainSpec.parse({**plain, "adapter": adapter}), workspace, "act")
+    assert len(found) == stops and all("quantised (gptq)" in text and "such as LoRA" in text for text in found)

@@ -12,6 +12,10 @@ from transformers import (
     MixtralForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
 )
 
 from workbench.core.errors import WorkbenchError
@@ -37,8 +41,11 @@ def test_other_families() -> None:
     assert phi[0] == Mlp("model.layers.0.mlp.gate_up_proj", (), "model.layers.0.mlp.down_proj", 24)
 
 
-def test_experts_are_refused_with_a_way_out() -> None:
+@pytest.mark.parametrize(
+    ("config", "model"), [(MixtralConfig, MixtralForCausalLM), (Qwen2MoeConfig, Qwen2MoeForCausalLM)], ids=["alone", "beside a shared one"]
+)
+def test_experts_are_refused_with_a_way_out(config: type[PretrainedConfig], model: type[PreTrainedModel]) -> None:
     with torch.device("meta"):
-        model = MixtralForCausalLM(MixtralConfig(**SMALL, num_local_experts=2, num_key_value_heads=2))
+        found = model(config(**SMALL, num_local_experts=2, num_experts=2, num_key_value_heads=2))
     with pytest.raises(WorkbenchError, match="lift or lora"):
-        mlps(model)
+        mlps(found)

@@ -20,6 +20,7 @@ from workbench.jobs.balancing import SOON, missing
 from workbench.jobs.curate import Look, look, tokenizer_of
 from workbench.jobs.estimate import Rows, disk, estimate
 from workbench.materials.corpus import path_of
+from workbench.materials.models import resolve, skeleton
 
 TIGHT = 0.8  # share of the memory or of the free disk above which a run is worth a look
 
@@ -72,7 +73,14 @@ def _moves(spec: TrainSpec, workspace: Workspace, rows: Rows) -> Iterator[Findin
 
 
 def _wants(spec: TrainSpec, workspace: Workspace) -> Iterator[Finding]:
-    """Data sets that the adapter looks at and that are not there."""
+    """A base whose weights are numbers, where these move; data sets that the adapter looks at and that are not there."""
+    stored = skeleton(resolve(spec.model, workspace).path).config.to_dict().get("quantization_config")
+    if stored and spec.adapter.family in ("part", "whole"):
+        yield Finding(
+            "act",
+            f"{spec.model} is quantised ({stored.get('quant_method', 'its config says so')}), and {spec.adapter.title()} moves the weights "
+            "themselves. Choose the model as it was before it was quantised, or an adapter beside frozen weights, such as LoRA.",
+        )
     for name in filter(None, spec.adapter.looks_at()):
         try:
             if not path_of(name, workspace).exists():

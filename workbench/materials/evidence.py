@@ -37,8 +37,9 @@ class Evidence:
 
     def prompts(self, name: str = "", size: int = 8) -> list[Batch]:
         """What stands before the first token that is learnt, or the whole row where nothing does; `last`, (B,), is where it ends."""
-        cut = [row.ids[: row.trained.index(True)] or row.ids if any(row.trained) else row.ids for row in self.rows[name]]
-        batches = self._batches([Encoded(ids, [False] * len(ids), 0) for ids in cut], size)
+        asked = [row.ids[: row.trained.index(True)] if any(row.trained) else [] for row in self.rows[name]]
+        texts = [ids or row.ids for ids, row in zip(asked, self.rows[name], strict=True)]
+        batches = self._batches([Encoded(ids, [False] * len(ids), 0) for ids in texts], size)
         return [{**batch, "last": batch["attention_mask"].sum(1) - 1} for batch in batches]
 
     def _batches(self, rows: Sequence[Encoded], size: int) -> list[Batch]:

@@ -37,7 +37,7 @@ def mlps(model: PreTrainedModel) -> list[Mlp]:
         layer = layer_of(f"{name}.")
         if layer is not None and kind_of(f"{name}.weight") == MLP:
             (writing if writes(f"{name}.weight") else reading)[layer].append(name)
-    if any(len(down) != 1 or not up for down, up in zip(writing, reading, strict=True)):
+    if not all(_one(up, down) for up, down in zip(reading, writing, strict=True)):
         raise WorkbenchError(
             f"The blocks of this {type(model).__name__} do not have one MLP each, of matrices that read and one that writes. Mixtures of "
             "experts are like that. Choose an adapter that does not go by neurons, such as lift or lora."
@@ -48,6 +48,11 @@ def mlps(model: PreTrainedModel) -> list[Mlp]:
 def outputs_along(model: PreTrainedModel, name: str) -> int:
     """The axis of a matrix's weight along which its outputs lie; transformers' Conv1D is stored the other way round."""
     return int(isinstance(model.get_submodule(name), Conv1D))
+
+
+def _one(reading: list[str], writing: list[str]) -> bool:
+    """Whether these matrices are one MLP: side by side, and a single one writes."""
+    return len(writing) == 1 and bool(reading) and len({name.rpartition(".")[0] for name in (*reading, *writing)}) == 1
 
 
 def _mlp(model: PreTrainedModel, reading: list[str], down: str) -> Mlp:

@@ -28,7 +28,7 @@ class KappaTune(Informed, title="KappaTune (matrices with the lowest condition n
 
     $$\\kappa(W) = \\frac{\\sigma_{\\max}(W)}{\\sigma_{\\min}(W) + \\epsilon}, \\qquad S = \\text{the matrices of lowest } \\kappa$$
 
-    A matrix with a high condition number κ holds specialized knowledge in few directions, say the authors; one with a low κ is numerically
+    A matrix with a high condition number κ holds specialised knowledge in few directions, say the authors; one with a low κ is numerically
     calm and can be moved without writing over much [P]. So a new task goes into the lowest, and what was known is forgotten less [P].
     κ does not change when the matrix is multiplied by a number. It is a property of the weights alone: no row is read.
 

@@ -69,8 +69,11 @@ class LoKI(Looking, Parted, Informed, title="LoKI (rows that knowledge needs lea
         return RegionAttachment(model, {name: _outputs(model, name, index) for name, index in learnt.items()})
 
     def cost(self, model: PreTrainedModel) -> Cost:
-        shapes = {mlp.down: (mlp.neurons, model.config.hidden_size) for mlp in mlps(model)}
-        return cost(model, {f"{name}.weight": self._count(rows) * neurons for name, (neurons, rows) in shapes.items()})
+        moved = dict[str, int]()
+        for mlp in mlps(model):
+            name = f"{mlp.down}.weight"
+            moved[name] = self._count(model.get_parameter(name).numel() // mlp.neurons) * mlp.neurons
+        return cost(model, moved)
 
     def costs(self) -> str:
         return "" if self.steps == 1 else f"Before the first step the prompts are read {self.steps} times for each block, forth and back."

@@ -33,11 +33,12 @@ class Surgical(Looking, Informed, title="Surgical fine-tuning (blocks by Fisher 
     Each row is read alone, because squares of a batch's mean gradient would cancel what rows disagree on. log p is the mean over a row's
     learnt tokens, so that a long answer weighs no more than a short one [O]. Per number or summed over the block [REC]: where all blocks
     have the same shape, the choice is the same. Embeddings, head and the last norm stand still. How many blocks is for you to try: one to
-    five is usual [O].
+    five is usual, from about a hundred rows [O].
     """
 
     whole = True
 
+    rows: int = knob(100, ge=1, le=100_000, help="rows that are looked at before the first step, drawn at random", log=True, more=True)
     blocks: int = knob(2, ge=1, le=1000, help="how many blocks move", unit="blocks")
     score: Literal["mean", "sum"] = knob("mean", help="Fisher information of a block per number, or of all its numbers together", more=True)
 
