@@ -53,7 +53,7 @@ def test_each_link_has_the_rates_of_a_run_of_its_own(schedule: str) -> None:
 
 
 def test_other_adapters_have_one_link() -> None:
-    assert {name for name, method in shelf("adapters").items() if method().links() > 1} == {"cola"}
+    assert {name for name, method in shelf("adapters").items() if method().links() > 1} == {"cola", "lottery_ticket"}
     spec = TrainSpec(steps=9)
     assert [link(step, spec) for step in (1, 9)] == [(1, 0, 9)] * 2 and not any(opens(step, spec) for step in range(1, 12))
 

@@ -102,7 +102,7 @@ def estimate(spec: TrainSpec, workspace: Workspace, rows: Rows | None = None) ->
     memory = [
         ("weights", (FLOAT if whole else dtype.itemsize) * cost.total),
         ("copy of the start", FLOAT * cost.moved if whole and device.type == "cpu" else 0),  # it lies in main memory
-        ("adapter", 0 if whole else spec.adapter.held * cost.trained * spec.adapter.links() + FLOAT * cost.beside),
+        ("adapter", 0 if whole else spec.adapter.held * cost.trained + FLOAT * cost.beside),
         ("optimizer", (spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained),
         *max(_moments(model, spec, cost, rows or Rows.of(spec), numbers), key=lambda moment: sum(size for _, size in moment)),
     ]
@@ -113,12 +113,12 @@ def disk(spec: TrainSpec, workspace: Workspace) -> Disk:
     """What the run will write, and what is free where the workspace lies."""
     cost = spec.adapter.cost(skeleton(resolve(spec.model, workspace).path))
     each = FLOAT if spec.adapter.whole else spec.adapter.held
-    kept = 2 * each if spec.stop.keep_best else each  # as it is, and as it was at its best
-    links = spec.adapter.links()  # all of them are kept, and the last one moves
-    checkpoint = kept * links * cost.moved + (spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained
-    saved = FLOAT * cost.saved or spec.adapter.stored * cost.trained * links
+    learnt = each * cost.moved + FLOAT * cost.beside
+    kept = 2 * learnt if spec.stop.keep_best else learnt  # as it is, and as it was at its best
+    checkpoint = kept + (spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained
+    saved = FLOAT * cost.saved or spec.adapter.stored * cost.trained
     artifact = FLOAT * cost.total if spec.adapter.whole else saved
-    return Disk(checkpoint + FLOAT * cost.beside, artifact, shutil.disk_usage(workspace.database.parent).free)
+    return Disk(checkpoint, artifact, shutil.disk_usage(workspace.database.parent).free)
 
 
 def shares(reference: str, workspace: Workspace) -> dict[str, float]:
@@ -155,8 +155,7 @@ def _moments(model: PreTrainedModel, spec: TrainSpec, cost: Cost, rows: Rows, nu
     tokens, table = spec.batch_size * length, FLOAT * config.vocab_size * rows.learnt  # a token's share of the table
     tables = TABLES * (2 if spec.loss.needs_base() else 1)
     before = gradients if spec.accumulate > 1 else 0  # of the batches before
-    linked = cost.trained * spec.adapter.links()
-    copied = sum(module.weight.numel() for _, module in _matrices(model)) if spec.adapter.whole else linked
+    copied = sum(module.weight.numel() for _, module in _matrices(model)) if spec.adapter.whole else cost.trained + cost.beside
     block, after = _block(model, spec, cost, length, numbers)
     blocks, inputs = 1 + max(layer for _, layer, *_ in cost.by_module), config.hidden_size * FLOAT
     if spec.recompute:  # only each block's input is kept; the block at work is there whole, with the gradients of its MLP

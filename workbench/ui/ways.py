@@ -2,13 +2,14 @@
 would move.
 
 Markup alone. What it is not: a list of adapters, which is the registry's; it knows families (`Adapter.family`), and no adapter by name.
-Buttons are `[data-pick=NAME]`.
+Buttons are `[data-pick=NAME]`; those of presets, settings to start from, count from 0.
 """
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from workbench.core.method import Method, knobs_of, shelf
+from workbench.jobs.presets import Preset
 
 FROZEN = '<rect x="{x}" y="6" width="44" height="44" rx="3" class="still"/>'
 BESIDE = (
@@ -37,6 +38,16 @@ def families(chosen: str, shares: Mapping[str, float]) -> str:
     for name, method in sorted(shelf("adapters").items(), key=lambda item: item[0] != chosen):
         members.setdefault(method.family, []).append(name)  # type: ignore[attr-defined]
     return f'<div class="families">{"".join(_family(name, members[name], chosen, shares) for name in FAMILIES if name in members)}</div>'
+
+
+def starts(presets: Sequence[Preset]) -> str:
+    """A button for each preset, with why."""
+    buttons = (
+        f'<button type="button" class="start" data-pick="{place}"><b>{html.escape(preset.name)}</b><span>{html.escape(preset.why)}</span>'
+        "</button>"
+        for place, preset in enumerate(presets)
+    )
+    return f'<div class="starts">{"".join(buttons)}</div>'
 
 
 def _family(family: str, names: list[str], chosen: str, shares: Mapping[str, float]) -> str:

@@ -1,5 +1,7 @@
 """COLA, a chain of LoRAs. Not here: the layers, and how all links become one file (`materials/chain.py`); when a link ends is the run's."""
 
+from dataclasses import replace
+
 from transformers import PreTrainedModel
 
 from workbench.core.method import knob
@@ -30,8 +32,9 @@ class COLA(Ranked, Adapter, title="COLA (chain of LoRA)", paper="arXiv:2401.0415
         return ChainAttachment(low_rank.wrapped(model, self, seed), seed)
 
     def cost(self, model: PreTrainedModel) -> Cost:
-        """What moves at a time, which is one link."""
-        return low_rank.cost(model, self)
+        """What moves at a time, which is one link; the others are held beside it, and all are saved."""
+        one = low_rank.cost(model, self)
+        return replace(one, beside=(self.chain - 1) * one.trained, saved=self.chain * one.trained)
 
     def links(self) -> int:
         return self.chain

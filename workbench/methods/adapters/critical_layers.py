@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from workbench.core.events import Progress
 from workbench.core.informed import Looking
 from workbench.core.method import knob
+from workbench.core.targeted import Whole
 from workbench.materials.cka import alignment, beside
 from workbench.materials.evidence import Evidence, Learnt, outputs
 from workbench.materials.models import BLOCK, layer_of
@@ -24,7 +25,7 @@ from workbench.methods.contracts import Cost, Informed
 EDGE = 3  # blocks at either end that are not asked [R]
 
 
-class CriticalLayers(Looking, Informed, title="Critical layers (blocks where states change)"):
+class CriticalLayers(Whole, Looking, Informed, title="Critical layers (blocks where states change)"):
     """Look between which blocks the states of the rows change most, and train the blocks around that place.
 
     $$\\ell^* = \\argmin_\\ell \\; \\mathrm{CKA}(H_{\\ell-1}, H_\\ell) + \\mathrm{CKA}(H_\\ell, H_{\\ell+1}), \\qquad
@@ -39,8 +40,6 @@ class CriticalLayers(Looking, Informed, title="Critical layers (blocks where sta
     three blocks are not asked [R]; of fewer than twelve, a quarter at either end [O]. The published mean over three blocks includes the
     block itself, whose CKA of 1 makes no difference to the order [D].
     """
-
-    whole = True
 
     rows: int = knob(300, ge=2, le=100_000, help="rows that are looked at before the first step, drawn at random", log=True, more=True)
     around: int = knob(2, ge=0, le=100, help="how many blocks on each side of the critical one belong to it", unit="blocks")

@@ -16,6 +16,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.informed import Looking
 from workbench.core.method import knob
+from workbench.core.targeted import Whole
 from workbench.materials.evidence import Evidence, Learnt, gradients
 from workbench.materials.knapsack import chosen
 from workbench.materials.models import layer_of
@@ -27,7 +28,7 @@ LEAST = 0.05  # share of the backward work where the forward pass alone uses up 
 EPSILON = 1e-8  # AdamW's
 
 
-class GreenTrainer(Looking, Informed, title="GreenTrainer (most learning for the work)"):
+class GreenTrainer(Whole, Looking, Informed, title="GreenTrainer (most learning for the work)"):
     """Train the tensors that promise most within a budget of computing, so that the backward pass stops early.
 
     $$\\max_S \\sum_{k \\in S} I_k, \\quad \\sum_{k \\in S} t_k + \\sum_{j \\text{ above the deepest of } S} e_j \\le \\rho_b T, \\qquad
@@ -42,8 +43,6 @@ class GreenTrainer(Looking, Informed, title="GreenTrainer (most learning for the
     backward pass is allowed [R]. A matrix of m × n costs m·n for its gradient and as much for passing the error; norms, biases and looking
     up embeddings cost nothing; attention between tokens is not counted [O]. The authors choose again every two epochs [R]; here once [O].
     """
-
-    whole = True
 
     budget: float = knob(0.5, gt=0, le=1, step=0.05, help="ρ: work of a step as a share of full tuning's; the paper has 0.3 to 0.7")
     rate: float = knob(2e-5, gt=0, le=1, help="learning rate of the step that is taken back", log=True, more=True)

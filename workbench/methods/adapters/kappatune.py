@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.method import knob
+from workbench.core.targeted import Whole
 from workbench.materials.evidence import Evidence, Learnt
 from workbench.materials.low_rank import DECOMPOSES
 from workbench.materials.models import layer_of
@@ -23,7 +24,7 @@ from workbench.methods.contracts import Cost, Informed
 EPSILON = 1e-8  # added to the smallest singular value [R]
 
 
-class KappaTune(Informed, title="KappaTune (matrices with the lowest condition number)"):
+class KappaTune(Whole, Informed, title="KappaTune (matrices with the lowest condition number)"):
     """Train the matrices that stretch all directions most nearly alike, and hold the others still.
 
     $$\\kappa(W) = \\frac{\\sigma_{\\max}(W)}{\\sigma_{\\min}(W) + \\epsilon}, \\qquad S = \\text{the matrices of lowest } \\kappa$$
@@ -36,8 +37,6 @@ class KappaTune(Informed, title="KappaTune (matrices with the lowest condition n
     long [R]; experts that lie in one tensor count as one matrix with their mean κ [R]. Here only matrices inside the blocks are compared
     [O]. Weights move as in full tuning: in float32, saved as a model, with a small learning rate.
     """
-
-    whole = True
 
     share: float = knob(0.2, gt=0, le=1, step=0.05, help="share of the matrices that move, counted as matrices")
     widest: int = knob(16_384, ge=1, le=1_000_000, help="matrices with a longer side are left out", log=True, more=True)

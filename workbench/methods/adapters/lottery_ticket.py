@@ -8,12 +8,13 @@ code (cambridgeltl/composable-sft, lt_sft.py), [D] derived, [O] our own choice.
 from transformers import PreTrainedModel
 
 from workbench.core.method import knob
+from workbench.core.targeted import Whole
 from workbench.materials.ticket import TicketAttachment
 from workbench.materials.whole import cost_of
 from workbench.methods.contracts import Adapter, Cost
 
 
-class LotteryTicket(Adapter, title="Lottery-ticket sparse fine-tuning"):
+class LotteryTicket(Whole, Adapter, title="Lottery-ticket sparse fine-tuning"):
     """Tune everything for half of the run, keep only the places that moved farthest, and tune those alone from the start.
 
     $$M = \\text{top}_K \\; |\\theta_{\\text{tuned}} - \\theta_0|, \\qquad \\theta' = \\theta_0 + M \\odot \\Delta$$
@@ -28,8 +29,6 @@ class LotteryTicket(Adapter, title="Lottery-ticket sparse fine-tuning"):
     rounds of both halves, and a pull towards the start in the first [R]; neither is here. Memory is full tuning's in the first half. If the
     best checkpoint is kept and it lies in the first half, what is saved is a fully tuned model.
     """
-
-    whole = True
 
     share: float = knob(0.05, gt=0, le=1, help="share of all parameters that move in the second half", log=True)
 

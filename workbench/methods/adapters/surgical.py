@@ -14,13 +14,14 @@ from transformers import PreTrainedModel
 from workbench.core.events import Progress
 from workbench.core.informed import Looking
 from workbench.core.method import knob
+from workbench.core.targeted import Whole
 from workbench.materials.evidence import Evidence, Learnt, gradients
 from workbench.materials.models import layer_of
 from workbench.materials.whole import WholeAttachment, cost_of
 from workbench.methods.contracts import Cost, Informed
 
 
-class Surgical(Looking, Informed, title="Surgical fine-tuning (blocks by Fisher information)"):
+class Surgical(Whole, Looking, Informed, title="Surgical fine-tuning (blocks by Fisher information)"):
     """Look which blocks the rows would move most, by the Fisher information, and train those blocks alone.
 
     $$F_\\ell = \\frac{1}{N \\, |\\theta_\\ell|} \\sum_{x} \\sum_{i \\in \\ell}
@@ -35,8 +36,6 @@ class Surgical(Looking, Informed, title="Surgical fine-tuning (blocks by Fisher 
     have the same shape, the choice is the same. Embeddings, head and the last norm stand still. How many blocks is for you to try: one to
     five is usual, from about a hundred rows [O].
     """
-
-    whole = True
 
     rows: int = knob(100, ge=1, le=100_000, help="rows that are looked at before the first step, drawn at random", log=True, more=True)
     blocks: int = knob(2, ge=1, le=1000, help="how many blocks move", unit="blocks")

@@ -2,7 +2,8 @@
 
 Knows no adapter by name: the ways to tune (`ways.py`) and forms come from the registry, the figures from `jobs.estimate`. A
 control that is touched writes its part of `bench.spec`, with its mistake if it has one, so that Train refuses it too.
-Ids: adapter-model, adapter-families (buttons `[data-pick=NAME]`), adapter-head, adapter-NAME-KNOB, adapter-estimate-error,
+Ids: adapter-model, adapter-presets (buttons `[data-pick=0]` …), adapter-families (buttons `[data-pick=NAME]`), adapter-head,
+adapter-NAME-KNOB, adapter-estimate-error,
 adapter-error, adapter-modules (buttons `[data-pick=MODULE]`), adapter-tiles, adapter-heat, adapter-memory, adapter-next.
 """
 
@@ -17,11 +18,12 @@ from workbench.core.spec import parse_spec
 from workbench.jobs.anatomy import modules
 from workbench.jobs.curate import data_sets
 from workbench.jobs.estimate import Estimate, choices, estimate, shares
+from workbench.jobs.presets import applied, presets
 from workbench.ui import cards, forms, plots
 from workbench.ui.bench import Bench
 from workbench.ui.context import Context
 from workbench.ui.moduletree import knob_for, toggled, tree
-from workbench.ui.ways import families
+from workbench.ui.ways import families, starts
 
 Spec = dict[str, Any]
 
@@ -58,6 +60,9 @@ def _base_and_families(ctx: Context, bench: Bench) -> gr.HTML:
     model.focus(lambda: gr.Dropdown(choices=_models(ctx)), None, model, **forms.READER)
     model.input(lambda chosen, spec: {**spec, "model": str(chosen or "")}, [model, bench.spec], bench.spec, **forms.WRITER)
     bench.loaded.change(lambda spec: spec.get("model", "pocket"), bench.spec, model, **forms.READER)
+    cards.place("<h3>Start from</h3>")
+    whole = [bench.spec, bench.loaded]
+    cards.picker(starts(presets()), "adapter-presets").select(_start, whole, whole, **forms.WRITER)
     cards.place("<h3>What may move</h3>")
     ways = cards.picker(_families(ctx, parse_spec({}).model_dump(mode="json")), "adapter-families")
     model.input(lambda chosen, spec: _families(ctx, {**spec, "model": str(chosen or "")}), [model, bench.spec], ways, **forms.READER)
@@ -74,6 +79,11 @@ def _families(ctx: Context, spec: Spec) -> str:
         return families(_name(spec), shares(str(spec.get("model", "pocket")), ctx.workspace))
     except cards.PROBLEMS:  # what is wrong with the model stands where its figures would
         return families(_name(spec), {})
+
+
+def _start(spec: Spec, loaded: int, event: gr.EventData) -> tuple[Spec, int]:
+    """The settings of a preset; forms everywhere are drawn again."""
+    return applied(presets()[int(event.pick)], spec), loaded + 1
 
 
 def _pick(spec: Spec, event: gr.EventData) -> tuple[Any, Spec]:
