@@ -56,7 +56,7 @@ class GMTStepper(Stepper):
         matrices, vectors = optimizers.by_shape(groups, knobs.lr, knobs.weight_decay)
         self.optimizer = torch.optim.AdamW(matrices + vectors, lr=knobs.lr, betas=(knobs.beta1, knobs.beta2), eps=knobs.eps, fused=True)
 
-    def step(self, rate: float, again: Callable[[], None]) -> dict[str, float]:
+    def step(self, rate: float, again: Callable[[], float]) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

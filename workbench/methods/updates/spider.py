@@ -64,7 +64,7 @@ class SPIDERStepper(Stepper):
         self.optimizer = torch.optim.AdamW(matrices + vectors, lr=knobs.lr, betas=(knobs.beta1, knobs.beta2), eps=knobs.eps, fused=True)
 
     @torch.no_grad()
-    def step(self, rate: float, again: Callable[[], None]) -> dict[str, float]:
+    def step(self, rate: float, again: Callable[[], float]) -> dict[str, float]:
         optimizers.clip([self.optimizer], self.knobs.clip)
         every = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         moving = [(parameter, parameter.detach().clone(), parameter.grad) for parameter in every if parameter.grad is not None]
