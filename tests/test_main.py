@@ -91,6 +91,17 @@ def test_train_prints_numbers_and_artifacts_and_the_way_there(home: Path, spec: 
     assert len(lines) <= 13 and "\r" not in result.stderr
 
 
+def test_a_setting_is_varied_run_by_run_and_a_mistake_in_one_value_starts_none(home: Path, spec: Path) -> None:
+    result = cli("train", spec, "--set", "steps=3", "--vary", "adapter.rank=2,4")
+    assert result.exit_code == 0, result.stderr
+    listed = json.loads(cli("runs", "--json").stdout)
+    assert [(run["name"], run["spec"]["adapter"]["rank"]) for run in reversed(listed)] == [("toy · rank 2", 2), ("toy · rank 4", 4)]
+    plainly_refused(cli("train", spec, "--vary", "adapter.rank=2,0"), "rank")
+    plainly_refused(cli("train", spec, "--vary", "adapter.rank"), "NAME=A,B")
+    plainly_refused(cli("train", "--resume", "0001", "--vary", "seed=1,2"), "--resume")
+    assert len(json.loads(cli("runs", "--json").stdout)) == 2
+
+
 def test_home_flag_wins_over_the_environment(home: Path, spec: Path, tmp_path: Path) -> None:
     assert cli("train", spec, "--home", tmp_path / "other").exit_code == 0
     assert (tmp_path / "other" / "workbench.duckdb").exists() and not home.exists()

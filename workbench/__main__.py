@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from workbench import data_shell
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Progress, to_dict
+from workbench.core.parts import Spec
 from workbench.core.spec import TrainSpec, override, parse_spec, read_spec, setting
 from workbench.runs.text import ProgressLine, as_json, grid, method_as_values, run_as_values, run_in_full, runs_list, table
 from workbench.shell import finish, looking, registry, report, with_groups, workspace_of
@@ -66,6 +67,7 @@ def train(
     spec: SpecFile = None,
     set: Set = None,
     resume: Annotated[str, typer.Option(metavar="RUN", help="Go on with a run that was stopped, failed or was interrupted.")] = "",
+    vary: Annotated[str, typer.Option(metavar="NAME=A,B,…", help="A run for each value of a setting, one after the other.")] = "",
     home: Home = None,
 ) -> None:
     """Train as a spec says. Ctrl-C stops after the step at work and keeps a checkpoint."""
@@ -73,8 +75,24 @@ def train(
         raise WorkbenchError("Give either a spec file or --resume RUN, for example: python -m workbench train assets/demos/quickstart.yaml")
     if resume and set:
         raise WorkbenchError("A run is resumed as it is, so --set cannot be used with --resume. Start a new run from its spec instead.")
+    if resume and vary:
+        raise WorkbenchError("A run is resumed as it is, so --vary cannot be used with --resume. Start new runs from its spec instead.")
     registry()
+    if vary and spec:
+        for wanted in varied(read_spec(spec, set or []), vary):
+            finish(wanted, home, kind="train")
+        return
     finish(read_spec(spec, set or []) if spec else resume, home, kind="train")
+
+
+def varied(spec: Spec, vary: str) -> list[TrainSpec]:
+    """The specs that `--vary` asks for, with their mistakes before the first is run."""
+    from workbench.jobs.sweep import several, swept
+
+    name, equals, values = vary.partition("=")
+    if not equals or not isinstance(spec, TrainSpec):
+        raise WorkbenchError(f"--vary {vary!r} is not of the form NAME=A,B,… for a training spec, for example update.lr=1e-4,1e-3.")
+    return swept(spec, name.strip(), several(values))
 
 
 @app.command()

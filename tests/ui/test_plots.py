@@ -1,6 +1,7 @@
 """Figures say what they show, carry units, are read on light and dark, and speak when they are empty."""
 
 import json
+import math
 
 import pytest
 
@@ -89,3 +90,12 @@ def test_a_run_keeps_its_colour():
 @pytest.mark.parametrize(("number", "said"), [(812, "812"), (41_234, "41.2 k"), (1_240_000, "1.24 M"), (3.14159, "3.14"), (1000, "1,000")])
 def test_numbers_have_three_significant_digits(number, said):
     assert plots.short(number) == said
+
+
+def test_the_plane_goes_from_evaluation_to_evaluation_where_both_losses_are_known() -> None:
+    known, new = ([0, 10, 20, 30], [0.01, 0.1, math.nan, 0.5]), ([10, 20, 30, 40], [2.0, 1.0, 0.1, 0.05])
+    assert plots.paired(known, new) == [(0.1, 2.0), (0.5, 0.1)]
+    drawn = plots.plane({"one": (known, new), "nothing": (known, ([], []))}, {"one": "#123456", "nothing": "#000000"})
+    (way,) = drawn.data
+    assert list(way.x) == [0.1, 0.5] and list(way.y) == [2.0, 0.1] and way.line.color == "#123456"
+    assert way.marker.size[-1] > way.marker.size[0] and drawn.layout.xaxis.type == drawn.layout.yaxis.type == "log"

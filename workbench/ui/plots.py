@@ -144,6 +144,29 @@ def forecast(models: Mapping[str, tuple[Series, Series]], title: str, rows: floa
     return drawn.update_layout(xaxis_type="log", yaxis_type="log", showlegend=len(models) > 1)
 
 
+def plane(runs: Mapping[str, tuple[Series, Series]], colours: Mapping[str, str], height: int = 380) -> go.Figure:
+    """Learning against forgetting: each run's way over its evaluations, from its lines of `base_loss` and `validation_loss`; to the right
+    it forgets, downwards it learns, and the large dot is where it stands."""
+    drawn = figure("Learning against forgetting", "loss on what was known", "validation loss", height)
+    for label, (known, new) in runs.items():
+        way = paired(known, new)
+        if not way:
+            continue
+        x, y = zip(*way, strict=True)
+        sizes = [5] * (len(way) - 1) + [12]
+        drawn.add_scatter(x=x, y=y, name=label, mode="lines+markers", marker={"size": sizes}, line={"color": colours[label], "width": 1.5})
+    drawn.update_xaxes(type="log")
+    drawn.update_yaxes(type="log")
+    return drawn.update_layout(showlegend=True)
+
+
+def paired(one: Series, other: Series) -> list[tuple[float, float]]:
+    """The values of two lines at the steps that both have, where both can stand on a logarithmic axis."""
+    values = dict(zip(*other, strict=True))
+    both = [(value, values[step]) for step, value in zip(*one, strict=True) if step in values]
+    return [(x, y) for x, y in both if 0 < x < math.inf and 0 < y < math.inf]
+
+
 def memory_bar(items: Sequence[tuple[str, float]], machine_bytes: float | None) -> go.Figure:
     """Estimated memory by item as one bar, and the line of what this machine has (None where that is unknown)."""
     title, height = "Memory it will need", 214

@@ -25,6 +25,7 @@ from workbench.ui.report import notes, samples
 from workbench.ui.settings import settings
 from workbench.ui.steering import steering_wheel
 from workbench.ui.strip import strip_of
+from workbench.ui.sweeping import sweeping
 from workbench.ui.words import run_label, status_words
 
 RECENT = 40  # runs offered in the list; older ones are opened on the Runs tab
@@ -40,6 +41,7 @@ def build(ctx: Context, bench: Bench) -> None:
             _trial(ctx, bench)
             _naming(bench)
             settings(bench)
+            sweeping(ctx, bench)
         with gr.Column(scale=7, min_width=340, elem_classes=["middle"]):
             with gr.Row(elem_classes=["run-row"]):
                 # any value is taken: another page may have put a run there that this one has not listed yet

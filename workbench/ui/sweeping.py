@@ -1,0 +1,57 @@
+"""Several runs at once: the run on the bench with some values of one setting, put into the queue one after the other.
+
+Part of the Train tab. What it is not: the runs (`jobs/sweep.py`), or their comparison, which is the Runs tab's.
+Elements for tests: `vary vary-name vary-values vary-go vary-says`.
+"""
+
+from typing import Any
+
+import gradio as gr
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.spec import TrainSpec
+from workbench.jobs.audit import refuse
+from workbench.jobs.sweep import settings, several, swept
+from workbench.ui import cards
+from workbench.ui.bench import Bench
+from workbench.ui.context import Context
+from workbench.ui.forms import READER, WRITER
+
+
+def sweeping(ctx: Context, bench: Bench) -> None:
+    """The panel, drawn where this is called."""
+    with gr.Accordion("Vary one setting", open=False, elem_id="vary", elem_classes=["group"]) as panel:
+        name = gr.Dropdown([], label="Setting", elem_id="vary-name", interactive=True)
+        values = gr.Textbox(
+            label="Values", info="With commas between them, a run for each", max_lines=1, elem_id="vary-values", interactive=True
+        )
+        go = gr.Button("Queue the runs", size="sm", elem_id="vary-go")
+        says = gr.HTML(elem_id="vary-says", apply_default_css=False)
+    gr.on([panel.expand, bench.loaded.change], listed, [bench.spec, name], [name, values], **READER)
+    name.input(lambda spec, chosen: listed(spec, chosen)[1], [bench.spec, name], values, **READER)
+    gr.on([go.click, values.submit], lambda *given: queue(ctx, *given), [bench.spec, name, values], says, **WRITER)
+
+
+def listed(spec: dict[str, Any], chosen: str | None) -> tuple[Any, str]:
+    """The settings of the spec on the bench, and the present value of the one that is chosen."""
+    try:
+        found = settings(TrainSpec.parse(spec))
+    except WorkbenchError:  # what is wrong with it stands under Start
+        return gr.skip(), gr.skip()
+    held = chosen if chosen in found else "update.lr"
+    names = [(known.replace("_", " ").replace(".", ": "), known) for known in found]
+    value = found[held]
+    return gr.Dropdown(names, value=held), f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def queue(ctx: Context, spec: dict[str, Any], name: str | None, typed: str) -> str:
+    """Every run or none: the mistakes of all of them are said before the first is queued."""
+    try:
+        runs = swept(TrainSpec.parse(spec), name or "update.lr", several(typed))
+        for run in runs:
+            refuse(run, ctx.workspace)
+        for run in runs:
+            ctx.runner.submit(run)
+    except cards.PROBLEMS as error:
+        return cards.problem(error)
+    return f'<p class="quiet">{len(runs)} runs are queued. Compare them on the Runs tab.</p>'
