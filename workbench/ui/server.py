@@ -123,16 +123,27 @@ def create_app(ctx: Context) -> FastAPI:
     return mounted
 
 
+SILENT = (
+    "api_description", "js_implementation", "event_specific_args", "time_limit", "show_progress_on", "scroll_to_output", "batch",
+    "trigger_only_on_success", "trigger_only_on_failure",
+)  # fmt: skip
+"""What a handler need not say where it is false, null or empty."""
+UNABLE = ("_retryable", "_undoable", "likeable", "streamable", "_selectable")
+"""Events that a component need not say it has not."""
+
+
 def lighten(config: Mapping[str, Any]) -> None:
     """Take out of the page's description what only Gradio's own page about its interface reads, which is not served here, and what its
     page takes for absent where nothing is said."""
     for component in config["components"]:
         for name in ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs"):
             component.pop(name, None)
+        for name in (name for name in UNABLE if component["props"].get(name) is False):
+            component["props"].pop(name)
     for handler in config["dependencies"]:
-        for name in ("api_description", "max_batch_size", "js_implementation", "event_specific_args", "time_limit"):
-            if not handler.get(name) or name == "max_batch_size":
-                handler.pop(name, None)
+        handler.pop("max_batch_size", None)
+        for name in (name for name in SILENT if not handler.get(name)):
+            handler.pop(name, None)
 
 
 def head(prefix: str) -> str:

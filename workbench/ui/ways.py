@@ -43,8 +43,7 @@ def families(chosen: str, shares: Mapping[str, float]) -> str:
 def starts(presets: Sequence[Preset]) -> str:
     """A button for each preset, with why."""
     buttons = (
-        f'<button type="button" class="start" data-pick="{place}"><b>{html.escape(preset.name)}</b><span>{html.escape(preset.why)}</span>'
-        "</button>"
+        f"<button data-pick={place}><b>{html.escape(preset.name)}</b><span>{html.escape(preset.why)}</span></button>"
         for place, preset in enumerate(presets)
     )
     return f'<div class="starts">{"".join(buttons)}</div>'
@@ -64,7 +63,7 @@ def _way(name: str, method: type[Method], pressed: bool, share: float | None) ->
     moves = "" if share is None else f"<i>{_percent(share)}</i>"
     reads = "<em>reads rows first</em>" if any(knob.name == "rows" for knob in knobs_of(method)) else ""
     return (
-        f'<button type="button" class="way" data-pick="{name}" aria-pressed="{str(pressed).lower()}">'
+        f"<button data-pick={name} aria-pressed={str(pressed).lower()}>"
         f"<b>{html.escape(method.title())}</b>{moves}<span>{html.escape(method.summary())} {reads}</span></button>"
     )
 
