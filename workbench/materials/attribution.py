@@ -45,7 +45,7 @@ def _all_at_once(model: PreTrainedModel, names: Sequence[str], batch: Batch) -> 
             hooks.callback(model.get_submodule(name).register_forward_hook(keep(name)).remove)
         likeliest = _probabilities(model, batch).amax(-1)
     found = torch.autograd.grad(likeliest.sum(), [written[name] for name in names])
-    return {name: _of_last(batch, own * written[name].detach()) for name, own in zip(names, found, strict=True)}
+    return {name: _of_last(batch, own.float() * written[name].detach()) for name, own in zip(names, found, strict=True)}
 
 
 def _along(model: PreTrainedModel, name: str, batch: Batch, token: Tensor, steps: int) -> Tensor:
@@ -66,7 +66,7 @@ def _scaled(model: PreTrainedModel, name: str, batch: Batch, token: Tensor, shar
         hooks.callback(model.get_submodule(name).register_forward_hook(scale).remove)
         likelihood = _probabilities(model, batch).gather(1, token[:, None])
     gradient = torch.autograd.grad(likelihood.sum(), written[0])[0]
-    return _of_last(batch, gradient), _of_last(batch, written[0].detach())
+    return _of_last(batch, gradient).float(), _of_last(batch, written[0].detach()).float()
 
 
 def _probabilities(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -76,4 +76,4 @@ def _probabilities(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 def _of_last(batch: Batch, states: Tensor) -> Tensor:
     last = batch["last"]
-    return states[torch.arange(len(last), device=last.device), last].float()
+    return states[torch.arange(len(last), device=last.device), last]
