@@ -194,3 +194,15 @@ def test_a_quantised_base_has_no_weights_that_could_move(
     plain = spec_for(folder, tmp_path, [("Why?", SHORT)] * 30).model_dump(mode="json")
     found = said(TrainSpec.parse({**plain, "adapter": adapter}), workspace, "act")
     assert len(found) == stops and all("quantised (gptq)" in text and "such as LoRA" in text for text in found)
+
+
+def test_a_rank_that_a_matrix_cannot_have_is_told_with_the_matrix(pico_folder: Path, tmp_path: Path, workspace: Workspace) -> None:
+    plain = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30).model_dump(mode="json")
+
+    def told(rank: int, **knobs: str) -> list[str]:
+        spec = TrainSpec.parse({**plain, "adapter": {"method": "lora", "rank": rank, **knobs}})
+        return [text for text in said(spec, workspace, "watch") if "rank" in text]
+
+    (found,) = told(17)
+    assert "self_attn.k_proj can have, a matrix of 16 × 32" in found and "16 directions" in found
+    assert not told(16) and not told(32, targets="mlp") and len(told(33, targets="mlp")) == 1

@@ -12,6 +12,7 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from workbench.core.errors import SpecError, WorkbenchError
+from workbench.core.rank import Ranked
 from workbench.core.spec import TrainSpec
 from workbench.core.words import count, duration, number, size
 from workbench.core.workspace import Workspace
@@ -20,6 +21,7 @@ from workbench.jobs.balancing import SOON, missing
 from workbench.jobs.curate import Look, look, tokenizer_of
 from workbench.jobs.estimate import Rows, disk, estimate
 from workbench.materials.corpus import path_of
+from workbench.materials.low_rank import matrices
 from workbench.materials.models import resolve, skeleton
 
 TIGHT = 0.8  # share of the memory or of the free disk above which a run is worth a look
@@ -41,13 +43,13 @@ def audit(spec: TrainSpec, workspace: Workspace) -> list[Finding]:
     waits = sum(steps.estimate(part, workspace, spec.model) for part in parts)
     if waits > steps.LONG:
         before = [*_moves(spec, workspace, Rows.of(spec)), *_disk(spec, workspace), _uncounted(waits)]
-        return [*before, *_wants(spec, workspace), *_rate(spec), *_costs(spec)]
+        return [*before, *_wants(spec, workspace), *_rank(spec, workspace), *_rate(spec), *_costs(spec)]
     seen = [look(part, _tokenizer(spec.model, workspace), workspace, spec.model) for part in parts]
     longest = spec.data.max_length if any(found.sampled for found in seen) else max(max(found.lengths, default=1) for found in seen)
     share = sum(found.trained for found in seen) / max(1, sum(found.tokens for found in seen))
     moves = _moves(spec, workspace, Rows(min(spec.data.max_length, longest), share))
     rows = [finding for found in seen for finding in (*_rows(found), *_ends(found))] + [*_some(spec), *_classes(seen)]
-    return [*moves, *_disk(spec, workspace), *rows, *_wants(spec, workspace), *_rate(spec), *_costs(spec)]
+    return [*moves, *_disk(spec, workspace), *rows, *_wants(spec, workspace), *_rank(spec, workspace), *_rate(spec), *_costs(spec)]
 
 
 def refuse(spec: TrainSpec, workspace: Workspace) -> None:
@@ -87,6 +89,20 @@ def _wants(spec: TrainSpec, workspace: Workspace) -> Iterator[Finding]:
                 yield Finding("act", f"There is no file {name} for {spec.adapter.title()} to look at. Name a data set, or another file.")
         except WorkbenchError as error:
             yield Finding("act", f"{spec.adapter.title()} looks at {name!r}. {error}")
+
+
+def _rank(spec: TrainSpec, workspace: Workspace) -> Iterator[Finding]:
+    """A rank that no change of some matrix can have."""
+    if not isinstance(spec.adapter, Ranked):
+        return
+    found = matrices(skeleton(resolve(spec.model, workspace).path), spec.adapter.where)
+    name, shape = min(found, key=lambda one: min(one[1]))
+    if spec.adapter.rank > min(shape):
+        yield Finding(
+            "watch",
+            f"A rank of {spec.adapter.rank} is more than {name} can have, a matrix of {shape[0]} × {shape[1]}: its change has {min(shape)} "
+            "directions at most, and the rest of the numbers learn nothing more. Lower the rank.",
+        )
 
 
 def _rate(spec: TrainSpec) -> Iterator[Finding]:
