@@ -247,7 +247,7 @@ def write(whole: dict[str, Any]) -> None:
 # The picture.
 
 WIDE, HIGH, LEFT, TOP, KEY = 640, 460, 60, 20, 230
-X, Y = (1e-3, 4.0), (3e-3, 6.0)  # nats: forgotten, and the new skill's loss
+X, Y = (8e-3, 4.0), (3e-3, 6.0)  # nats: forgotten, and the new skill's loss
 COLOURS = {"beside": "#2a6fdb", "turned": "#8a4fd0", "part": "#0d8a6a", "whole": "#c2551e"}
 
 
@@ -257,6 +257,7 @@ def picture(found: dict[str, Any]) -> str:
     lines, key = [], []
     for number, (label, rates) in enumerate(found.items(), start=1):
         points = [mean(list(seeds.values())) for seeds in rates.values() if all(isinstance(own, dict) for own in seeds.values())]
+        points = [point for point in points if point["forgotten"] < BROKEN]
         best = min(points, key=lambda point: point["loss"])
         colour = COLOURS[find("adapters", label.split()[0]).family]
         way = " ".join(f"{x:.0f},{y:.0f}" for x, y in map(at, points))
@@ -284,11 +285,10 @@ def share(value: float, ends: tuple[float, float]) -> float:
 
 def axes() -> str:
     found = [f'<rect x="{LEFT}" y="{TOP}" width="{WIDE}" height="{HIGH}" fill="none" stroke="#bbb"/>']
-    for value in (0.001, 0.01, 0.1, 1.0):
+    for value in (0.01, 0.1, 1.0):
         x, y = LEFT + WIDE * share(value, X), TOP + HIGH * (1 - share(value, Y))
         found.append(f'<text class="t" x="{x:.0f}" y="{TOP + HIGH + 16}" text-anchor="middle">{value:g}</text>')
-        if value >= Y[0]:
-            found.append(f'<text class="t" x="{LEFT - 8}" y="{y + 4:.0f}" text-anchor="end">{value:g}</text>')
+        found.append(f'<text class="t" x="{LEFT - 8}" y="{y + 4:.0f}" text-anchor="end">{value:g}</text>')
     found.append(
         f'<text x="{LEFT + WIDE / 2}" y="{TOP + HIGH + 36}" text-anchor="middle">loss on what the base knew (nats per token)</text>'
     )
