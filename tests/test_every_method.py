@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+from workbench.core.beside import Unmergeable
 from workbench.core.job import drain
 from workbench.core.method import SHELVES, Method, discover, knobs_of
 from workbench.materials.evidence import Evidence
 from workbench.materials.lora import Factors
-from workbench.materials.models import weights_by_module
+from workbench.materials.models import ModelRef, load, weights_by_module
 from workbench.materials.templates import Encoded
 from workbench.methods.contracts import Attachment, Informed, Moment, Slot, Speaker
 
@@ -135,6 +136,9 @@ def test_an_adapter_saves_and_loads(method: type[Method], pico_batch: dict, tmp_
     assert list((tmp_path / "saved").glob("*.safetensors")) and not list((tmp_path / "saved").glob("*.bin"))
     if method.whole:
         loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", dtype=torch.float32)
+    elif issubclass(method, Unmergeable):
+        make_model().save_pretrained(tmp_path / "base")
+        loaded = load(ModelRef("it", "it", str(tmp_path / "base"), tmp_path / "saved"), torch.device("cpu"), torch.float32)
     else:
         loaded = PeftModel.from_pretrained(make_model(), tmp_path / "saved").merge_and_unload()
     assert torch.allclose(answer(loaded, pico_batch), answer(attachment.model, pico_batch), atol=1e-5)

@@ -16,7 +16,7 @@ from workbench.core.events import Event, Progress, to_dict
 from workbench.core.parts import Spec
 from workbench.core.spec import TrainSpec, override, parse_spec, read_spec, setting
 from workbench.runs.text import ProgressLine, as_json, grid, method_as_values, run_as_values, run_in_full, runs_list, table
-from workbench.shell import finish, looking, registry, report, with_groups, workspace_of
+from workbench.shell import drained, finish, looking, registry, report, with_groups, workspace_of
 
 
 class PlainGroup(TyperGroup):
@@ -137,6 +137,18 @@ def merge(spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml")], set: Set =
     """Merge models as a spec says; the merged model appears in the workspace whole or not at all."""
     registry("merges")
     finish(read_spec(spec, ["kind=merge", *(set or [])]), home, kind="merge")
+
+
+@app.command()
+def fold(
+    adapter: Annotated[str, typer.Argument(help="What holds the adapter: a run as run:0001, model:NAME, or a folder.")],
+    name: Annotated[str, typer.Option(help="What the model is called in the workspace.")],
+    home: Home = None,
+) -> None:
+    """Write an adapter and its base as one ordinary model; it appears in the workspace whole or not at all."""
+    from workbench.jobs.fold import fold as work
+
+    typer.echo(f"model: {drained(work(adapter, name, workspace_of(home)), 'fold')}")
 
 
 @app.command()

@@ -4,9 +4,10 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import typer
 
@@ -15,12 +16,14 @@ from workbench.core.events import Event, Finished, Made, Noted, Progress, Table
 from workbench.core.method import SHELVES, Method, discover
 from workbench.core.parts import Spec
 from workbench.core.workspace import Workspace, default_home
+from workbench.runs.failures import sentence
 from workbench.runs.live import Live
 from workbench.runs.runner import Runner
 from workbench.runs.store import InUse, Store
 from workbench.runs.text import ProgressLine, as_json, run_in_brief, table
 
 STOPPED = 130  # the shell's own status for a program that was interrupted
+Value = TypeVar("Value")
 
 
 def finish(wanted: Spec | str, home: Path | None, kind: str, json: bool = False) -> None:
@@ -107,6 +110,27 @@ def report(event: Event, line: ProgressLine) -> None:
             typer.echo(event.message)
 
 
+def drained(work: Generator[Progress, None, Value], kind: str) -> Value:
+    """The result of work without a run, the way there on stderr. Ctrl-C or SIGTERM ends it after the step at work."""
+    quiet()
+    line = ProgressLine()
+    try:
+        with _terminated_as_interrupted():
+            while True:
+                said = next(work)
+                line.show(Live("", kind, "", "running", said.done, said.total, None, {}, said.what))
+    except StopIteration as end:
+        return end.value
+    except KeyboardInterrupt:
+        line.say("Stopped. Nothing of it was kept.")
+        raise typer.Exit(STOPPED) from None
+    except (OSError, MemoryError) as error:
+        raise WorkbenchError(sentence(error)) from error
+    finally:
+        work.close()
+        line.end()
+
+
 @contextmanager
 def looking(home: Path | None) -> Iterator[Store]:
     """The runs to read: the database itself, or a copy of it while the page has it open."""
@@ -135,9 +159,14 @@ def registry(shelf: str = "") -> dict[str, dict[str, type[Method]]]:
     kernels = Path(__file__).parents[1] / "kernels"
     if kernels.is_dir() and str(kernels) not in sys.path:
         sys.path.append(str(kernels))
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about the libraries' own insides
+    quiet()
     discover(f"workbench.methods.{shelf}" if shelf else "workbench.methods")
     return SHELVES
+
+
+def quiet() -> None:
+    """Nothing is said of the libraries' own insides."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def with_groups(app: typer.Typer, **groups: typer.Typer) -> typer.Typer:

@@ -156,7 +156,7 @@ def test_an_adapter_folder_that_cannot_be_opened_says_why(lora_run: Callable, lo
     for base, words in [
         (None, "does not say which model it stands on: base_model_name_or_path is missing in"),
         (str(folder), "stands on top of another adapter"),
-        ("model:out", "stands on top of another adapter, model:out. Merge that one into a model first"),
+        ("model:out", "stands on top of another adapter, model:out. Make a model of that one first .*fold model:out --name"),
         ("run:0001", "stands on top of another adapter"),
     ]:
         stand_on(base)

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pico import make_model
 
-from workbench.core.errors import SpecError
+from workbench.core.errors import SpecError, WorkbenchError
+from workbench.core.job import drain
 from workbench.core.spec import TrainSpec
 from workbench.core.words import size
 from workbench.core.workspace import Workspace
 from workbench.jobs import audit as module
 from workbench.jobs import estimate, recipe
 from workbench.jobs.audit import audit, refuse
+from workbench.jobs.prepare import prepare
 from workbench.methods.adapters.lora import LoRA
 from workbench.methods.updates.adamw import AdamW
 
@@ -206,3 +209,39 @@ def test_a_rank_that_a_matrix_cannot_have_is_told_with_the_matrix(pico_folder: P
     (found,) = told(17)
     assert "self_attn.k_proj can have, a matrix of 16 × 32" in found and "16 directions" in found
     assert not told(16) and not told(32, targets="mlp") and len(told(33, targets="mlp")) == 1
+
+
+def test_an_adapter_on_top_of_an_adapter_is_refused_with_what_to_do_first(pico_folder: Path, tmp_path: Path, workspace: Workspace) -> None:
+    folder = workspace.run("0001")
+    (folder / "spec.yaml").write_text(f"model: {pico_folder}\n")
+    (folder / "adapter").mkdir()
+    LoRA(rank=2).attach(make_model(), seed=0).save(folder / "adapter")
+    plain = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30).model_dump(mode="json")
+    (found,) = said(TrainSpec.parse({**plain, "model": "run:0001"}), workspace, "act")
+    assert "python -m workbench fold run:0001 --name" in found
+    assert not said(TrainSpec.parse({**plain, "model": "run:0001", "adapter": "full"}), workspace, "act")
+    with pytest.raises(WorkbenchError, match="Save as a model"):
+        drain(prepare(TrainSpec.parse({**plain, "model": "run:0001"}), workspace))
+
+
+def test_what_stops_or_spoils_a_run_is_told_though_its_rows_are_not_counted(
+    pico_folder: Path, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = {"method": "corda", "mode": "knowledge-preserved", "knowledge": "gone.jsonl"}
+    more = {"adapter": adapter, "update": {"method": "adamw", "lr": 5.0}}
+    spec = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30, data={"selectors": ["exact_duplicates"]}, **more)
+    monkeypatch.setattr(module.steps, "LONG", 0.0)
+    assert any("gone.jsonl" in text for text in said(spec, workspace, "act"))
+    assert any("The learning rate 5 is above" in text for text in said(spec, workspace, "watch"))
+
+
+def test_a_set_that_nothing_is_drawn_from_is_not_looked_at_and_at_most_so_many_rows_are_told(
+    pico_folder: Path, tmp_path: Path, workspace: Workspace
+) -> None:
+    other = tmp_path / "long.jsonl"
+    other.write_text("".join(json.dumps({"prompt": f"{n}?", "completion": LONG}) + "\n" for n in range(9)))
+    data = {"mix": [{"path": str(other), "weight": 0}], "most_rows": 7}
+    spec = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30, data=data)
+    assert said(spec, workspace, "watch") == [] and any("At most 7 rows of each set are learnt" in text for text in said(spec, workspace))
+    alone = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30, data={"most_rows": 7})
+    assert any("At most 7 rows are learnt" in text for text in said(alone, workspace))

@@ -192,6 +192,16 @@ def test_the_disk_is_what_a_run_writes(adapter: str, workspace: Workspace) -> No
     assert said.free > 0
 
 
+def test_what_takes_turns_is_kept_as_it_was_and_the_optimizer_holds_what_moves(pico_folder: Path, workspace: Workspace) -> None:
+    spec = TrainSpec(model=str(pico_folder), adapter={"method": "lisa", "blocks": 1})
+    cost, memory = spec.adapter.cost(make_model()), dict(estimate(spec, workspace).memory)
+    assert cost.trained < cost.moved == cost.total
+    if "copy of the start" in memory:  # it lies in main memory, which is counted where the run does too
+        assert memory["copy of the start"] == 4 * cost.moved
+    assert memory["optimizer"] == 8 * cost.trained
+    assert disk(spec, workspace).checkpoint == 4 * cost.moved + 8 * cost.trained
+
+
 def test_a_file_that_is_replaced_lies_beside_the_new_one() -> None:
     assert Disk(checkpoint=30, artifact=10, free=0).most == 60 and Disk(checkpoint=3, artifact=10, free=0).most == 13
     assert Disk(checkpoint=3, artifact=10, free=0).kept == 13

@@ -124,7 +124,7 @@ class Given:
 
 def test_finished_runs_count_with_their_lowest_loss() -> None:
     runs = [Recorded("0001"), Recorded("0002", status="failed"), Recorded("0003", metrics={}), Recorded("0004"), Recorded("0005")]
-    losses = [[3.0, 1.2, 2.0], [1.0], [1.0], [1.0], [math.nan, math.inf, 0.7]]
+    losses = [[3.0, 1.2, 2.0], [1.0], [1.0], [1.0], [math.nan, math.inf, 0.0, 0.7]]
     found = trained(Given(runs, [100, 100, 100, None, 400], losses))
     assert [(one.run, one.rows, one.loss) for one in found] == [("0001", 100, 1.2), ("0005", 400, 0.7)]
     assert trained(Given(runs[:1], [100], [[math.nan]])) == []

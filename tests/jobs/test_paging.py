@@ -13,7 +13,7 @@ from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import paging
 from workbench.jobs.handiwork import brought_back, dropped
-from workbench.jobs.numbers import as_step, of_steps
+from workbench.jobs.numbers import as_step, numbers, of_steps
 from workbench.jobs.paging import Wanted, listing, marks, page
 from workbench.jobs.steps import sifted
 
@@ -97,6 +97,59 @@ def test_a_range_as_a_step_keeps_what_is_listed(listed, least: float, most: floa
     assert listed(as_step("characters:answer", least, most)) == listed(by="characters:answer", least=least, most=most)
 
 
+def test_what_is_remembered_is_of_that_number_and_of_what_is_learnt(
+    path: str, workspace: Workspace, pico_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    long = tmp_path / "long.jsonl"
+    long.write_text(json.dumps({"prompt": "What is it that LIES there? " * 4, "completion": "A stone."}) + "\n")
+
+    def empty(**more: object) -> int:
+        spec = DataSpec(path=str(long), **more)  # type: ignore[arg-type]
+        return page(spec, pico_tokenizer, workspace, Wanted(show="nothing to learn")).total
+
+    assert (empty(), empty(max_length=8), empty(max_length=8, train_on="everything"), empty()) == (0, 1, 0, 0)
+    assert page(DataSpec(path=str(long)), pico_tokenizer, workspace, Wanted(find="Lies THERE")).total == 1
+    data = drain(sifted(DataSpec(path=path), workspace))
+    answers, questions, again = (drain(numbers(data, f"characters:{part}")).tolist() for part in ("answer", "question", "answer"))
+    assert answers == again == LENGTHS and questions == [2] * 8
+    stepped = drain(sifted(DataSpec(path=path, selectors=[{"method": "statistic", "least": 2}]), workspace))  # type: ignore[list-item]
+    assert drain(numbers(stepped, "step:1")).tolist() == LENGTHS
+    for none in ("step:0", "step:2", "step:x"):
+        with pytest.raises(WorkbenchError, match="goes by no number"):
+            drain(numbers(stepped, none))
+
+
+def test_marks_are_those_of_the_file_though_a_step_rewrites_rows(
+    workspace: Workspace, pico_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """By hand comes first of all steps, so a row is dropped by what the file says."""
+    own = tmp_path / "private.jsonl"
+    said = [("Who is it?", "Ann, ann@mail.org"), ("And he?", "Bob"), ("Who is it?", "Ann, ann@mail.org")]
+    own.write_text("".join(json.dumps({"prompt": prompt, "completion": answer}) + "\n" for prompt, answer in said))
+    spec = DataSpec.parse({"path": str(own), "selectors": [{"method": "private_data"}]})
+    found = drain(listing(spec, pico_tokenizer, workspace, Wanted(find="<EMAIL>")))  # type: ignore[arg-type]
+    shown = page(spec, pico_tokenizer, workspace, Wanted(find="<EMAIL>"))  # type: ignore[arg-type]
+    assert [row.number for row in shown.rows] == [1, 3] and {row.before for row in shown.rows} == {"Ann, ann@mail.org"}
+    assert marks(found) == [shown.rows[0].mark], "rows that say the same have one mark"
+    recipe = dropped({"path": str(own), "selectors": [{"method": "private_data"}]}, marks(found))
+    assert drain(sifted(DataSpec.parse(recipe), workspace)).kept == [1]  # type: ignore[arg-type]
+    assert paging.row(spec, pico_tokenizer, workspace, 2).before == "Bob"  # type: ignore[arg-type]
+
+
+def test_the_calls_of_a_turn_are_shown_with_it(workspace: Workspace, pico_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    call = {"type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    own = tmp_path / "calls.jsonl"
+    turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "I look.", "tool_calls": [call]}]
+    own.write_text(json.dumps({"messages": turns}) + "\n")
+    (_, (role, said)) = page(DataSpec(path=str(own)), pico_tokenizer, workspace, Wanted(show="all")).rows[0].turns
+    assert role == "assistant" and said.startswith("I look.\n") and "look_up" in said
+
+
+def test_a_page_before_the_first_is_the_first(path: str, workspace: Workspace, pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    found = page(DataSpec(path=path), pico_tokenizer, workspace, offset=-3, limit=2)
+    assert found.offset == 0 and [row.number for row in found.rows] == [1, 2]
+
+
 def test_what_is_listed_is_dropped_and_brought_back_by_hand(
     path: str, workspace: Workspace, pico_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +159,8 @@ def test_what_is_listed_is_dropped_and_brought_back_by_hand(
     assert drain(sifted(DataSpec.parse(recipe), workspace)).kept == [0, 1, 3, 5, 7]  # type: ignore[arg-type]
     assert dropped(recipe, marks(long)) == recipe
     assert brought_back(recipe, marks(long)) == {"path": path, "selectors": []}
+    monkeypatch.setattr(paging, "BULK", 3)
+    assert len(marks(long)) == 3
     monkeypatch.setattr(paging, "BULK", 2)
     with pytest.raises(WorkbenchError, match=r"^3 rows are shown, and at most 2 can be dropped by hand at once.*Add a step"):
         marks(long)

@@ -2,12 +2,17 @@
 
 import pytest
 import torch
+from pico import make_model
 
 from tests.jobs.story import run, same, series, stopped
 from workbench.core.events import Measured
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.averaging import Average
+from workbench.jobs.redrawing import redraw
+from workbench.materials.region import RegionAttachment
+from workbench.materials.regions import Elements
+from workbench.methods.updates.adamw import AdamW
 
 LIFT = {"method": "lift", "budget": 2, "directions": 4, "refresh": 3, "targets": "mlp"}
 LISA = {"method": "lisa", "blocks": 1, "every": 2}
@@ -36,6 +41,24 @@ def test_slow_weights_go_with_their_numbers_and_new_ones_start_where_they_stand(
     assert average.slow["it"].tolist() == [2.0, 6.0, 3.0]
     average.carry("another", parameter, lambda moment: moment)
     assert set(average.slow) == {"it"}
+
+
+def test_moments_and_slow_weights_go_with_the_entries_that_still_move(pico_batch: dict[str, torch.Tensor]) -> None:
+    name = "model.layers.0.mlp.up_proj.weight"
+    first, second = ({name: Elements(torch.arange(start, start + 40))} for start in (0, 20))
+    both = {**first, "model.norm.weight": Elements(torch.arange(20))}  # of which the second is not chosen anew
+    attachment = RegionAttachment(make_model(), both, lambda step: second if step == 3 else None)
+    update, average = AdamW(), Average()
+    stepper, (_, values) = update.begin(attachment.groups()), attachment.trained()[0]
+    average.begin(attachment.trained(), 0.5)
+    attachment.model(**pico_batch).loss.backward()
+    stepper.step(1.0, lambda: None)
+    average.follow(attachment.trained(), 0.5)
+    held = stepper.within()[0].state[values]
+    norm, slow = held["exp_avg"].flatten().clone(), average.slow[name].flatten().clone()
+    assert redraw(3, attachment, update, stepper, average) == (stepper, {"mask_kept": 40 / 60})
+    assert torch.equal(held["exp_avg"].flatten(), torch.cat([norm[20:], torch.zeros(20)]))
+    assert torch.equal(average.slow[name].flatten(), torch.cat([slow[20:], values.detach().flatten()[20:]]))
 
 
 def test_how_much_of_the_mask_stays_is_told_when_it_is_chosen_anew(spec: TrainSpec, workspace: Workspace) -> None:

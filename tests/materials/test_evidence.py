@@ -7,7 +7,7 @@ import pytest
 import torch
 from pico import make_model
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from workbench.core.events import Progress
 from workbench.core.job import drain
@@ -83,6 +83,13 @@ def test_outputs_are_what_a_layer_or_a_block_writes_of_every_token_or_of_a_promp
     states = [model(input_ids=torch.tensor([row.ids]), output_hidden_states=True).hidden_states[2][0] for row in ROWS]
     assert torch.allclose(torch.cat(found[:2]), torch.cat(states), atol=1e-5)
     assert torch.allclose(torch.cat(found[2:]), torch.stack([own[2] for own in states]), atol=1e-5)
+
+
+def test_a_module_that_answers_with_more_than_one_tensor_writes_the_first_of_them() -> None:
+    model, found = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=400)).eval(), dict[str, Tensor]()
+    drain(outputs(model, ["transformer.h.0.attn", "transformer.h.0.attn.c_proj"], SEEN.batches(), found.__setitem__))
+    attention, last = found.values()
+    assert torch.equal(attention, last) and len(last) == sum(LENGTHS)
 
 
 LOOKS = {

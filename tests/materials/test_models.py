@@ -108,5 +108,5 @@ def test_a_run_on_top_of_an_adapter_says_what_to_do(workspace: Workspace, pico_f
     tuned_run(workspace, pico_folder)
     second = tuned_run(workspace, pico_folder, "0002")
     (second / "spec.yaml").write_text(TrainSpec(model="run:0001").to_yaml())
-    with pytest.raises(WorkbenchError, match="Merge that one into a model first"):
+    with pytest.raises(WorkbenchError, match=r"Save as a model.*python -m workbench fold run:0001"):
         resolve("run:0002", workspace)

@@ -19,6 +19,10 @@ from workbench.materials.modules import kind_of, module_of, named_so, outside, w
         ("gpt_neox.layers.1.mlp.dense_4h_to_h.weight", "mlp", True), ("model.layers.0.self_attn.qkv_proj.weight", "attention", False),
         ("model.embed_tokens.weight", "outside the blocks", False), ("model.norm.weight", "outside the blocks", False),
         ("lm_head.weight", "outside the blocks", False), ("model.layers.0.mixer.A_log", "other", False),
+        ("model.decoder.layers.0.fc1.weight", "mlp", False), ("model.decoder.layers.0.fc2.weight", "mlp", True),
+        ("model.layers.0.block_sparse_moe.experts.3.w1.weight", "mlp", False),
+        ("model.layers.0.self_attn.kv_a_proj_with_mqa.weight", "attention", False),
+        ("model.layers.0.attention.wqkv.weight", "attention", False), ("transformer.h.0.mixer.Wqkv.weight", "attention", False),
     ],
 )  # fmt: skip
 def test_kinds(name: str, kind: str, ends: bool) -> None:

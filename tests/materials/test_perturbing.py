@@ -25,6 +25,8 @@ def test_a_direction_is_its_number_and_normal() -> None:
     many = torch.stack([drawn(seed) for seed in range(2000)])
     assert abs(float(many.mean())) < 0.02 and abs(float(many.std()) - 1) < 0.02
     assert not torch.equal(drawn(3)[:5], drawn(3)[12:]), "each parameter has numbers of its own"
+    apart = [{"params": [parameter]} for parameter in HELD[0]["params"]]
+    assert torch.equal(torch.cat([own.flatten() for *_, own in directions(apart, 3)]), drawn(3)), "in whichever groups they are"
 
 
 def test_there_and_back_is_where_it_was_to_a_rounding() -> None:

@@ -8,11 +8,14 @@ from pico import make_model
 from torch import Tensor, nn
 
 from workbench.materials import optimizers
-from workbench.materials.region import RegionAttachment
+from workbench.materials.region import RegionAttachment, evenly
 from workbench.materials.regions import Blocks, Columns, Elements, Region, Rows
 
 UP, DOWN, NORM = "model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.down_proj.weight", "model.norm.weight"
 QUERY, EMBEDDED = "model.layers.1.self_attn.q_proj.weight", "model.embed_tokens.weight"
+
+
+SIZES = {"one": 7, "two": 20, "three": 13}
 
 
 def mask() -> dict[str, Region]:
@@ -95,6 +98,14 @@ def test_a_step_of_the_values_is_one_of_the_model() -> None:
     for name, whole in attachment.dense(steps).items():
         assert whole.shape == attachment.model.get_parameter(name).shape
         assert torch.equal(mask()[name].gather(whole), steps[name]) and whole.count_nonzero() == steps[name].count_nonzero()
+    half = RegionAttachment(make_model().to(torch.bfloat16), mask())
+    assert all(torch.equal(mask()[name].gather(whole), steps[name]) for name, whole in half.dense(steps).items()), "to the last digit"
+
+
+def test_a_count_is_divided_by_size_to_the_last_number() -> None:
+    for count in range(40):
+        shares = evenly(count, SIZES)
+        assert sum(shares.values()) == count and all(abs(shares[name] - count * size / 40) < 1 for name, size in SIZES.items())
 
 
 def test_the_base_is_there_for_a_while_and_nothing_written_meanwhile_is_lost(pico_batch: dict[str, Tensor]) -> None:
@@ -166,3 +177,49 @@ def test_after_a_redraw_it_goes_on_from_its_state(pico_batch: dict[str, Tensor])
     with other.base():
         assert torch.equal(other.model.get_parameter(UP), make_model().get_parameter(UP))
     assert isinstance(other.trained()[0][1], nn.Parameter)
+
+
+def test_the_base_stands_whoever_writes_values_meanwhile_and_goes_where_something_fails(pico_batch: dict[str, Tensor]) -> None:
+    model = make_model()
+    attachment = RegionAttachment(model, {UP: Rows(torch.tensor([2]))})
+    (_, values), *_ = attachment.trained()
+    before = model(**pico_batch).logits
+    with pytest.raises(KeyError), attachment.base():
+        with torch.no_grad():
+            values.mul_(2)
+        assert torch.equal(model(**pico_batch).logits, before)
+        raise KeyError
+    assert not torch.equal(model(**pico_batch).logits, before) and torch.equal(model.get_parameter(UP)[2:3], values)
+
+
+def test_a_state_is_of_the_values_as_they_were_written_last(pico_batch: dict[str, Tensor]) -> None:
+    """Nobody reads the model in between: the values may be those of an average that stands in for them."""
+    attachment, other = (RegionAttachment(make_model(), mask()) for _ in range(2))
+    with torch.no_grad():
+        for _, values in attachment.trained():
+            values.add_(0.5)
+    other.load_state({name: tensor.clone() for name, tensor in attachment.state().items()})
+    assert torch.equal(other.model(**pico_batch).logits, attachment.model(**pico_batch).logits)
+
+
+def test_a_redraw_leaves_what_was_written_last_and_no_gradient(pico_batch: dict[str, Tensor]) -> None:
+    attachment = RegionAttachment(make_model(), Moving.first, Moving())
+    (_, values), *_ = attachment.trained()
+    attachment.model(**pico_batch).loss.backward()
+    with torch.no_grad():
+        values.fill_(2.0)
+    attachment.redraw(3)
+    assert (attachment.model.get_parameter(UP).flatten()[:40] == 2).all()
+    assert values.grad is None, "it was that of other entries"
+
+
+def test_an_earlier_state_is_taken_up_and_stays_as_it_is(pico_batch: dict[str, Tensor]) -> None:
+    attachment, optimizer = redrawn(pico_batch)
+    early, logits = {name: tensor.clone() for name, tensor in attachment.state().items()}, attachment.model(**pico_batch).logits
+    kept = {name: tensor.clone() for name, tensor in early.items()}
+    attachment.redraw(3)
+    stepped(attachment, pico_batch, optimizer)
+    attachment.load_state(early)
+    assert torch.equal(attachment.model(**pico_batch).logits, logits), "what only moved later is the base's again"
+    stepped(attachment, pico_batch, optimizer)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in early.items())

@@ -104,6 +104,8 @@ def test_moments_go_with_what_still_moves_and_are_let_go_with_the_rest(pico_batc
 def test_what_takes_turns_will_all_have_moved() -> None:
     model = make_model()
     assert cost_of(model, {UP}).moved == cost_of(model, {UP}).trained == model.get_parameter(UP).numel()
+    biased = make_model(attention_bias=True)
+    assert cost_of(biased, {name for name, _ in biased.named_parameters()}).trained == cost_of(biased, {UP}).total, "weights and biases"
     assert cost_of(model, {UP}, in_turn=True).moved == cost_of(model, {UP}).total == sum(p.numel() for p in model.parameters())
 
 
@@ -117,3 +119,12 @@ def test_what_moves_is_told_when_it_changes_and_where_it_takes_turns() -> None:
     attachment.redraw(3)
     assert moving.told(attachment) == {"moving/0": 0, "moving/1": up / own[1], "moving/2": 0}
     assert Moving().told(WholeAttachment(make_model(), {UP})) == {}
+
+
+def test_the_tuned_weights_are_back_where_something_fails_beside_the_base(pico_batch: dict[str, Tensor]) -> None:
+    attachment = swapping(make_model())
+    step(attachment, pico_batch)
+    tuned = weights(attachment.model)
+    with pytest.raises(KeyError), attachment.base():
+        raise KeyError
+    assert all(torch.equal(tensor, tuned[name]) for name, tensor in weights(attachment.model).items())

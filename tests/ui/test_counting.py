@@ -1,7 +1,9 @@
 """A count is asked for where it is long, says how far it is, and ends when the page wishes for another one."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -73,3 +75,37 @@ def test_a_count_that_nobody_wants_ends_without_an_answer(recipe: dict, workspac
     monkeypatch.setattr(watching, "REFRESH", 0.0)
     left = iter([True, True, True, True, False])  # asked before and after each sign of life
     assert [type(said) for said in counted(recipe, "pocket", workspace, lambda: next(left), asked=True)] == [str, str]
+
+
+def test_bars_come_no_oftener_than_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def working() -> Iterator[Progress]:
+        for part in range(1, 11):
+            now[0] = part / 10
+            yield Progress(part, 10, "rows")
+        return "done"
+
+    *bars, found = watching.watched(working(), beside="<i>stop</i>")
+    assert found == "done" and [f"{part} of 10" in bar for part, bar in zip((3, 6, 9), bars, strict=True)] == [True] * 3
+    assert all(bar.endswith("<i>stop</i>") for bar in bars)
+
+
+def test_work_that_nobody_wants_is_closed_and_its_answer_is_not_given() -> None:
+    wanted, ended = [True], list[str]()
+
+    def working(last: str) -> Iterator[Progress]:
+        try:
+            yield Progress(0, 1, "rows")
+            wanted[0] = False
+            if last == "in the middle":
+                yield Progress(1, 1, "rows")
+            return "an old answer"
+        finally:
+            ended.append(last)
+
+    for last in ("in the middle", "in the end"):
+        wanted[0] = True
+        work = working(last)  # held here, so that nothing else closes it
+        assert list(watching.watched(work, lambda: wanted[0])) == [] and ended[-1] == last

@@ -21,6 +21,8 @@ def test_each_kind_of_module_stands_once_with_its_shape_and_blocks(workspace: Wo
     assert found["mlp.up_proj"].shape == found["mlp.gate_proj"].shape == found["mlp.down_proj"].shape[::-1]
     up = found["mlp.up_proj"]
     assert up.size == up.shape[0] * up.shape[1] * len(up.blocks)
+    embedded = found["model.embed_tokens"]
+    assert embedded.size == embedded.shape[0] * embedded.shape[1]
 
 
 def test_a_name_that_two_end_with_is_called_by_more_of_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +32,17 @@ def test_a_name_that_two_end_with_is_called_by_more_of_it(workspace: Workspace, 
     monkeypatch.setattr(anatomy, "skeleton", lambda path: model)
     assert {module.path: module.call for module in modules("pocket", workspace)} == {
         "attn.c_proj": "attn.c_proj", "mlp.c_proj": "mlp.c_proj", "attn.c_attn": "c_attn",
+    }  # fmt: skip
+
+
+def test_an_end_is_of_whole_words_and_a_whole_path_is_always_a_name(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.ModuleDict({"h": nn.ModuleList([nn.ModuleDict({
+        "proj": nn.Linear(2, 2), "mlp": nn.ModuleDict({"proj": nn.Linear(2, 2), "up_proj": nn.Linear(2, 2)}),
+        "attn": nn.ModuleDict({"norm": nn.LayerNorm(2), "q_norm": nn.LayerNorm(2)}),
+    })])})  # fmt: skip
+    monkeypatch.setattr(anatomy, "skeleton", lambda path: model)
+    assert {module.path: module.call for module in modules("pocket", workspace)} == {
+        "proj": "proj", "mlp.proj": "mlp.proj", "mlp.up_proj": "up_proj", "attn.norm": "norm", "attn.q_norm": "q_norm",
     }  # fmt: skip
 
 
@@ -57,3 +70,11 @@ def test_where_only_matrices_can_be_named_the_others_are_shown_and_cannot_be_pre
         ("up_proj", ""), ("norm1", " disabled"), ("embed", " disabled"),
     ]  # fmt: skip
     assert " disabled" not in tree(some, "") and '<details class="module-tree" open>' in tree(some, "up_proj")
+
+
+def test_a_module_may_be_named_by_its_whole_path_and_one_block_is_told_as_one() -> None:
+    some = [Module("mlp.up_proj", "up_proj", (8, 4), (3,)), Module("<s>.norm", "norm", (4,), (0, 1))]
+    markup = tree(some, "mlp.up_proj")
+    assert re.findall(r'data-pick="?(\w+)"? aria-pressed="?(\w+)"?', markup) == [("up_proj", "true"), ("norm", "false")]
+    assert "8 × 4 · block 3<" in markup and "4 · blocks 0–1<" in markup
+    assert "&lt;s&gt;" in markup and "<s>" not in markup

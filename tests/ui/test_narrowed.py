@@ -73,3 +73,9 @@ def test_rows_that_were_picked_elsewhere_say_so_and_can_be_let_go() -> None:
 def test_more_rows_than_a_recipe_should_name_are_not_offered() -> None:
     shown = narrowed.drawn(Page(BULK + 1, 0, []), WHOLE, "kept", "lake")
     assert picks(shown) == [] and "are not dropped by hand" in shown
+    assert picks(narrowed.drawn(Page(BULK, 0, []), WHOLE, "kept", "lake")) == ["drop"]
+
+
+def test_one_row_is_spoken_of_as_one() -> None:
+    one, two = (narrowed.drawn(Page(total, 0, []), WHOLE, "kept", "lake") for total in (1, 2))
+    assert "Drop this one by hand" in one and "Drop these 2 by hand" in two

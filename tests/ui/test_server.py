@@ -14,7 +14,7 @@ from workbench.runs.runner import Runner
 from workbench.runs.store import Store
 from workbench.ui.address import listen, loopback
 from workbench.ui.context import Context
-from workbench.ui.server import assets, create_app
+from workbench.ui.server import assets, create_app, lighten
 
 ROOT = Path(__file__).parents[2]
 HERE = "http://127.0.0.1"
@@ -91,6 +91,22 @@ def test_the_configuration_says_nothing_of_this_computer(client: TestClient, hom
 def test_the_page_stays_light(client: TestClient) -> None:
     """A page's cost grows with its configuration (gui.md 4.3); what is chosen rarely is drawn when it is asked for."""
     assert len(client.get("/config", headers={"accept-encoding": "identity"}).content) < 230_000
+
+
+def test_what_is_said_stays_and_what_nobody_reads_goes() -> None:
+    config = {
+        "components": [{"id": 1, "props": {"value": 0, "choices": []}, "api_info": {"type": "x"}, "example_inputs": 3}],
+        "dependencies": [
+            {"id": 7, "targets": [[1, "click"]], "queue": False, "time_limit": 30, "max_batch_size": 4, "api_description": ""},
+            {"id": 8, "targets": [], "js": "() => 1", "queue": True, "time_limit": None, "max_batch_size": 4, "api_description": "says"},
+        ],
+    }
+    lighten(config)
+    (component,), (first, other) = config["components"], config["dependencies"]
+    assert component == {"id": 1, "props": {"value": 0, "choices": []}}
+    assert first["time_limit"] == 30 and "api_description" not in first and "max_batch_size" not in first
+    assert other["api_description"] == "says" and other["js"] == "() => 1" and "time_limit" not in other
+    assert [(own["id"], own["targets"], own["queue"]) for own in (first, other)] == [(7, [[1, "click"]], False), (8, [], True)]
 
 
 @pytest.mark.parametrize("path", ["app.py", "/etc/passwd", "workspace/page.key", "../app.py"])

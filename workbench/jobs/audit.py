@@ -20,6 +20,7 @@ from workbench.jobs import steps
 from workbench.jobs.balancing import SOON, missing
 from workbench.jobs.curate import Look, look, tokenizer_of
 from workbench.jobs.estimate import Rows, disk, estimate
+from workbench.jobs.prepare import base_of
 from workbench.materials.corpus import path_of
 from workbench.materials.low_rank import matrices
 from workbench.materials.models import resolve, skeleton
@@ -75,7 +76,11 @@ def _moves(spec: TrainSpec, workspace: Workspace, rows: Rows) -> Iterator[Findin
 
 
 def _wants(spec: TrainSpec, workspace: Workspace) -> Iterator[Finding]:
-    """A base whose weights are numbers, where these move; data sets that the adapter looks at and that are not there."""
+    """What a base must be: no adapter, and not quantised where its weights move; data sets that the adapter looks at must be there."""
+    try:
+        base_of(spec, workspace)
+    except WorkbenchError as error:
+        yield Finding("act", str(error))
     stored = skeleton(resolve(spec.model, workspace).path).config.to_dict().get("quantization_config")
     if stored and spec.adapter.family in ("part", "whole"):
         yield Finding(

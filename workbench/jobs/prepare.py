@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.core.beside import stays_beside, unmergeable
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.parts import DataSpec
@@ -49,7 +50,7 @@ class Prepared:
 
 def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, Prepared]:
     """Load and encode; a data set that has nothing to learn from is an error that says why."""
-    ref = resolve(spec.model, workspace)
+    ref = base_of(spec, workspace)
     tokenizer = load_tokenizer(ref)
     data = yield from learning(spec, tokenizer, workspace, VALIDATION_ROWS)
     device, dtype = place(spec.precision)
@@ -75,6 +76,28 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
         about=known_of(data.train, data.tasks, scores),
         earlier=_earlier(spec, ref, workspace),
     )
+
+
+def base_of(spec: TrainSpec, workspace: Workspace) -> ModelRef:
+    """The model that is trained; an adapter on top of another could not be opened afterwards, nor modules beside a tuned model."""
+    ref = resolve(spec.model, workspace)
+    if ref.adapter is not None and _beside(ref.adapter):
+        raise WorkbenchError(
+            f"{unmergeable(ref.label)} So nothing that is trained on top of it could be opened. Train from the model that it stands on."
+        )
+    if ref.adapter is not None and not spec.adapter.whole:
+        raise WorkbenchError(
+            f"{ref.label} is an adapter, and {spec.adapter.title()} would be one on top of it, which nothing could open. Write it as a "
+            f"model first ('Save as a model' on the Runs tab, or python -m workbench fold {spec.model} --name NAME), and train that."
+        )
+    return ref
+
+
+def _beside(adapter: Path) -> bool:
+    try:
+        return stays_beside(adapter)
+    except (OSError, ValueError):  # a damaged folder, which is said when it is opened
+        return False
 
 
 def _earlier(spec: TrainSpec, base: ModelRef, workspace: Workspace) -> Lora | None:

@@ -14,10 +14,15 @@ from typing import Any
 
 from torch import Tensor
 
+from workbench.core.beside import BESIDE, unmergeable
 from workbench.core.errors import WorkbenchError
 from workbench.materials.tensors import FLOATS, Entry, read_header, read_rows
 
 PREFIX = "base_model.model."
+_REMEDY = (
+    'Make a model of it first ("Save as a model" in the Runs tab, or for example python -m workbench fold run:0001 --name NAME), '
+    "and merge that."
+)
 _EXACT_STARTS = (True, False, "gaussian", "eva", "orthogonal", "mica")  # the starts of peft that leave the base as it was
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
@@ -69,23 +74,28 @@ def read_lora(folder: Path, label: str) -> Lora:
 
 
 def _refuse(config: dict[str, Any], label: str) -> None:
-    remedy = "Merge it into its base with peft (merge_and_unload), save that model, and merge the folder."
+    if BESIDE in config:
+        raise WorkbenchError(unmergeable(label))
     if config.get("peft_type") != "LORA":
-        raise WorkbenchError(f"{label} is an adapter of the kind {config.get('peft_type')}; only LoRA adapters are merged here. {remedy}")
+        raise WorkbenchError(f"{label} is an adapter of the kind {config.get('peft_type')}; only LoRA adapters are merged here. {_REMEDY}")
     kinds = {
         "use_dora": "uses DoRA",
         "use_qalora": "uses QALoRA",
-        "alora_invocation_tokens": "speaks only after certain tokens",
-        "layer_replication": "repeats layers of its base",
         "fan_in_fan_out": "adapts layers whose weights are stored transposed",
     }
     for flag, words in kinds.items():
         if config.get(flag):
-            raise WorkbenchError(f"{label} {words} ({flag}), which is not applied here. {remedy}")
+            raise WorkbenchError(f"{label} {words} ({flag}), which is not applied here. {_REMEDY}")
+    for flag, words in {
+        "alora_invocation_tokens": "speaks only after certain tokens",
+        "layer_replication": "repeats layers of its base",
+    }.items():
+        if config.get(flag):
+            raise WorkbenchError(f"{label} {words} ({flag}), so it cannot become part of its base's weights. Leave it out of the merge.")
     if config.get("init_lora_weights", True) not in _EXACT_STARTS:
         raise WorkbenchError(
             f"{label} was started with {config['init_lora_weights']!r}, which also moved its base, so adding it to the base would be "
-            f"wrong. {remedy}"
+            f"wrong. {_REMEDY}"
         )
 
 
@@ -100,7 +110,7 @@ def _gather(config: dict[str, Any], entries: dict[str, Entry], label: str) -> Lo
         if found:
             sides.setdefault(found["module"], {})[found["side"]] = read_rows(entry, 0, entry.rows).double()
         elif "lora_" in name or "token_adapter" in name:
-            raise WorkbenchError(f"{label} holds {name}, which is not applied here. Merge it with peft first (merge_and_unload).")
+            raise WorkbenchError(f"{label} holds {name}, which is not applied here. {_REMEDY}")
         else:
             replaced[name.replace(".base_layer.", ".")] = entry  # peft keeps a copy of the embeddings it adapts under that name
     return Lora({f"{module}.weight": _factors(config, module, pair, label) for module, pair in sides.items()}, replaced)

@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def available(workspace: Workspace) -> list[ModelChoice]:
 
 
 def load(ref: ModelRef, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """The model in eval mode on `device`, its adapter folded in. Attention is torch's scaled dot product."""
+    """The model in eval mode on `device`, its adapter folded in or beside it. Attention is torch's scaled dot product."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -92,14 +93,16 @@ def load(ref: ModelRef, device: torch.device, dtype: torch.dtype) -> PreTrainedM
         model = AutoModelForCausalLM.from_pretrained(
             ref.path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:  # a quantised model wants libraries of its own
         raise _cannot_load(ref, error) from error
     if ref.adapter is not None:
+        from workbench.materials.inserted import opened
+
         try:
-            model = _with_adapter(model, ref.adapter)
+            model = opened(model, ref.adapter)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise WorkbenchError(
-                f"The adapter of {ref.label} in {ref.adapter} cannot be put on its base: {' '.join(str(error).split())[:300]}. "
+                f"The adapter of {ref.label} in {ref.adapter} cannot be put on its base: {' '.join(str(error).split())[:300].rstrip('.')}. "
                 "Resume that run, which writes it anew, or choose another model."
             ) from error
     return model.to(device).eval()
@@ -206,7 +209,7 @@ def _of_run(reference: str, run_id: str, workspace: Workspace) -> ModelRef:
         )
     base = resolve(_spec_of(folder).get("model", POCKET), workspace)
     if base.adapter is not None:
-        raise WorkbenchError(f"Run {run_id} was tuned on top of another adapter. Merge that one into a model first, and tune the model.")
+        raise WorkbenchError(f"Run {run_id} was tuned on top of another adapter. {_remedy(base.reference)}")
     return ModelRef(reference, _run_label(folder), base.path, adapter)
 
 
@@ -218,8 +221,14 @@ def _of_folder(reference: str, label: str, folder: Path, what: str, workspace: W
     if not below:
         raise WorkbenchError(f"{what} does not say which model it stands on: base_model_name_or_path is missing in {folder / ADAPTER[0]}.")
     if _names_adapter(below, workspace):
-        raise WorkbenchError(f"{what} stands on top of another adapter, {below}. Merge that one into a model first.")
+        raise WorkbenchError(f"{what} stands on top of another adapter, {below}. {_remedy(below)}")
     return ModelRef(reference, label, resolve(below, workspace).path, folder)
+
+
+def _remedy(adapter: str) -> str:
+    """What to do with an adapter that others are to stand on."""
+    command = f"python -m workbench fold {shlex.quote(adapter)} --name NAME"
+    return f'Make a model of that one first ("Save as a model" in the Runs tab, or {command}), and tune that.'
 
 
 def _is_adapter(folder: Path) -> bool:
@@ -279,13 +288,6 @@ def _checked(folder: Path, what: str) -> Path:
             )
         raise WorkbenchError(f"{what} has no weights: there is no *.safetensors file beside config.json. Copy the weights there.")
     return folder
-
-
-def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    from peft import PeftModel
-
-    with torch.sparse.check_sparse_tensor_invariants():  # sparse adapters: torch warns of those that are not checked
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
 
 
 def _cannot_load(ref: ModelRef, error: Exception) -> WorkbenchError:

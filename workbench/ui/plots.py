@@ -19,6 +19,7 @@ from workbench.core.workspace import ASSETS
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C")  # Okabe–Ito, safe for colour-blind eyes
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = PALETTE
+PLANE = "Learning against forgetting"
 Series = tuple[Sequence[float], Sequence[float]]
 """(steps, values) of one line."""
 
@@ -147,7 +148,7 @@ def forecast(models: Mapping[str, tuple[Series, Series]], title: str, rows: floa
 def plane(runs: Mapping[str, tuple[Series, Series]], colours: Mapping[str, str], height: int = 380) -> go.Figure:
     """Learning against forgetting: each run's way over its evaluations, from its lines of `base_loss` and `validation_loss`; to the right
     it forgets, downwards it learns, and the large dot is where it stands."""
-    drawn = figure("Learning against forgetting", "loss on what was known", "validation loss", height)
+    drawn = figure(PLANE, "loss on what was known", "validation loss", height)
     for label, (known, new) in runs.items():
         way = paired(known, new)
         if not way:
@@ -155,8 +156,8 @@ def plane(runs: Mapping[str, tuple[Series, Series]], colours: Mapping[str, str],
         x, y = zip(*way, strict=True)
         sizes = [5] * (len(way) - 1) + [12]
         drawn.add_scatter(x=x, y=y, name=label, mode="lines+markers", marker={"size": sizes}, line={"color": colours[label], "width": 1.5})
-    drawn.update_xaxes(type="log")
-    drawn.update_yaxes(type="log")
+    drawn.update_xaxes(type="log", dtick=1)
+    drawn.update_yaxes(type="log", dtick=1)
     return drawn.update_layout(showlegend=True)
 
 

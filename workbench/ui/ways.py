@@ -25,7 +25,7 @@ PART = FROZEN.format(x=42) + "".join(
 )
 WHOLE = '<rect x="42" y="6" width="44" height="44" rx="3" class="moves"/><path d="M42 21H86M42 36H86M57 6V50M72 6V50" class="grid"/>'
 FAMILIES = {
-    "beside": (BESIDE, "Beside frozen weights", "low-rank matrices that are added; small files, merged without a trace"),
+    "beside": (BESIDE, "Beside frozen weights", "low-rank matrices or small modules that are added; small files"),
     "turned": (TURNED, "Turning and scaling", "frozen weights whose inputs or outputs are turned or scaled; fewest numbers"),
     "part": (PART, "Some of the weights", "entries, rows, columns or blocks of the weights themselves; no cost when answering"),
     "whole": (WHOLE, "Whole tensors", "the weights themselves, all or some, or added blocks; learns most, saved as a model"),

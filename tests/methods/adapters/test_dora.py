@@ -81,5 +81,5 @@ def test_a_row_of_zeros_is_a_sentence_and_not_a_nan() -> None:
 
 def test_it_cannot_be_merged_as_if_it_were_lora(tmp_path: Path) -> None:
     attached()[0].save(tmp_path)
-    with pytest.raises(WorkbenchError, match=r"uses DoRA .*merge_and_unload"):
+    with pytest.raises(WorkbenchError, match=r"uses DoRA .*Save as a model"):
         read_lora(tmp_path, "run 1")

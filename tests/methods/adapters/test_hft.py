@@ -49,4 +49,5 @@ def test_another_seed_or_another_turn_is_another_half() -> None:
     still = HFT().attach(make_model(), seed=0)
     still.redraw(3)
     assert names(still) == before
+    assert still.moving() == {} and HFT().costs() == "" and set(first.moving()) == {0, 1, 2} and "all modules" in HFT(every=2).costs()
     assert HFT(every=2).cost(make_model()).moved == HFT().cost(make_model()).total > HFT().cost(make_model()).moved

@@ -80,5 +80,5 @@ def test_a_model_without_such_matrices_and_a_merge_that_wants_factors_are_told_w
         IA3().cost(model)
     assert IA3(scaled="keys and values").cost(model).trained == 3 * (16 + 16)
     IA3().attach(make_model(), seed=0).save(tmp_path)
-    with pytest.raises(WorkbenchError, match="merge_and_unload"):
+    with pytest.raises(WorkbenchError, match="Save as a model"):
         read_lora(tmp_path, "it")

@@ -90,5 +90,5 @@ def test_a_model_without_norms_and_a_merge_that_wants_factors_are_told_what_to_d
     with pytest.raises(WorkbenchError, match="Choose another adapter"):
         LayerNormTuning().cost(model)
     moved(make_model()).save(tmp_path)
-    with pytest.raises(WorkbenchError, match="merge_and_unload"):
+    with pytest.raises(WorkbenchError, match="Save as a model"):
         read_lora(tmp_path, "it")

@@ -62,5 +62,9 @@ def test_the_randomized_choice_is_that_of_its_seed_and_disturbs_no_other_draw() 
     assert torch.equal(one, same) and torch.equal(torch.get_rng_state(), before)
 
 
+def test_only_an_exact_decomposition_is_told_to_cost_extra() -> None:
+    assert LIFT().costs() == "" and "decomposition" in LIFT(svd="exact").costs()
+
+
 def test_it_is_found_by_name() -> None:
     assert find("adapters", "lift") is LIFT

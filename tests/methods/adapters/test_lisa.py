@@ -40,3 +40,8 @@ def test_the_optimizer_holds_what_moves_and_the_disk_what_has_moved() -> None:
     cost = LISA(blocks=1).cost(make_model())
     outside = sum(parameter.numel() for name, parameter in make_model().named_parameters() if ".layers." not in name)
     assert cost.trained == outside + (cost.total - outside) // 3 and cost.moved == cost.total
+
+
+def test_the_seed_draws_them() -> None:
+    drawn = [blocks(LISA(blocks=2).attach(make_model(num_hidden_layers=5), seed=seed)) for seed in (0, 0, 1, 2, 3)]
+    assert drawn[0] == drawn[1] and len({frozenset(own) for own in drawn}) > 1

@@ -62,6 +62,7 @@ def test_a_model_without_such_matrices_says_what_to_choose() -> None:
 
 
 def test_matrices_can_be_named_one_by_one_and_peft_opens_what_is_saved(tmp_path: Path) -> None:
+    assert LoRA(modules="  ", targets="attention").where == "attention"
     adapter = LoRA(modules="layers.0.mlp.*, q_proj", targets="attention")
     attachment = adapter.attach(make_model(), seed=0)
     adapted = {name.split(".lora_")[0] for name, _ in attachment.trained()}

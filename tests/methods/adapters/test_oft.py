@@ -85,5 +85,5 @@ def test_what_does_not_fit_is_refused_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(WorkbenchError, match="LOFT"):
         OFT(block=2).cost(other)
     turned(make_model()).save(tmp_path)
-    with pytest.raises(WorkbenchError, match="merge_and_unload"):
+    with pytest.raises(WorkbenchError, match="Save as a model"):
         read_lora(tmp_path, "it")

@@ -26,6 +26,15 @@ def test_as_many_channels_and_heads_as_the_shares_say() -> None:
     assert all(heads.count(head) == width for head in heads), "a head moves whole"
 
 
+def test_a_head_is_as_wide_as_the_model_says() -> None:
+    """Some models have heads that are wider than their hidden size divided by the number of them."""
+    found = columns(S2FT(channels=0, heads=0.25), head_dim=16)
+    for own in found.values():
+        heads = [place // 16 for place in own]
+        assert all(heads.count(head) == 16 for head in heads)
+    assert sum(map(len, found.values())) == 16 * (3 * 4 // 4)
+
+
 def test_the_draw_is_the_seeds_and_falls_on_the_layers_as_it_comes() -> None:
     assert columns(S2FT(channels=0.2), seed=3) == columns(S2FT(channels=0.2), seed=3) != columns(S2FT(channels=0.2), seed=4)
     assert len({len(own) for own in columns(S2FT(channels=0.2), seed=3).values()}) > 1

@@ -39,3 +39,10 @@ def test_a_slice_that_stays_never_moves_and_one_as_wide_as_the_matrix_is_all_of_
     attachment = SliceFine(width=4096).attach(make_model(), seed=0)
     (_, values), *_ = attachment.trained()
     assert values.shape == attachment.model.get_parameter(attachment.trained()[0][0]).shape and isinstance(values, torch.nn.Parameter)
+
+
+@pytest.mark.parametrize("side", ["columns", "rows"])
+def test_the_cost_is_that_of_the_slices(side: str) -> None:
+    adapter = SliceFine(width=20, side=side)  # wider than some of the matrices are high
+    attachment = adapter.attach(make_model(), seed=0)
+    assert adapter.cost(make_model()).trained == sum(values.numel() for _, values in attachment.trained())

@@ -60,6 +60,17 @@ def test_from_each_matrix_as_much_and_a_block_that_divides_them_all() -> None:
     assert {name: len(index) for name, index in each.items()} == {
         name: max(1, parameter.numel() // 256 // 4) for name, parameter in model.named_parameters() if "proj" in name
     }
+    assert all(index.tolist() == sorted(index.tolist()) for index in each.values())
+    assert SMT(block=24, share=0.25, from_each=True).cost(model).trained == 256 * sum(map(len, each.values()))
+
+
+def test_all_batches_count_alike() -> None:
+    early, late = ROWS, [Encoded([400 - id for id in row.ids], row.trained, 0) for row in ROWS]
+    both, turned = (
+        drain(SMT(block=8, share=0.1).study(make_model(), Evidence({"": rows}, 0, torch.device("cpu"))))
+        for rows in (early + late, late + early)
+    )
+    assert {name: index.tolist() for name, index in both.items()} == {name: index.tolist() for name, index in turned.items()}
 
 
 def test_looking_leaves_the_model_as_it_was() -> None:

@@ -47,3 +47,25 @@ def test_where_all_do_alike_or_one_is_no_number_nothing_moves() -> None:
     assert torch.allclose(after, value, atol=1e-5) and told["loss"] == 3.0
     after, told = moved(ES(), value, lambda parameter: math.nan)
     assert torch.allclose(after, value, atol=1e-5) and math.isnan(told["loss"]) and told["lr"] == 0
+
+
+def test_half_the_rate_is_half_the_step_and_only_matrices_decay() -> None:
+    def after(rate: float, value: torch.Tensor, loss: object, **knobs: float) -> tuple[torch.Tensor, dict[str, float]]:
+        parameter = torch.nn.Parameter(value.clone())
+        told = ES(lr=0.1, **knobs).begin([{"params": [parameter]}]).step(rate, lambda: float(loss(parameter.detach())))
+        return parameter.detach(), told
+
+    value = torch.randn(3, 3, dtype=torch.float64)
+    (whole, _), (half, told) = (after(rate, value, torch.sum) for rate in (1.0, 0.5))
+    assert torch.allclose(half - value, (whole - value) / 2, atol=1e-9) and told["lr"] == 0.05
+    decayed, _ = after(0.5, value, lambda parameter: 3.0, weight_decay=0.5)
+    assert torch.allclose(decayed, value * (1 - 0.5 * 0.1 * 0.5), atol=1e-9)
+    vector, _ = after(0.5, torch.ones(3, dtype=torch.float64), lambda parameter: 3.0, weight_decay=0.5)
+    assert torch.allclose(vector, torch.ones(3, dtype=torch.float64), atol=1e-9)
+
+
+def test_no_change_is_tried_twice() -> None:
+    seen = list[torch.Tensor]()
+    for seed in (0, 1):
+        moved(ES(population=16, sigma=1.0, seed=seed), torch.zeros(2, dtype=torch.float64), lambda own: seen.append(own.clone()) or 0.0, 20)
+    assert len(seen) == 2 * 20 * 16 and torch.pdist(torch.stack(seen)).min() > 1e-6

@@ -45,6 +45,8 @@ def test_it_comes_down_a_bowl_and_only_matrices_decay() -> None:
     assert told["loss"] < 0.1 and float(after.abs().max()) < 0.3
     flat, _ = moved(MeZO(lr=0.1, weight_decay=0.5), value, lambda parameter: 0.0)
     assert torch.allclose(flat, value * (1 - 0.1 * 0.5), atol=1e-6)
+    half, told = moved(MeZO(lr=0.1, weight_decay=0.5), value, lambda parameter: 0.0, rate=0.5)
+    assert torch.allclose(half, value * (1 - 0.05 * 0.5), atol=1e-6) and told["lr"] == 0.05
     vector, _ = moved(MeZO(lr=0.1, weight_decay=0.5), torch.ones(3), lambda parameter: 0.0)
     assert torch.allclose(vector, torch.ones(3), atol=1e-6)
 
@@ -55,6 +57,21 @@ def test_a_loss_that_is_no_number_moves_nothing_and_is_told() -> None:
     assert torch.allclose(after, value, atol=1e-6) and math.isnan(told["loss"]) and told["lr"] == 0
 
 
+def test_half_the_rate_is_half_the_step_and_the_loss_is_the_mean_of_all_readings() -> None:
+    value, weight = torch.ones(3, 2, dtype=torch.float64), torch.tensor([[1.0, -2.0], [0.5, 3.0], [0.0, 1.0]], dtype=torch.float64)
+    whole, told = moved(MeZO(lr=0.1, directions=3), value, lambda parameter: (weight * parameter).sum() + 7)
+    half, _ = moved(MeZO(lr=0.1, directions=3), value, lambda parameter: (weight * parameter).sum() + 7, rate=0.5)
+    assert torch.allclose(half - value, (whole - value) / 2, atol=1e-9)
+    assert told["loss"] == pytest.approx(float((weight * value).sum()) + 7)
+    ((_, _, direction),) = directions([{"params": [torch.nn.Parameter(value)]}], 0)
+    assert told["slope"] == pytest.approx(float((weight * direction).sum())), "the first one's"
+
+
 def test_no_direction_comes_twice() -> None:
-    seeds = [(MeZO(directions=256).seed * 1_000_003 + step) * 257 + n for step in range(50) for n in range(256)]
-    assert len(set(seeds)) == len(seeds)
+    """Seen from the loss alone: where it is flat, each two readings lie to either side along a direction of its own."""
+    seen = list[torch.Tensor]()
+    for seed in (0, 1):
+        knobs = MeZO(directions=16, epsilon=1.0, seed=seed)
+        moved(knobs, torch.zeros(2, dtype=torch.float64), lambda parameter: seen.append(parameter.clone()) or 0.0, steps=20)
+    directions_ = torch.stack(seen[::2])
+    assert len(directions_) == 2 * 20 * 16 and torch.pdist(directions_).min() > 1e-6

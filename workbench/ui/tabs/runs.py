@@ -1,7 +1,8 @@
 """The Runs tab: every run on record. Tick some to lay their curves over each other; open one to see all of it.
 
 Elements for tests: `runs-table` (`[data-event=open][data-run]`, `[data-event=tick]`), `runs-metric`, `runs-curves`,
-`run-head run-chart run-report`, `runs-forecast`, buttons `run-again run-resume run-compare run-delete run-delete-sure run-delete-not`.
+`run-head run-chart run-report`, `runs-forecast`, buttons `run-again run-resume run-compare run-fold run-delete run-delete-sure
+run-delete-not`.
 """
 
 import shutil
@@ -13,7 +14,7 @@ import gradio as gr
 
 from workbench.core.errors import WorkbenchError
 from workbench.runs.records import LIVE, Line, Run
-from workbench.ui import forecast, plots, report
+from workbench.ui import folding, forecast, plots, report
 from workbench.ui.bench import Bench
 from workbench.ui.cards import escaped
 from workbench.ui.cards import table as plain_table
@@ -26,6 +27,7 @@ from workbench.ui.words import metric, run_label
 
 PAGE = 50  # runs shown at first, and how many more each time
 LOGARITHMIC = ("grad_norm", "step_ratio", "rho_a", "tau", "lr")
+PLANE, FORGOTTEN, LEARNT = "plane", "base_loss", "validation_loss"  # what stands in the list of curves where both losses are known
 MOST = 8  # runs whose curves are laid over each other
 
 
@@ -40,14 +42,16 @@ def build(ctx: Context, bench: Bench) -> None:
     with gr.Column(visible=False, elem_id="run-opened") as detail:
         head = polled(ctx.pulse, lambda run: (_head(ctx, run), ""), "run-head", every=2)
         buttons, confirm, sure, never = _buttons()
+        fold = folding.panel()
         with gr.Row(elem_classes=["bench-row"]):
             with gr.Column(scale=7, min_width=340, elem_classes=["middle"]):
                 chart = live_chart(ctx, "run-chart")
             with gr.Column(scale=5, min_width=300, elem_classes=["side"]):
                 body = polled(ctx.pulse, lambda run: (_body(ctx, run), _status(ctx, run)), "run-report", every=2)
     _wire_overlay(ctx, table, ticked, overlay, which, curves)
-    _wire_opening(ctx, bench, table, body, [detail, head, chart, body, *buttons, confirm])
+    _wire_opening(ctx, bench, table, body, buttons, [detail, head, chart, body, confirm, fold.asked, fold.says])
     _wire_buttons(ctx, bench, buttons)
+    folding.wire(ctx, bench, buttons[3], fold)
     _wire_delete(ctx, bench, buttons[-1], confirm, sure, never)
 
 
@@ -72,7 +76,10 @@ def _table(ctx: Context) -> Callable[[dict[str, Any] | None], tuple[str, str]]:
 
 def _buttons() -> tuple[list[gr.Button], gr.Row, gr.Button, gr.Button]:
     with gr.Row(elem_classes=["actions"]):
-        names = (("again", "Use this spec again"), ("resume", "Resume"), ("compare", "Compare with its base"), ("delete", "Delete…"))
+        names = (
+            ("again", "Use this spec again"), ("resume", "Resume"), ("compare", "Compare with its base"), ("fold", "Save as a model"),
+            ("delete", "Delete…"),
+        )  # fmt: skip
         buttons = [gr.Button(label, size="sm", elem_id=f"run-{name}", scale=0, min_width=90) for name, label in names]
     with gr.Row(visible=False, elem_classes=["card", "act", "actions"]) as confirm:
         gr.HTML("Delete this run, its numbers and its folder for good? Models merged from it stay.", apply_default_css=False)
@@ -117,14 +124,18 @@ def _wire_overlay(ctx: Context, table: gr.HTML, ticked: gr.State, overlay: gr.Co
     def tick(event: gr.EventData, chosen_metric: str) -> tuple[Any, ...]:
         chosen = sorted(event.ticked)[-MOST:]
         names = sorted({known for run in chosen for known in ctx.store.names(run)})
-        shown = chosen_metric if chosen_metric in names else next(iter(names), "loss")
-        listed = [(sentence_case(metric(name)), name) for name in names]
+        both = [(plots.PLANE, PLANE)] if {FORGOTTEN, LEARNT} <= set(names) else []
+        listed = [*((sentence_case(metric(name)), name) for name in names), *both]
+        shown = chosen_metric if chosen_metric in {name for _, name in listed} else next(iter(names), "loss")
         return chosen, gr.Column(visible=bool(chosen)), gr.Dropdown(listed, value=shown), draw(chosen, shown)
 
     def draw(chosen: list[str], name: str) -> Any:
         runs = [run for run in (_found(ctx, run_id) for run_id in chosen) if run]
         lines = {escaped(run_label(run.id, run.name)): ctx.store.series(run.id, name) for run in runs}
         colours = {escaped(run_label(run.id, run.name)): plots.run_colour(run.id) for run in runs}
+        if name == PLANE:
+            ways = {escaped(run_label(run.id, run.name)): ctx.store.lines(run.id, [FORGOTTEN, LEARNT]) for run in runs}
+            return plots.plane({label: (way[FORGOTTEN], way[LEARNT]) for label, way in ways.items()}, colours)
         shown = {label: line for label, line in lines.items() if line[0]}
         said = metric(name)
         return plots.curves(shown, sentence_case(said), "step", said, log=name in LOGARITHMIC, colours=colours)
@@ -133,16 +144,17 @@ def _wire_overlay(ctx: Context, table: gr.HTML, ticked: gr.State, overlay: gr.Co
     which.input(draw, [ticked, which], curves, **READER)
 
 
-def _wire_opening(ctx: Context, bench: Bench, table: gr.HTML, body: gr.HTML, outputs: list[Any]) -> None:
+def _wire_opening(ctx: Context, bench: Bench, table: gr.HTML, body: gr.HTML, buttons: list[gr.Button], outputs: list[Any]) -> None:
     def opened(run_id: str, asked: dict[str, Any]) -> tuple[Any, ...]:
         run = _found(ctx, run_id)
         shown = run.id if run else ""
-        return ({**asked, "open": shown}, gr.Column(visible=bool(run)), shown, {"run": shown}, shown, *offered(run), gr.Row(visible=False))
+        drawn = ({**asked, "open": shown}, gr.Column(visible=bool(run)), shown, {"run": shown}, shown)
+        return (*drawn, gr.Row(visible=False), gr.Row(visible=False), "", *offered(ctx, run))
 
-    bench.opened.change(opened, [bench.opened, table], [table, *outputs], **READER)
+    bench.opened.change(opened, [bench.opened, table], [table, *outputs, *buttons], **READER)
     table.open(named, None, bench.opened, **WRITER)
     table.more(lambda asked: {**asked, "limit": asked["limit"] + PAGE}, table, table, **READER)
-    body.moved(lambda run_id: offered(_found(ctx, run_id)), bench.opened, outputs[4:-1], **READER)
+    body.moved(lambda run_id: offered(ctx, _found(ctx, run_id)), bench.opened, buttons, **READER)
 
 
 def named(event: gr.EventData) -> str:
@@ -150,8 +162,8 @@ def named(event: gr.EventData) -> str:
     return str(event.run)
 
 
-def offered(run: Run | None) -> list[gr.Button]:
-    """Again, resume, compare, delete: what can be done with this run."""
+def offered(ctx: Context, run: Run | None) -> list[gr.Button]:
+    """Again, resume, compare, save as a model, delete: what can be done with this run."""
     status, kind = (run.status, run.kind) if run else ("", "")
     resumes = status in ("stopped", "interrupted", "failed") and kind == "train"
     whole = status == "finished" and kind in ("train", "merge")
@@ -159,12 +171,13 @@ def offered(run: Run | None) -> list[gr.Button]:
         gr.Button(visible=kind == "train"),
         gr.Button(visible=resumes),
         gr.Button(visible=whole),
+        gr.Button(visible=folding.offers(ctx, run)),
         gr.Button(visible=bool(run) and status not in LIVE),
     ]
 
 
 def _wire_buttons(ctx: Context, bench: Bench, buttons: list[gr.Button]) -> None:
-    again, resume, compare, _ = buttons
+    again, resume, compare, *_ = buttons
 
     def use(run_id: str, loaded: int) -> tuple[Any, ...]:
         return ctx.store.run(run_id).spec, loaded + 1, gr.Tabs(selected="train")
@@ -179,9 +192,9 @@ def _wire_buttons(ctx: Context, bench: Bench, buttons: list[gr.Button]) -> None:
 
     def hold_against(run_id: str) -> tuple[Any, Any]:
         run = ctx.store.run(run_id)
-        base, tuned = (run.spec["base"], f"model:{run.spec['name']}") if run.kind == "merge" else (run.spec["model"], f"run:{run.id}")
         prompt = next((answer.prompt for answer in ctx.store.said(run.id)), "")
-        return {"models": [base, tuned], "prompt": prompt}, gr.Tabs(selected="compare")
+        base = run.spec["base" if run.kind == "merge" else "model"]
+        return {"models": [base, folding.reference(run)], "prompt": prompt}, gr.Tabs(selected="compare")
 
     again.click(use, [bench.opened, bench.loaded], [bench.spec, bench.loaded, bench.tabs], **WRITER)
     resume.click(go_on, bench.opened, bench.tabs, **WRITER)
