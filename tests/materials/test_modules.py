@@ -17,6 +17,8 @@ from workbench.materials.modules import kind_of, module_of, named_so, outside, w
         ("transformer.h.0.mlp.c_fc.weight", "mlp", False), ("transformer.h.0.mlp.c_proj.weight", "mlp", True),
         ("transformer.h.0.ln_1.weight", "norm", False), ("gpt_neox.layers.1.attention.dense.weight", "attention", True),
         ("gpt_neox.layers.1.mlp.dense_4h_to_h.weight", "mlp", True), ("model.layers.0.self_attn.qkv_proj.weight", "attention", False),
+        ("model.layers.0.mlp.router.weight", "other", False), ("model.layers.0.mixer.out_proj.weight", "other", True),
+        ("transformer.h.0.mlp.fc_out.weight", "mlp", True),
         ("model.embed_tokens.weight", "outside the blocks", False), ("model.norm.weight", "outside the blocks", False),
         ("lm_head.weight", "outside the blocks", False), ("model.layers.0.mixer.A_log", "other", False),
         ("model.decoder.layers.0.fc1.weight", "mlp", False), ("model.decoder.layers.0.fc2.weight", "mlp", True),

@@ -214,9 +214,9 @@ class Run:
                 values["validation_loss"] = self.objective.mean_loss(prepared.validation)
             values |= {f"validation_loss/{task}": self.objective.mean_loss(batches) for task, batches in prepared.by_task.items()}
             self.probing.read("evaluation", moment, values)
-        self.ending.evaluated(values, self.step)
-        if self.spec.stop.keep_best and self.ending.best_at == self.step:
-            self.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.attachment.state().items()}
+            self.ending.evaluated(values, self.step)
+            if self.spec.stop.keep_best and self.ending.best_at == self.step:
+                self.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.attachment.state().items()}
         return values
 
     def choose(self) -> Iterator[Noted]:

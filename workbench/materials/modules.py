@@ -15,7 +15,7 @@ from workbench.materials.models import layer_of
 READS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value", "Wqkv")
 WRITES = ("o_proj", "out_proj", "dense", "attention_output")
 GATES = ("gate_proj", "up_proj", "gate_up_proj", "c_fc", "fc1", "dense_h_to_4h", "w1", "w3")
-DOWNS = ("down_proj", "fc2", "dense_4h_to_h", "w2")
+DOWNS = ("down_proj", "fc2", "fc_out", "dense_4h_to_h", "w2")
 ATTENTION, MLP, NORM, OUTSIDE, OTHER = "attention", "mlp", "norm", "outside the blocks", "other"
 
 
@@ -30,11 +30,19 @@ def kind_of(name: str) -> str:
         return OUTSIDE
     path = module_of(name)
     last = path.rpartition(".")[2]
-    if "norm" in last.lower() or last.startswith("ln_"):
+    if is_norm(name):
         return NORM
+    if last in ("router", "gate") or (".mixer." in path and last not in READS):  # which expert is asked; state spaces
+        return OTHER
     if last in READS or last in WRITES or ".attn." in path or "attention." in path or "self_attn." in path:
         return ATTENTION
     return MLP if last in GATES or last in DOWNS or ".mlp." in path else OTHER
+
+
+def is_norm(name: str) -> bool:
+    """Whether a parameter belongs to a norm, inside the blocks or behind them (`model.norm`, `transformer.ln_f`)."""
+    last = module_of(name).rpartition(".")[2]
+    return "norm" in last.lower() or last.startswith("ln_")
 
 
 def writes(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import pytest
 from pico import make_model
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from workbench.core.errors import WorkbenchError
 from workbench.methods.adapters.modules import Modules
@@ -44,3 +45,11 @@ def test_names_are_taken_instead_of_the_part() -> None:
 def test_a_choice_of_nothing_is_refused(knobs: dict) -> None:
     with pytest.raises(WorkbenchError, match="nothing would move"):
         Modules(**knobs).cost(make_model())
+
+
+def test_the_last_norm_is_a_norm_by_any_name() -> None:
+    model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=40))
+    norms = {name for name, _ in Modules(part="norms").attach(model, 0).trained()}
+    assert {"transformer.ln_f.weight", "transformer.h.0.ln_1.bias"} <= norms and not any("attn" in name for name in norms)
+    outside = {name for name, _ in Modules(part="embeddings and head").attach(model, 0).trained()}
+    assert outside == {"transformer.wte.weight", "transformer.wpe.weight"}

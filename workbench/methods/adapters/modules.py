@@ -12,7 +12,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.method import knob
 from workbench.core.targeted import Whole
 from workbench.materials.models import layer_of
-from workbench.materials.modules import ATTENTION, MLP, NORM, OUTSIDE, kind_of, named_so, writes
+from workbench.materials.modules import ATTENTION, MLP, OUTSIDE, is_norm, kind_of, named_so, writes
 from workbench.materials.whole import WholeAttachment, cost_of
 from workbench.methods.contracts import Adapter, Cost
 
@@ -62,8 +62,8 @@ class Modules(Whole, Adapter, title="Chosen modules"):
             "MLP gate and up": kind == MLP and not writes(name),
             "MLP down": kind == MLP and writes(name),
             "MLP": kind == MLP,
-            "norms": kind == NORM or (kind == OUTSIDE and "norm" in name),
+            "norms": is_norm(name),
             "biases": name.endswith(".bias"),
-            "embeddings and head": kind == OUTSIDE and "norm" not in name,
+            "embeddings and head": kind == OUTSIDE and not is_norm(name),
             "everything": True,
         }[self.part]
