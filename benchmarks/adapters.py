@@ -70,7 +70,7 @@ def main() -> None:
     discover()
     wanted = {label: adapter for label, adapter in cases() if not given.only or adapter["method"] in given.only.split(",")}
     if given.part == "memory":
-        print(grown(next(iter(wanted.values()))))
+        print(grown(dict(cases())[given.only]))
     elif given.part == "scores":
         scores(wanted, given.seeds)
     elif given.part == "costs":
@@ -194,7 +194,7 @@ def costs(wanted: dict[str, dict[str, Any]], rounds: int) -> None:
         row = {
             "trained": sum(parameter.numel() for _, parameter in run.attachment.trained()),
             "step of lora": float(f"{statistics.median(ratios):.3g}") if ratios else None,
-            "memory": statistics.median(memory(wanted[label]["method"]) for _ in range(3)),
+            "memory": memory(label),
         }
         print(label, row, flush=True)
         keep(["costs", label], row)
@@ -206,10 +206,10 @@ def timed(run: Run) -> float:
     return time.perf_counter() - began
 
 
-def memory(name: str) -> int:
+def memory(label: str) -> int:
     """Bytes that a trial's process grows by, where malloc gives back what is let go."""
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    command = [sys.executable, __file__, "memory", "--only", name]
+    command = [sys.executable, __file__, "memory", "--only", label]
     return int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
