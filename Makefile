@@ -38,6 +38,9 @@ bench: .venv/dev ## measure what the docs claim; writes benchmarks/results/
 	.venv/bin/python benchmarks/merging.py
 	.venv/bin/python benchmarks/lora_merge.py
 	.venv/bin/python benchmarks/data.py
+	.venv/bin/python benchmarks/adapters.py costs
+	.venv/bin/python benchmarks/adapters.py scores
+	.venv/bin/python benchmarks/adapters.py picture
 
 docs: .venv/run ## rewrite the parts of the docs that come from the code
 	.venv/bin/python scripts/write_docs.py
