@@ -153,6 +153,12 @@ def test_an_adapter_goes_on_from_its_state(method: type[Method], pico_batch: dic
     assert torch.equal(answer(other.model, pico_batch), answer(attachment.model, pico_batch))
 
 
+@pytest.mark.parametrize("method", on("adapters"), ids=named)
+def test_an_adapter_divides_a_run_if_and_only_if_something_else_begins_between_the_parts(method: type[Method]) -> None:
+    begins = type(attached(method, make_model())).next_link is not Attachment.next_link
+    assert (method().links() > 1) == begins
+
+
 # Probes.
 
 

@@ -12,13 +12,13 @@ import typer
 import yaml
 
 from workbench.core.errors import WorkbenchError
-from workbench.core.events import Event, Progress
+from workbench.core.events import Event
 from workbench.core.method import shelf
 from workbench.core.parts import DataSpec
 from workbench.core.spec import setting
 from workbench.runs.failures import sentence
 from workbench.runs.text import ProgressLine, as_json
-from workbench.shell import registry, report, workspace_of
+from workbench.shell import drained, registry, report, workspace_of
 
 app = typer.Typer(help="Bring data sets in, look at them, clean them, select from them, export them.", no_args_is_help=True)
 
@@ -56,7 +56,7 @@ def inspect(name: Name, step: Steps = None, recipe: Recipe = None, model: Model 
     from workbench.jobs.curate import looking, tokenizer_of
 
     spec, workspace = _recipe(name, recipe, step), workspace_of(home)
-    found = _drained(looking(spec, tokenizer_of(model, workspace), workspace, model))
+    found = drained(looking(spec, tokenizer_of(model, workspace), workspace, model), "data")
     values = {
         "data set": found.name, "format": found.format, "rows": found.rows, "could not be read": found.rejected, "kept": found.kept,
         "tokens read": found.tokens, "tokens learnt": found.trained, "tokens cut off": found.cut, "rows counted": found.measured,
@@ -80,7 +80,7 @@ def clean(name: Name, new: As, recipe: Recipe = None, model: Model = "pocket", h
     from workbench.jobs.deriving import derive, remedies
 
     spec, workspace = _recipe(name, recipe, None), workspace_of(home)
-    found = _drained(looking(spec, tokenizer_of(model, workspace), workspace, model))
+    found = drained(looking(spec, tokenizer_of(model, workspace), workspace, model), "data")
     steps = remedies([issue.kind for issue in found.issues])
     if not steps:
         raise WorkbenchError(f"Nothing was found in {name!r} that a step is for. See: python -m workbench data inspect {name}")
@@ -111,7 +111,7 @@ def compare(
     registry()
     from workbench.jobs.contrast import contrast
 
-    found = _drained(contrast(_recipe(name, recipe, step), _recipe(name, beside, None), workspace_of(home), model, model))
+    found = drained(contrast(_recipe(name, recipe, step), _recipe(name, beside, None), workspace_of(home), model, model), "data")
     if json:
         typer.echo(as_json({**vars(found), "overlap": found.overlap}))
         return
@@ -149,7 +149,7 @@ def relate(
     registry()
     from workbench.jobs.relating import nearest, related
 
-    found = _drained(related(names, workspace_of(home), model))
+    found = drained(related(names, workspace_of(home), model), "data")
     if json:
         typer.echo(as_json({"sets": names, "cosines": found}))
         return
@@ -187,22 +187,6 @@ def _follow(events: Iterator[Event]) -> None:
     try:
         for event in events:
             report(event, line)
-    except (OSError, MemoryError) as error:
-        raise WorkbenchError(sentence(error)) from error
-    finally:
-        line.end()
-
-
-def _drained(work: Any) -> Any:
-    """The result of a generator that yields progress."""
-    line = ProgressLine()
-    try:
-        while True:
-            said = next(work)
-            assert isinstance(said, Progress)
-            report(said, line)
-    except StopIteration as end:
-        return end.value
     except (OSError, MemoryError) as error:
         raise WorkbenchError(sentence(error)) from error
     finally:

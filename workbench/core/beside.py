@@ -24,6 +24,14 @@ def stays_beside(adapter: Path) -> bool:
     return BESIDE in json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
 
 
+def foldable(adapter: Path) -> bool:
+    """Whether what the adapter learnt can become part of the weights. Of one that cannot be read, opening it tells."""
+    try:
+        return not stays_beside(adapter)
+    except (OSError, ValueError):
+        return True
+
+
 def unmergeable(label: str) -> str:
     """The sentence for who wants to make such an adapter a part of the weights."""
     return (

@@ -18,14 +18,6 @@ class Module:
     shape: tuple[int, ...]
     blocks: tuple[int, ...]  # none where it lies outside
 
-    @property
-    def size(self) -> int:
-        """Numbers in all of them."""
-        count = max(1, len(self.blocks))
-        for side in self.shape:
-            count *= side
-        return count
-
 
 def modules(reference: str, workspace: Workspace) -> list[Module]:
     """In the model's own order; a bias is not told apart.

@@ -157,7 +157,8 @@ def _moments(model: PreTrainedModel, spec: TrainSpec, cost: Cost, rows: Rows, nu
     before = gradients if spec.accumulate > 1 else 0  # of the batches before
     copied = sum(module.weight.numel() for _, module in _matrices(model)) if spec.adapter.whole else cost.trained + cost.beside
     block, after = _block(model, spec, cost, length, numbers)
-    blocks, inputs = 1 + max(layer for _, layer, *_ in cost.by_module), config.hidden_size * FLOAT
+    blocks = max(config.num_hidden_layers, 1 + max(layer for _, layer, *_ in cost.by_module))  # some adapters add some
+    inputs = config.hidden_size * FLOAT
     if spec.recompute:  # only each block's input is kept; the block at work is there whole, with the gradients of its MLP
         at_work = block + 2 * (config.hidden_size + _inner(model)) * numbers.width
         held = blocks * inputs + max(tables * table, table + at_work)

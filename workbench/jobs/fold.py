@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import cached_file
 
-from workbench.core.beside import stays_beside, unmergeable
+from workbench.core.beside import foldable, unmergeable
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.workspace import Workspace, named
@@ -49,14 +49,6 @@ def fold(reference: str, name: str, workspace: Workspace) -> Generator[Progress,
     model = load(ref, torch.device("cpu"), torch.float32)
     yield from _written(target, reference, ref, model)
     return target
-
-
-def foldable(adapter: Path) -> bool:
-    """Whether what the adapter learnt can become part of the weights. Of one that cannot be read, opening it tells."""
-    try:
-        return not stays_beside(adapter)
-    except (OSError, ValueError):
-        return True
 
 
 def _written(target: Path, reference: str, ref: ModelRef, model: PreTrainedModel) -> Iterator[Progress]:

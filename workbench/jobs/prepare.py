@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.core.beside import stays_beside, unmergeable
+from workbench.core.beside import foldable, unmergeable
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.parts import DataSpec
@@ -81,7 +81,7 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
 def base_of(spec: TrainSpec, workspace: Workspace) -> ModelRef:
     """The model that is trained; an adapter on top of another could not be opened afterwards, nor modules beside a tuned model."""
     ref = resolve(spec.model, workspace)
-    if ref.adapter is not None and _beside(ref.adapter):
+    if ref.adapter is not None and not foldable(ref.adapter):
         raise WorkbenchError(
             f"{unmergeable(ref.label)} So nothing that is trained on top of it could be opened. Train from the model that it stands on."
         )
@@ -91,13 +91,6 @@ def base_of(spec: TrainSpec, workspace: Workspace) -> ModelRef:
             f"model first ('Save as a model' on the Runs tab, or python -m workbench fold {spec.model} --name NAME), and train that."
         )
     return ref
-
-
-def _beside(adapter: Path) -> bool:
-    try:
-        return stays_beside(adapter)
-    except (OSError, ValueError):  # a damaged folder, which is said when it is opened
-        return False
 
 
 def _earlier(spec: TrainSpec, base: ModelRef, workspace: Workspace) -> Lora | None:

@@ -6,11 +6,11 @@ What it is not: the choice of what may move, which is an adapter's (`methods/ada
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -30,6 +30,25 @@ Choice = TypeVar("Choice")
 def in_turn(every: int, choose: Callable[[int], Choice]) -> Callable[[int], Choice | None]:
     """What to do before a step (from 1): `choose(n)` before the first step of the n-th turn (from 1) of `every` steps; never with 0."""
     return lambda step: choose((step - 1) // every) if every and step > 1 and (step - 1) % every == 0 else None
+
+
+class Resting(Protocol):
+    """What can be told to let the model answer as if it were alone."""
+
+    still: bool
+
+
+@contextmanager
+def resting(modules: Iterable[Resting]) -> Iterator[None]:
+    """For the length of a `with`, the modules let the model answer as if it were alone."""
+    every = list(modules)
+    for module in every:
+        module.still = True
+    try:
+        yield
+    finally:
+        for module in every:
+            module.still = False
 
 
 @dataclass(frozen=True)
@@ -55,9 +74,9 @@ class Attachment(ABC):
 
     model: PreTrainedModel
 
-    @abstractmethod
     def groups(self) -> list[dict[str, Any]]:
         """Parameter groups for the optimizer: exactly the numbers that may move, each once."""
+        return [{"params": [parameter for _, parameter in self.trained()]}]
 
     @abstractmethod
     def base(self) -> AbstractContextManager[None]:

@@ -6,8 +6,8 @@ them in: a folder of ours holds them, with the base that they stand on and what 
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from workbench.core.beside import BESIDE, CONFIG, stays_beside
 from workbench.core.errors import WorkbenchError
-from workbench.materials.attachment import Attachment
+from workbench.materials.attachment import Attachment, resting
 from workbench.materials.beside import Beside, hang
 from workbench.materials.bottleneck import Bottleneck
 from workbench.materials.experts import Experts, LowRank
@@ -35,16 +35,8 @@ class InsertedAttachment(Attachment):
         model.requires_grad_(False)
         hang(model, modules)
 
-    def groups(self) -> list[dict[str, Any]]:
-        return [{"params": [parameter for _, parameter in self.trained()]}]
-
-    @contextmanager
-    def base(self) -> Iterator[None]:
-        self._let(still=True)
-        try:
-            yield
-        finally:
-            self._let(still=False)
+    def base(self) -> AbstractContextManager[None]:
+        return resting(self.modules.values())
 
     def save(self, folder: Path) -> None:
         names = {kind: name for name, kind in KINDS.items()}
@@ -60,10 +52,6 @@ class InsertedAttachment(Attachment):
     def load_state(self, state: dict[str, Tensor]) -> None:
         for name, module in self.modules.items():
             module.load_state_dict({key: state[f"{name}.{key}"] for key in module.state_dict()})
-
-    def _let(self, still: bool) -> None:
-        for module in self.modules.values():
-            module.still = still
 
 
 def opened(model: PreTrainedModel, folder: Path) -> PreTrainedModel:

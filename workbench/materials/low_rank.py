@@ -135,9 +135,6 @@ class LowRankAttachment(Attachment):
         self.wrapper = wrapper
         self.model = wrapper.get_base_model()
 
-    def groups(self) -> list[dict[str, Any]]:
-        return [{"params": [parameter for _, parameter in self.trained()]}]
-
     def base(self) -> AbstractContextManager[None]:
         return self.wrapper.disable_adapter()
 

@@ -12,7 +12,6 @@ step, an average that stands in for them for a while.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +39,6 @@ class RegionAttachment(Attachment):
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, part.values) for name, part in self._parts.items()]
-
-    def groups(self) -> list[dict[str, Any]]:
-        return [{"params": [part.values for part in self._parts.values()]}]
 
     def dense(self, displacement: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: self._parts[name].spread(step) for name, step in displacement.items()}

@@ -8,8 +8,8 @@ choice of P, which is a method's (`methods/adapters/loft.py`). The weight is nev
 r, W P(R − I) times Pᵀ, so that it is saved as a LoRA without loss.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from workbench.materials.attachment import Attachment
+from workbench.materials.attachment import Attachment, resting
 from workbench.materials.lora import PREFIX
 from workbench.materials.low_rank import upright_of, write
 
@@ -63,16 +63,8 @@ class RotationAttachment(Attachment):
             matrix.add_module(CHILD, rotation)
             matrix.register_forward_pre_hook(_turned)
 
-    def groups(self) -> list[dict[str, Any]]:
-        return [{"params": [parameter for _, parameter in self.trained()]}]
-
-    @contextmanager
-    def base(self) -> Iterator[None]:
-        self._let(still=True)
-        try:
-            yield
-        finally:
-            self._let(still=False)
+    def base(self) -> AbstractContextManager[None]:
+        return resting(self._rotations.values())
 
     @torch.no_grad()
     def save(self, folder: Path) -> None:
@@ -100,10 +92,6 @@ class RotationAttachment(Attachment):
     def load_state(self, state: dict[str, Tensor]) -> None:
         for name, rotation in self._rotations.items():
             rotation.load_state_dict({key: state[f"{name}.{CHILD}.{key}"] for key in rotation.state_dict()})
-
-    def _let(self, still: bool) -> None:
-        for rotation in self._rotations.values():
-            rotation.still = still
 
 
 def _turned(matrix: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -25,9 +25,25 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import LoraVariant
 from torch import Tensor
+from transformers import PreTrainedModel
 
+from workbench.materials.attachment import Cost
 from workbench.materials.lora import PREFIX
-from workbench.materials.low_rank import FIRST, LowRankAttachment, layers, write
+from workbench.materials.low_rank import FIRST, LowRankAttachment, cost, layers, within, wrapped, write
+
+
+class Started:
+    """Mixed into the methods that find A and B of each matrix and leave the rest to this module."""
+
+    held = 8  # where each number began, too
+    stored = 8
+
+    def attach(self: Any, model: PreTrainedModel, seed: int, learnt: Mapping[str, Tensor]) -> "StartedAttachment":
+        return StartedAttachment(wrapped(model, self, seed), learnt)
+
+    def cost(self: Any, model: PreTrainedModel) -> Cost:
+        within(model, self)
+        return cost(model, self)
 
 
 @dataclass

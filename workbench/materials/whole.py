@@ -8,7 +8,6 @@ learnt when others take their turn, and as it was before lies in main memory, so
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,9 +35,6 @@ class WholeAttachment(Attachment):
         self.model, self._redraw = model, redraw
         self.start = dict[str, Tensor]()
         self._let(names)
-
-    def groups(self) -> list[dict[str, Any]]:
-        return [{"params": [parameter for _, parameter in self.trained()]}]
 
     def redraw(self, step: int) -> dict[str, Carry]:
         """Whoever asks what is trained sees other names afterwards; what went on moving stands for the same numbers."""

@@ -11,7 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.jobs.fold import fold, foldable
+from workbench.core.beside import foldable
+from workbench.jobs.fold import fold
 from workbench.runs.records import Run
 from workbench.ui import cards
 from workbench.ui.bench import Bench

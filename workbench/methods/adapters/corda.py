@@ -19,13 +19,13 @@ from workbench.core.rank import Ranked
 from workbench.materials import low_rank
 from workbench.materials.covariances import Inputs, observed
 from workbench.materials.evidence import Evidence, Learnt
-from workbench.materials.started import StartedAttachment
-from workbench.methods.contracts import Cost, Informed
+from workbench.materials.started import Started
+from workbench.methods.contracts import Informed
 
 DAMPING = 0.01  # of the mean of C's diagonal, added to it
 
 
-class CorDA(Looking, Ranked, Informed, title="CorDA (start from what rows use)", paper="arXiv:2406.05223"):
+class CorDA(Started, Looking, Ranked, Informed, title="CorDA (start from what rows use)", paper="arXiv:2406.05223"):
     """Start the LoRA from those directions of each matrix that some rows use most, or least.
 
     $$W C = U \\Sigma V^\\top, \\qquad A_0 = \\sqrt{\\Sigma_J / s}\\; V_J^\\top C^{-1}, \\quad B_0 = U_J \\sqrt{\\Sigma_J / s}, \\qquad
@@ -41,9 +41,6 @@ class CorDA(Looking, Ranked, Informed, title="CorDA (start from what rows use)",
     that is right would depend on how large the inputs are [D]. In the start it is A₀C²A₀ᵀ that is diagonal [D]. W stays as it is; what
     moves is s(BA − B₀A₀), and saved is a plain LoRA of rank 2r [O]. Weight decay pulls A and B to zero, not to their start; leave it at 0.
     """
-
-    held = 8  # where each number began, too
-    stored = 8
 
     mode: Literal["instruction-previewed", "knowledge-preserved"] = knob(
         "instruction-previewed", help="train the directions that the training rows use most, or those that other rows use least"
@@ -73,13 +70,6 @@ class CorDA(Looking, Ranked, Informed, title="CorDA (start from what rows use)",
 
         yield from observed(model, {matrix: weight.shape[1] for matrix, weight in weights.items()}, evidence.batches(name), begin)
         return learnt
-
-    def attach(self, model: PreTrainedModel, seed: int, learnt: Learnt) -> StartedAttachment:
-        return StartedAttachment(low_rank.wrapped(model, self, seed), learnt)
-
-    def cost(self, model: PreTrainedModel) -> Cost:
-        low_rank.within(model, self)
-        return low_rank.cost(model, self)
 
     def costs(self) -> str:
         return f"Reads {self.rows} rows before the first step, perhaps several times. {low_rank.DECOMPOSES}"

@@ -17,13 +17,13 @@ from workbench.core.rank import Ranked
 from workbench.materials import low_rank
 from workbench.materials.covariances import ROOM, portions
 from workbench.materials.evidence import Evidence, Learnt, gradients
-from workbench.materials.started import StartedAttachment
-from workbench.methods.contracts import Cost, Informed
+from workbench.materials.started import Started
+from workbench.methods.contracts import Informed
 
 POWER = 4  # rounds in which the randomized decomposition is sharpened [R]
 
 
-class LoRAGA(Looking, Ranked, Informed, title="LoRA-GA (start along the gradient)", paper="arXiv:2407.05000"):
+class LoRAGA(Started, Looking, Ranked, Informed, title="LoRA-GA (start along the gradient)", paper="arXiv:2407.05000"):
     """Start the LoRA so that its first steps move the matrix along the gradient that full tuning would follow.
 
     $$G = U S V^\\top, \\qquad A_0 = \\frac{m^{1/4}}{\\sqrt{\\gamma}}\\; V_{1 \\dots r}^\\top, \\quad
@@ -40,9 +40,6 @@ class LoRAGA(Looking, Ranked, Informed, title="LoRA-GA (start along the gradient
     plain LoRA of rank 2r [O]. Weight decay pulls A and B to zero, not to their start; leave it at 0.
     """
 
-    held = 8  # where each number began, too
-    stored = 8
-
     gamma: float = knob(16.0, gt=0, le=4096, help="γ: the larger, the smaller the start", log=True, more=True)
     alpha: float = knob(16.0, gt=0, le=1024, help="scale of the change; it is multiplied by alpha / rank", log=True)
 
@@ -57,13 +54,6 @@ class LoRAGA(Looking, Ranked, Informed, title="LoRA-GA (start along the gradient
             for name in names:
                 learnt |= self._start(name, low_rank.upright_of(model.get_submodule(name), held.pop(f"{name}.weight")))
         return learnt
-
-    def attach(self, model: PreTrainedModel, seed: int, learnt: Learnt) -> StartedAttachment:
-        return StartedAttachment(low_rank.wrapped(model, self, seed), learnt)
-
-    def cost(self, model: PreTrainedModel) -> Cost:
-        low_rank.within(model, self)
-        return low_rank.cost(model, self)
 
     def costs(self) -> str:
         return f"Takes the gradient of {self.rows} rows before the first step, perhaps several times."

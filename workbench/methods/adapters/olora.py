@@ -14,11 +14,11 @@ from workbench.core.events import Progress
 from workbench.core.rank import Ranked
 from workbench.materials import low_rank
 from workbench.materials.evidence import Evidence, Learnt
-from workbench.materials.started import StartedAttachment
-from workbench.methods.contracts import Cost, Informed
+from workbench.materials.started import Started
+from workbench.methods.contracts import Informed
 
 
-class OLoRA(Ranked, Informed, title="OLoRA (orthonormal start)", paper="arXiv:2406.01775"):
+class OLoRA(Started, Ranked, Informed, title="OLoRA (orthonormal start)", paper="arXiv:2406.01775"):
     """Start the LoRA from the first columns of the matrix's QR decomposition instead of from zero.
 
     $$W = Q R, \\qquad B_0 = Q_{:, 1 \\dots r}, \\quad A_0 = R_{1 \\dots r, :}$$
@@ -31,19 +31,9 @@ class OLoRA(Ranked, Informed, title="OLoRA (orthonormal start)", paper="arXiv:24
     s(BA − B₀A₀), and saved is a plain LoRA of rank 2r [O].
     """
 
-    held = 8  # where each number began, too
-    stored = 8
-
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         low_rank.within(model, self)
         return (yield from low_rank.decomposed(model, self.where, self._basis))
-
-    def attach(self, model: PreTrainedModel, seed: int, learnt: Learnt) -> StartedAttachment:
-        return StartedAttachment(low_rank.wrapped(model, self, seed), learnt)
-
-    def cost(self, model: PreTrainedModel) -> Cost:
-        low_rank.within(model, self)
-        return low_rank.cost(model, self)
 
     def _basis(self, weight: Tensor) -> Learnt:
         q, r = torch.linalg.qr(weight)

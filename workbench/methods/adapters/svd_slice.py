@@ -18,11 +18,11 @@ from workbench.core.rank import Ranked
 from workbench.materials import low_rank
 from workbench.materials.directions import leading
 from workbench.materials.evidence import Evidence, Learnt
-from workbench.materials.started import StartedAttachment
-from workbench.methods.contracts import Cost, Informed
+from workbench.materials.started import Started
+from workbench.methods.contracts import Informed
 
 
-class SVDSlice(Ranked, Informed, title="SVD slice (PiSSA, MiLoRA, between)", paper="arXiv:2602.03493"):
+class SVDSlice(Started, Ranked, Informed, title="SVD slice (PiSSA, MiLoRA, between)", paper="arXiv:2602.03493"):
     """Start the LoRA from some of the matrix's own singular directions instead of from zero.
 
     $$W = U \\Sigma V^\\top, \\qquad A_0 = \\sqrt{\\Sigma_J / s}\\; V_J^\\top, \\quad B_0 = U_J \\sqrt{\\Sigma_J / s}, \\qquad
@@ -40,22 +40,12 @@ class SVDSlice(Ranked, Informed, title="SVD slice (PiSSA, MiLoRA, between)", pap
     directions out of W; leave it at 0.
     """
 
-    held = 8  # where each number began, too
-    stored = 8
-
     alpha: float = knob(16.0, gt=0, le=1024, help="scale of the change; it is multiplied by alpha / rank", log=True)
     position: float = knob(0.5, ge=0, le=1, help="which directions: 0 the strongest (PiSSA), 1 the weakest (MiLoRA)", step=0.01)
 
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         low_rank.within(model, self)
         return (yield from low_rank.decomposed(model, self.where, self._slice))
-
-    def attach(self, model: PreTrainedModel, seed: int, learnt: Learnt) -> StartedAttachment:
-        return StartedAttachment(low_rank.wrapped(model, self, seed), learnt)
-
-    def cost(self, model: PreTrainedModel) -> Cost:
-        low_rank.within(model, self)
-        return low_rank.cost(model, self)
 
     def costs(self) -> str:
         return low_rank.DECOMPOSES if self.position else ""

@@ -10,13 +10,14 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+from workbench.core.forward import ForwardOnly
 from workbench.core.method import knob
 from workbench.materials import perturbing
 from workbench.materials.perturbing import Counting
 from workbench.methods.contracts import Update
 
 
-class ES(Update, title="Evolution strategies", paper="arXiv:2509.24372"):
+class ES(ForwardOnly, Update, title="Evolution strategies", paper="arXiv:2509.24372"):
     """Try many small random changes, and move towards those that did better than the others.
 
     $$\\theta \\leftarrow \\theta + \\frac{\\eta}{N} \\sum_{k=1}^{N} \\frac{R_k - \\bar R}{s_R}\\, z_k, \\qquad
@@ -30,19 +31,12 @@ class ES(Update, title="Evolution strategies", paper="arXiv:2509.24372"):
     from the step's number, each parameter with normal numbers of its own [R]. A step costs as many forward passes as there are changes.
     """
 
-    forward_only = True
-
     lr: float = knob(5e-4, gt=0, le=100, help="learning rate at its peak", log=True, label="learning rate")
     sigma: float = knob(1e-3, gt=0, le=1, help="σ: how large the changes are", log=True)
     population: int = knob(30, ge=2, le=1024, help="changes that are tried in a step, a forward pass each", log=True)
-    weight_decay: float = knob(0.0, ge=0, le=1, help="λ: how strongly matrices are pulled to zero", more=True)
-    seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes the changes", more=True)
 
     def begin(self, groups: list[dict[str, Any]]) -> "ESStepper":
         return ESStepper(self, groups)
-
-    def bytes_per_parameter(self) -> int:
-        return 0
 
     def costs(self) -> str:
         return f"No gradients are taken: little memory, and {self.population} forward passes for each step."

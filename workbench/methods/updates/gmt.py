@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
+from workbench.core.adam import Adam
 from workbench.core.method import knob
-from workbench.materials import optimizers
-from workbench.methods.contracts import Stepper, Update
+from workbench.materials.adam import AdamStepper
+from workbench.methods.contracts import Update
 
 
-class GMT(Update, title="GMT (largest gradients)"):
+class GMT(Adam, Update, title="GMT (largest gradients)"):
     """Keep the largest gradients of each tensor and set the others to zero, then step with AdamW.
 
     $$g'_i = g_i \\;\\text{ where } |g_i| \\text{ is among the } \\lceil \\rho\\, n \\rceil \\text{ largest of its tensor}, \\qquad
@@ -31,48 +31,26 @@ class GMT(Update, title="GMT (largest gradients)"):
     by its momentum for some steps [D].
     """
 
-    adam = True
-
     lr: float = knob(2e-3, gt=0, le=100, help="learning rate at its peak", log=True, label="learning rate")
     share: float = knob(0.2, gt=0, le=1, step=0.05, help="ρ: share of each tensor's gradients that is kept; 1 is AdamW")
-    weight_decay: float = knob(0.0, ge=0, le=1, help="λ: how strongly matrices are pulled to zero", more=True)
-    beta1: float = knob(0.9, ge=0, lt=1, help="how long the mean of the gradient remembers", more=True)
-    beta2: float = knob(0.999, ge=0, lt=1, help="how long the mean of its square remembers", more=True)
-    eps: float = knob(1e-8, gt=0, le=1, help="keeps the division finite", log=True, more=True)
-    clip: float = knob(1.0, ge=0, le=1000, help="largest gradient norm; 0 does not clip", more=True, label="clip gradient norm")
 
     def begin(self, groups: list[dict[str, Any]]) -> "GMTStepper":
         return GMTStepper(self, groups)
 
-    def bytes_per_parameter(self) -> int:
-        return 8  # two float32 moments
 
-
-class GMTStepper(Stepper):
-    """torch's AdamW over the groups, given what is kept of the gradients."""
+class GMTStepper(AdamStepper):
+    """AdamW, given what is kept of the gradients."""
 
     def __init__(self, knobs: GMT, groups: list[dict[str, Any]]):
-        self.knobs = knobs
-        matrices, vectors = optimizers.by_shape(groups, knobs.lr, knobs.weight_decay)
-        self.optimizer = torch.optim.AdamW(matrices + vectors, lr=knobs.lr, betas=(knobs.beta1, knobs.beta2), eps=knobs.eps, fused=True)
+        super().__init__(knobs, knobs.lr, groups)
+        self.share = knobs.share
 
     def step(self, rate: float, again: Callable[[], float]) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    parameter.grad = largest(parameter.grad, self.knobs.share)
-        optimizers.clip([self.optimizer], self.knobs.clip)
-        optimizers.step(self.optimizer, rate)
-        return {"lr": self.knobs.lr * rate}
-
-    def within(self) -> list[Optimizer]:
-        return [self.optimizer]
-
-    def state(self) -> dict[str, Tensor]:
-        return optimizers.state(self.optimizer)
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        optimizers.load_state(self.optimizer, state)
+                    parameter.grad = largest(parameter.grad, self.share)
+        return super().step(rate, again)
 
 
 def largest(gradient: Tensor, share: float) -> Tensor:

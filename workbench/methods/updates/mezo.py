@@ -8,13 +8,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from workbench.core.forward import ForwardOnly
 from workbench.core.method import knob
 from workbench.materials import perturbing
 from workbench.materials.perturbing import Counting
 from workbench.methods.contracts import Update
 
 
-class MeZO(Update, title="MeZO (forward passes alone)", paper="arXiv:2305.17333"):
+class MeZO(ForwardOnly, Update, title="MeZO (forward passes alone)", paper="arXiv:2305.17333"):
     """Try the loss a little to either side along a random direction, and go downhill along it.
 
     $$\\theta \\leftarrow \\theta - \\eta \\left( c\\, z + \\lambda \\theta \\right), \\qquad
@@ -30,19 +31,12 @@ class MeZO(Update, title="MeZO (forward passes alone)", paper="arXiv:2305.17333"
     the mean of the readings, which is that of the parameters themselves up to ε² [O].
     """
 
-    forward_only = True
-
     lr: float = knob(1e-4, gt=0, le=100, help="learning rate at its peak", log=True, label="learning rate")
     epsilon: float = knob(1e-2, gt=0, le=1, help="ε: how far to either side the loss is tried", log=True)
     directions: int = knob(1, ge=1, le=256, help="directions that are tried in a step, two forward passes each", log=True)
-    weight_decay: float = knob(0.0, ge=0, le=1, help="λ: how strongly matrices are pulled to zero", more=True)
-    seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes the directions", more=True)
 
     def begin(self, groups: list[dict[str, Any]]) -> "MeZOStepper":
         return MeZOStepper(self, groups)
-
-    def bytes_per_parameter(self) -> int:
-        return 0
 
     def costs(self) -> str:
         return "No gradients are taken: little memory, and many more steps than with a backward pass."

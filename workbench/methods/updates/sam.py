@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
+from workbench.core.adam import Adam
 from workbench.core.method import knob
-from workbench.materials import optimizers
-from workbench.methods.contracts import Stepper, Update
+from workbench.materials.adam import AdamStepper
+from workbench.methods.contracts import Update
 
 
-class SAM(Update, title="SAM (sharpness-aware)", paper="arXiv:2010.01412"):
+class SAM(Adam, Update, title="SAM (sharpness-aware)", paper="arXiv:2010.01412"):
     """Look for flat places: step along the gradient found where the loss is worst nearby.
 
     $$g' = \\nabla L(\\theta + e), \\qquad e = \\rho\\, \\frac{g}{\\lVert g \\rVert}, \\qquad
@@ -29,16 +29,9 @@ class SAM(Update, title="SAM (sharpness-aware)", paper="arXiv:2010.01412"):
     nothing leads uphill the step is AdamW's; where the gradient uphill is no finite number, nothing is moved and the rate plotted is 0.
     """
 
-    adam = True
-
     lr: float = knob(2e-3, gt=0, le=100, help="learning rate at its peak", log=True, label="learning rate")
     rho: float = knob(0.05, ge=0, le=10, help="ρ: how far uphill it looks; 0 is AdamW", step=0.05)
     adaptive: bool = knob(False, help="look further along large parameters; not for LoRA")
-    weight_decay: float = knob(0.0, ge=0, le=1, help="λ: how strongly matrices are pulled to zero", more=True)
-    beta1: float = knob(0.9, ge=0, lt=1, help="how long the mean of the gradient remembers", more=True)
-    beta2: float = knob(0.999, ge=0, lt=1, help="how long the mean of its square remembers", more=True)
-    eps: float = knob(1e-8, gt=0, le=1, help="keeps the division finite", log=True, more=True)
-    clip: float = knob(1.0, ge=0, le=1000, help="largest gradient norm; 0 does not clip", more=True, label="clip gradient norm")
 
     def costs(self) -> str:
         return "Every step takes a second forward and backward pass, so training takes about twice as long." if self.rho else ""
@@ -50,21 +43,18 @@ class SAM(Update, title="SAM (sharpness-aware)", paper="arXiv:2010.01412"):
         return 12 if self.rho else 8  # two float32 moments, and the parameter itself while it stands uphill
 
 
-class SAMStepper(Stepper):
-    """torch's AdamW over the groups, given the gradients that are found uphill."""
+class SAMStepper(AdamStepper):
+    """AdamW, given the gradients that are found uphill."""
 
     def __init__(self, knobs: SAM, groups: list[dict[str, Any]]):
+        super().__init__(knobs, knobs.lr, groups)
         self.knobs = knobs
-        matrices, vectors = optimizers.by_shape(groups, knobs.lr, knobs.weight_decay)
-        self.optimizer = torch.optim.AdamW(matrices + vectors, lr=knobs.lr, betas=(knobs.beta1, knobs.beta2), eps=knobs.eps, fused=True)
 
     def step(self, rate: float, again: Callable[[], float]) -> dict[str, float]:
         if self.knobs.rho and not self._looked_uphill(again):
             self.optimizer.zero_grad()
             return {"lr": 0.0}
-        optimizers.clip([self.optimizer], self.knobs.clip)
-        optimizers.step(self.optimizer, rate)
-        return {"lr": self.knobs.lr * rate}
+        return super().step(rate, again)
 
     def _looked_uphill(self, again: Callable[[], float]) -> bool:
         """Put the gradients at θ + e in place of those at θ, and leave θ as it was; False where they are not finite."""
@@ -93,12 +83,3 @@ class SAMStepper(Stepper):
         for parameter in moving:
             pull = self._pull(parameter)
             parameter.add_(self.knobs.rho * (parameter.abs() * pull if self.knobs.adaptive else pull) / norm)
-
-    def within(self) -> list[Optimizer]:
-        return [self.optimizer]
-
-    def state(self) -> dict[str, Tensor]:
-        return optimizers.state(self.optimizer)
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        optimizers.load_state(self.optimizer, state)

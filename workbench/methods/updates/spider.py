@@ -9,17 +9,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
+from workbench.core.adam import Adam
 from workbench.core.method import knob
 from workbench.materials import optimizers
+from workbench.materials.adam import AdamStepper
 from workbench.materials.attachment import Carry
-from workbench.methods.contracts import Stepper, Update
+from workbench.methods.contracts import Update
 
 START, PULL = "start", "pull"  # beside the moments of a parameter: where it stood at first, and the sum of its gradients since
 
 
-class SPIDER(Update, title="SPIDER (be yourself)"):
+class SPIDER(Adam, Update, title="SPIDER (be yourself)"):
     """Let the numbers move that matter more to the task than to the base, and keep the others where they were.
 
     $$\\theta \\leftarrow \\theta_0 + M \\odot (\\theta' - \\theta_0), \\qquad M = \\min\\left(1, \\frac{m}{\\bar m}\\right), \\qquad
@@ -36,36 +37,24 @@ class SPIDER(Update, title="SPIDER (be yourself)"):
     [O]; the published code divides by 0 there. It holds a copy of the start and the sum of the gradients beside AdamW's moments.
     """
 
-    adam = True
-
     lr: float = knob(2e-3, gt=0, le=100, help="learning rate at its peak", log=True, label="learning rate")
-    weight_decay: float = knob(0.0, ge=0, le=1, help="λ: how strongly matrices are pulled to zero", more=True)
-    beta1: float = knob(0.9, ge=0, lt=1, help="how long the mean of the gradient remembers", more=True)
-    beta2: float = knob(0.999, ge=0, lt=1, help="how long the mean of its square remembers", more=True)
-    eps: float = knob(1e-8, gt=0, le=1, help="keeps the division finite", log=True, more=True)
-    clip: float = knob(1.0, ge=0, le=1000, help="largest gradient norm; 0 does not clip", more=True, label="clip gradient norm")
 
     def costs(self) -> str:
         return "Memory for three more copies of what is trained: its start, the sum of its gradients, and where it stood before a step."
 
     def begin(self, groups: list[dict[str, Any]]) -> "SPIDERStepper":
-        return SPIDERStepper(self, groups)
+        return SPIDERStepper(self, self.lr, groups)
 
     def bytes_per_parameter(self) -> int:
         return 20  # two float32 moments, the start, the sum of the gradients, and during a step where it began
 
 
-class SPIDERStepper(Stepper):
-    """torch's AdamW over the groups; what it does is taken back in part."""
-
-    def __init__(self, knobs: SPIDER, groups: list[dict[str, Any]]):
-        self.knobs = knobs
-        matrices, vectors = optimizers.by_shape(groups, knobs.lr, knobs.weight_decay)
-        self.optimizer = torch.optim.AdamW(matrices + vectors, lr=knobs.lr, betas=(knobs.beta1, knobs.beta2), eps=knobs.eps, fused=True)
+class SPIDERStepper(AdamStepper):
+    """AdamW; what it does is taken back in part."""
 
     @torch.no_grad()
     def step(self, rate: float, again: Callable[[], float]) -> dict[str, float]:
-        optimizers.clip([self.optimizer], self.knobs.clip)
+        optimizers.clip([self.optimizer], self.clip)
         every = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         moving = [(parameter, parameter.detach().clone(), parameter.grad) for parameter in every if parameter.grad is not None]
         optimizers.step(self.optimizer, 1.0)
@@ -74,7 +63,7 @@ class SPIDERStepper(Stepper):
             start, pull = held.setdefault(START, before), held.setdefault(PULL, torch.zeros_like(before)).add_(gradient)
             wanted = start.lerp(parameter, freedom(start, pull))
             parameter.copy_(before.lerp(wanted, rate))
-        return {"lr": self.knobs.lr * rate}
+        return {"lr": self.lr * rate}
 
     def carry(self, parameter: nn.Parameter, carry: Carry) -> None:
         """Numbers that are new begin where they stand."""
@@ -83,15 +72,6 @@ class SPIDERStepper(Stepper):
         if START in held:
             stays = carry(torch.ones_like(held[START])) > 0
             held[START] = torch.where(stays, held[START], parameter.detach())
-
-    def within(self) -> list[Optimizer]:
-        return [self.optimizer]
-
-    def state(self) -> dict[str, Tensor]:
-        return optimizers.state(self.optimizer)
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        optimizers.load_state(self.optimizer, state)
 
 
 def freedom(start: Tensor, pull: Tensor) -> Tensor:
