@@ -252,7 +252,7 @@ COLOURS = {"beside": "#2a6fdb", "turned": "#8a4fd0", "part": "#0d8a6a", "whole":
 
 
 def picture(found: dict[str, Any]) -> str:
-    """The plane as SVG: to the right what is forgotten, downwards what is learnt; a line over each adapter's rates, a number at its best."""
+    """As SVG: to the right what is forgotten, downwards what is learnt; a line over each adapter's rates, numbered at its best."""
     lines, key = [], []
     for number, (label, rates) in enumerate(found.items(), start=1):
         points = [mean(list(seeds.values())) for seeds in rates.values() if all(isinstance(own, dict) for own in seeds.values())]
