@@ -14,7 +14,8 @@ from workbench import data_shell
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Progress, to_dict
 from workbench.core.parts import Spec
-from workbench.core.spec import TrainSpec, override, parse_spec, read_spec, setting
+from workbench.core.settings import override, setting
+from workbench.core.spec import TrainSpec, parse_spec, read_spec
 from workbench.runs.text import ProgressLine, as_json, grid, method_as_values, run_as_values, run_in_full, runs_list, table
 from workbench.shell import drained, finish, looking, registry, report, with_groups, workspace_of
 

@@ -15,7 +15,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event
 from workbench.core.method import shelf
 from workbench.core.parts import DataSpec
-from workbench.core.spec import setting
+from workbench.core.settings import setting
 from workbench.runs.failures import sentence
 from workbench.runs.text import ProgressLine, as_json
 from workbench.shell import drained, registry, report, workspace_of

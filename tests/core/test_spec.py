@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from workbench.core.asking import CompareSpec
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.method import discover, find
-from workbench.core.spec import CompareSpec, MergeSpec, TrainSpec, override, parse_spec, read_spec
+from workbench.core.settings import override
+from workbench.core.spec import MergeSpec, TrainSpec, parse_spec, read_spec
 
 discover()
 DEMOS = sorted((Path(__file__).parents[2] / "assets" / "demos").glob("*.yaml"))

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.story import run, same, series, stopped
+from workbench.core.asking import CompareSpec
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Measured, Said
 from workbench.core.job import drain
-from workbench.core.spec import CompareSpec, MergeSpec, TrainSpec
+from workbench.core.spec import MergeSpec, TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.audit import audit
 from workbench.jobs.compare import compare

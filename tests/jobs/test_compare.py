@@ -7,9 +7,10 @@ import torch
 from pico import make_model
 from transformers import PreTrainedTokenizerFast
 
+from workbench.core.asking import CompareSpec
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Finished, Noted, Said
-from workbench.core.spec import CompareSpec, parse_spec
+from workbench.core.spec import parse_spec
 from workbench.core.workspace import Workspace
 from workbench.jobs.compare import ModelVoice, compare, draw, texts
 

@@ -7,7 +7,8 @@ import pytest
 from tests.jobs.story import run, series
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.events import Event, Made, Measured, Noted, Said
-from workbench.core.spec import TrainSpec, setting
+from workbench.core.settings import setting
+from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.steering import Steering, Wish, present, wish
 from workbench.jobs.train import train

@@ -11,10 +11,11 @@ from reliability.kills import Record, Start, checkpoint_step
 from reliability.victims import work
 from safetensors.torch import load_file, save_file
 
+from workbench.core.asking import CompareSpec
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Progress
 from workbench.core.job import Job
-from workbench.core.spec import CompareSpec, TrainSpec, parse_spec
+from workbench.core.spec import TrainSpec, parse_spec
 from workbench.core.workspace import Workspace
 from workbench.jobs.registry import JOBS
 from workbench.jobs.train import train

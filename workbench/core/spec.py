@@ -1,6 +1,7 @@
 """A spec is the whole job as a value: shown as YAML, stored with the run, diffed, and enough to do it again.
 
-One class for each kind of job, and reading them from plain values, YAML and the command line. Its parts: `core/parts.py`.
+One class for each kind of job, and reading them from plain values, YAML and the command line. Its parts: `core/parts.py`; the specs
+of jobs that only ask models: `core/asking.py`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from workbench.core.asking import CompareSpec
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.guard import Gauge
 from workbench.core.mergekit import from_kit, is_kit
@@ -19,7 +21,6 @@ from workbench.core.pace import Paced
 from workbench.core.parts import (
     Change,
     ChosenAdapter,
-    ChosenDecoder,
     ChosenLoss,
     ChosenMerge,
     ChosenNoise,
@@ -30,6 +31,7 @@ from workbench.core.parts import (
     Spec,
     StopSpec,
 )
+from workbench.core.settings import override, put
 from workbench.core.stack import Stack
 from workbench.core.stack import mistakes as unstacked
 from workbench.core.varied import at as value_at
@@ -224,22 +226,6 @@ class MergeSpec(Spec):
         return type(self.merge)(**{**self.merge.model_dump(), **changes}) if changes else self.merge
 
 
-class CompareSpec(Spec):
-    """One prompt, up to four models, the same seed and sampling."""
-
-    kind: Literal["compare"] = "compare"
-    name: str = Field("", max_length=80)
-    models: list[str] = Field(
-        min_length=1, max_length=4, description="the models that answer; the first is the base that the others are held against"
-    )
-    prompt: str = Field(min_length=1, max_length=20_000)
-    system: str = Field("", max_length=20_000, description="a system message put before the prompt")
-    decoder: ChosenDecoder = Field(default_factory=lambda: {"method": "plain"}, validate_default=True)
-    temperature: float = knob(0.0, ge=0, le=5, help="0 always takes the likeliest token", step=0.05)
-    max_tokens: int = knob(64, ge=1, le=4096, help="longest answer", unit="tokens", log=True)
-    seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes the sampling; all models draw with the same numbers")
-
-
 SPECS: dict[str, type[Spec]] = {"train": TrainSpec, "merge": MergeSpec, "compare": CompareSpec}
 
 
@@ -268,33 +254,3 @@ def read_spec(path: Path, overrides: list[str] = ()) -> Spec:  # type: ignore[as
     except yaml.YAMLError as error:
         raise WorkbenchError(f"{path} is not YAML: {' '.join(str(error).split())}. Mend that place and run it again.") from error
     return parse_spec(override(from_kit(given) if is_kit(given) else given, overrides))
-
-
-def override(given: Any, overrides: list[str]) -> Any:
-    """`given` with each `dotted.name=value` put in; the value is read as YAML."""
-    for text in overrides:
-        put(given, *setting(text))
-    return given
-
-
-def setting(text: str) -> tuple[str, Any]:
-    """`update.lr=1e-4` → the name and its value, which is read as YAML."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise SpecError([f"{text!r} is not of the form name=value, for example adapter.rank=8"])
-    try:
-        return name.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SpecError([f"{name}: {value!r} is no value ({' '.join(str(error).split())})"]) from error
-
-
-def put(given: dict[str, Any], name: str, value: Any) -> None:
-    """Write `value` at a dotted place of a spec as plain values."""
-    *path, last = name.split(".")
-    for part in path:
-        if isinstance(given.get(part), str):  # the short form of a method: its name alone
-            given[part] = {"method": given[part]}
-        given = given.setdefault(part, {})
-        if not isinstance(given, dict):
-            raise SpecError([f"{name}: {part!r} holds a single value, so nothing can be set inside it"])
-    given[last] = value

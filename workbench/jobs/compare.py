@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.core.asking import CompareSpec
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Noted, Progress, Said, Started
-from workbench.core.spec import CompareSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.machine import share_cores
 from workbench.materials.models import load, place, resolve

@@ -10,7 +10,8 @@ import yaml
 
 from workbench.core.errors import SpecError
 from workbench.core.method import Method, knobs_of
-from workbench.core.spec import TrainSpec, put
+from workbench.core.settings import put
+from workbench.core.spec import TrainSpec
 
 MOST = 64  # runs that are queued at once
 

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.core.errors import WorkbenchError
-from workbench.core.spec import setting
+from workbench.core.settings import setting
 from workbench.jobs.steering import Wish, present, wish
 from workbench.ui.cards import escaped
 from workbench.ui.context import Context

@@ -13,10 +13,10 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from workbench.core.asking import CompareSpec
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.events import Event, Finished, Noted, Progress, Said
 from workbench.core.method import find, knobs_of
-from workbench.core.spec import CompareSpec
 from workbench.jobs.estimate import choices
 from workbench.ui import answers, cards, forms
 from workbench.ui.bench import Bench
