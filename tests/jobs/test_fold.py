@@ -121,7 +121,7 @@ def test_a_table_that_is_computed_comes_along_as_it_is(
 ) -> None:
     reference, file = lora_run(1), lora_base / "model.safetensors"
     save_file({**load_file(file), "places": torch.arange(3)}, file, metadata={"format": "pt"})
-    monkeypatch.setattr("workbench.jobs.fold.revert_weight_conversion", lambda _, held: {**held, "places": torch.arange(3)})
+    monkeypatch.setattr("workbench.materials.folded.revert_weight_conversion", lambda _, held: {**held, "places": torch.arange(3)})
     assert torch.equal(read(drain(fold(reference, "whole", workspace)))["places"], torch.arange(3))
 
 
@@ -217,7 +217,7 @@ def test_a_base_whose_files_have_other_names_is_a_sentence(
     workspace: Workspace, lora_run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = lora_run(1)
-    monkeypatch.setattr("workbench.jobs.fold.revert_weight_conversion", lambda _, held: {f"odd.{name}": held[name] for name in held})
+    monkeypatch.setattr("workbench.materials.folded.revert_weight_conversion", lambda _, held: {f"odd.{name}": held[name] for name in held})
     with pytest.raises(WorkbenchError, match=r"does not hold odd\..* \(save_pretrained\)"):
         drain(fold(reference, "whole", workspace))
     assert left(workspace) == []

@@ -51,7 +51,7 @@ def _chosen(shelf_name: str) -> Any:
 
 ChosenSelector, ChosenAdapter, ChosenLoss = _chosen("selectors"), _chosen("adapters"), _chosen("losses")
 ChosenUpdate, ChosenProbe, ChosenNoise = _chosen("updates"), _chosen("probes"), _chosen("noises")
-ChosenMerge, ChosenDecoder = _chosen("merges"), _chosen("decoders")
+ChosenMerge, ChosenDecoder, ChosenInspection = _chosen("merges"), _chosen("decoders"), _chosen("inspections")
 
 
 class Spec(BaseModel):

@@ -14,7 +14,6 @@ import torch
 import yaml
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import cached_file
 
 from workbench.core.beside import foldable, unmergeable
@@ -22,7 +21,8 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.workspace import Workspace, named
 from workbench.jobs.mergecard import SIDE_FILES
-from workbench.materials.family import HEAD, Member, open_member
+from workbench.materials.family import HEAD, open_member
+from workbench.materials.folded import by_file
 from workbench.materials.models import ADAPTER, ModelRef, load, resolve, tokenizer
 from workbench.materials.tensors import FLOATS, ModelWriter, Planned, read_bytes, to_bytes
 
@@ -55,7 +55,7 @@ def _written(target: Path, reference: str, ref: ModelRef, model: PreTrainedModel
     """Write the folded model, its head beside the embeddings where the adapter parted them."""
     folder = _folder(ref)
     base = open_member(ModelRef(ref.path, folder.name, str(folder)))
-    tensors = _by_file(model, base)
+    tensors = by_file(model, base)
     config = base.config
     if HEAD in tensors and not base.has_head:
         base, config = base.untied(), {**config, "tie_word_embeddings": False}
@@ -78,20 +78,6 @@ def _folder(ref: ModelRef) -> Path:
         return Path(ref.path)
     tokenizer(ref)
     return Path(str(cached_file(ref.path, "config.json"))).parent
-
-
-def _by_file(model: PreTrainedModel, base: Member) -> dict[str, Tensor]:
-    """The model's tensors by the names that they have in the base's files; of those that share their numbers each that is there."""
-    tensors: dict[str, Tensor] = revert_weight_conversion(model, model.state_dict())
-    there = {tensor.data_ptr() for name, tensor in tensors.items() if name in base.entries}
-    found = {name: tensor for name, tensor in tensors.items() if name in base.entries or tensor.data_ptr() not in there}
-    strange = sorted(found.keys() - base.entries.keys() - {HEAD})
-    if strange:
-        raise WorkbenchError(
-            f"The base {base.label} does not hold {strange[0]} in its files, so the model cannot be written as they are. Write the base "
-            "anew with transformers (save_pretrained), and let the adapter stand on that folder."
-        )
-    return found
 
 
 def _rounded(tensor: Tensor, planned: Planned, ref: ModelRef) -> memoryview:

@@ -129,7 +129,7 @@ def _sets(spec: MergeSpec, workspace: Workspace) -> Iterator[tuple[str, list[Exa
     if spec.rows:
         yield short(spec.rows), load(spec.rows, workspace).examples
     else:
-        yield from held_back(of_runs(spec, workspace), workspace)
+        yield from held_back(of_runs([given.model for given in spec.models], workspace), workspace)
 
 
 def _states(recipe: Recipe) -> list[dict[str, Tensor]]:

@@ -26,4 +26,5 @@ JOBS: dict[str, Job] = {
     "train": Job(_of("train"), "device"),
     "merge": Job(_of("merge"), "host"),
     "compare": Job(_of("compare"), "device"),
+    "inspect": Job(_of("inspect"), "device"),
 }

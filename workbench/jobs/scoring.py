@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.job import drain
 from workbench.core.parts import DataSpec
-from workbench.core.spec import MergeSpec, TrainSpec, read_spec
+from workbench.core.spec import TrainSpec, read_spec
 from workbench.core.workspace import Workspace
 from workbench.jobs.objective import labels_of
 from workbench.jobs.steps import sifted
@@ -62,10 +62,10 @@ def held_out(data: DataSpec, seed: int, workspace: Workspace, model: str = POCKE
     return split(Chosen(found.examples, found.kept), data.validation_share, seed)[1]
 
 
-def of_runs(spec: MergeSpec, workspace: Workspace) -> Iterator[tuple[DataSpec, int, str]]:
-    """What the tuned models that are runs here learnt from, set by set, the seed that chose the rows they held back, and their base."""
-    for given in spec.models:
-        kind, _, run = given.model.partition(":")
+def of_runs(models: Iterable[str], workspace: Workspace) -> Iterator[tuple[DataSpec, int, str]]:
+    """What those of the models that are runs here learnt from, set by set, the seed that chose the rows they held back, and their base."""
+    for model in models:
+        kind, _, run = model.partition(":")
         path = workspace.home / "runs" / run / "spec.yaml"
         if kind == "run" and path.exists():
             trained = cast(TrainSpec, read_spec(path))

@@ -177,7 +177,8 @@ class Tasting:
         return built(config, tensors), cost(config)[0] / cost(recipe.base.config)[0], table
 
     def _tasks(self, spec: MergeSpec, sets: Sequence[str], workspace: Workspace) -> Iterator[Task]:
-        given = [*of_runs(spec, workspace), *((DataSpec(path=path, validation_share=0.5), 0, spec.base) for path in sets)]
+        of_tuned = of_runs([given.model for given in spec.models], workspace)
+        given = [*of_tuned, *((DataSpec(path=path, validation_share=0.5), 0, spec.base) for path in sets)]
         for name, rows in held_back(given, workspace):
             yield from tasks_of(name, rows, self.tokenizer, LONGEST)
         if spec.base == POCKET:

@@ -1,4 +1,4 @@
-"""All contracts on one page: nine nouns and their verbs. `tests/test_every_method.py` holds every member to its shelf's laws.
+"""All contracts on one page: ten nouns and their verbs. `tests/test_every_method.py` holds every member to its shelf's laws.
 
 A method is a frozen value (`core.method.Method`); what must remember between calls is what its verb returns. A verb that may take long is a
 generator: it yields `Progress` and returns its result (`kept = yield from …`). B batch, T tokens, V vocabulary, N examples, L layers.
@@ -18,14 +18,16 @@ from workbench.core.guard import Guarded
 from workbench.core.kitted import Kitted
 from workbench.core.method import Method
 from workbench.core.pace import Paced
+from workbench.core.picture import Finding, Picture
 from workbench.core.sifting import Sifting
 from workbench.core.takes import miscounted
 from workbench.materials.attachment import Attachment, Cost
+from workbench.materials.foreknown import Foreknowing
 from workbench.materials.further import Further
 from workbench.materials.lora import Factors
 from workbench.materials.moment import Moment, Reading, Showing
 from workbench.materials.rows import Example, Selection
-from workbench.materials.slot import Slot, completed
+from workbench.materials.slot import Slot
 from workbench.materials.stepper import Stepper
 from workbench.materials.token_stats import TokenStats, kl
 from workbench.materials.units import Heard
@@ -36,6 +38,7 @@ if TYPE_CHECKING:  # model code takes seconds to import, and merges have no use 
 
     from workbench.materials.around import Around
     from workbench.materials.evidence import Evidence, Learnt
+    from workbench.materials.subject import Subject
 
 # Selectors: which examples are worth learning from.
 
@@ -202,12 +205,12 @@ class Probe(Method, ABC, shelf="probes"):
 # Merges: many models into one.
 
 
-class Merge(Kitted, Method, ABC, shelf="merges"):
+class Merge(Kitted, Foreknowing, Method, ABC, shelf="merges"):
     """Laws: same names, shapes, dtypes; k copies of the base give the base; the same in any blocks, seed for seed.
 
     `tensor` gets and returns float32; the streaming, the rounding and the files are the job's, which calls the verbs on blocks of whole
-    rows: what a row becomes may depend on it and on `slot`, not on its neighbours. What depends on the whole tensor is asked for with
-    `sizes` and `ranks`, then with `totals`, and comes with the slot.
+    rows: what a row becomes may depend on it and on `slot`, not on its neighbours. What depends on the whole tensor is asked for
+    (`materials/foreknown.py`) and comes with the slot.
     """
 
     least: ClassVar[int] = 1  # fewest and most tuned models it is defined for
@@ -229,26 +232,6 @@ class Merge(Kitted, Method, ABC, shelf="merges"):
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
         """The numbers that explain what happens to this tensor (a scale, an angle), by the same names for every tensor, for the
         picture. Of a tensor that comes in blocks, the job keeps the mean over rows (of some, if large)."""
-
-    def across(self) -> bool:
-        """Whether order statistics are wanted of all tensors of the model together instead of each alone."""
-        return False
-
-    def sizes(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> list[Tensor]:
-        """Numbers ≥ 0 of this block, some lists of them, whose order statistics are wanted in `slot.cuts`; as many lists each time."""
-        return []
-
-    def ranks(self, counts: Sequence[tuple[int, int]]) -> list[list[int]]:
-        """Of each list the ranks that are wanted (1 is the largest), given how many numbers it has and how many of them are not 0."""
-        return []
-
-    def totals(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor | None:
-        """Something of this block that adds up over the blocks, float64, wanted as `slot.totals`; may use `slot.cuts`."""
-        return None
-
-    def known(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Slot:
-        """The slot with all that is wanted; where the job has not filled it in, the tensors at hand are the whole."""
-        return completed(self, slot, base, tuned, weights)
 
 
 class Apart(Merge, shelf="merges"):
@@ -298,3 +281,20 @@ class Decoder(Method, ABC, shelf="decoders"):
     @abstractmethod
     def begin(self, own: Speaker, base: Speaker) -> Voice:
         """Who speaks: the voice whose logits the next token is drawn from. Both that are given go on being asked by others."""
+
+
+# Inspections: what tuning did to a model.
+
+
+class Inspection(Method, ABC, shelf="inspections"):
+    """Laws: changes no model; says the same again for the same seed; the base held against itself shows no change."""
+
+    pictures: ClassVar[tuple[Picture, ...]] = ()  # how its tables are drawn, the most telling first
+    still: ClassVar[dict[str, float]] = {}  # its numbers where the tuned model is the base itself, as far as they are known
+
+    def looks_at(self) -> list[str]:
+        """Names of the data sets whose rows it reads (`core/looking.py`); "" is what the tuned models' runs held back."""
+        return []
+
+    @abstractmethod
+    def inspect(self, subject: "Subject") -> Generator[Progress, None, Finding]: ...
