@@ -174,6 +174,21 @@ def compare(
 
 
 @app.command()
+def inspect(
+    inspection: Annotated[str, typer.Argument(help="Which inspection; python -m workbench methods lists them.")],
+    model: Annotated[list[str], typer.Option(help="A tuned model, for example run:0001. Repeat it to hold several against each other.")],
+    base: Annotated[str, typer.Option(help="What they were tuned from; what the first of them says if not given.")] = "",
+    set: Set = None,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Say what tuning did to models; --set inspection.rows=NAME names the rows that are read."""
+    registry()
+    given = {"kind": "inspect", "models": model, "base": base, "inspection": {"method": inspection}}
+    finish(parse_spec(override(given, set or [])), home, kind="inspect", json=json)
+
+
+@app.command()
 def runs(json: Json = False, home: Home = None) -> None:
     """List all runs, newest first."""
     with looking(home) as store:

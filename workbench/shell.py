@@ -12,7 +12,7 @@ from typing import TypeVar
 import typer
 
 from workbench.core.errors import WorkbenchError
-from workbench.core.events import Event, Finished, Made, Noted, Progress, Table
+from workbench.core.events import Event, Finished, Made, Noted, Progress, Table, to_dict
 from workbench.core.method import SHELVES, Method, discover
 from workbench.core.parts import Spec
 from workbench.core.workspace import Workspace, default_home
@@ -22,6 +22,7 @@ from workbench.runs.runner import Runner
 from workbench.runs.store import InUse, Store
 from workbench.runs.text import ProgressLine, as_json, run_in_brief, table
 
+FINDING = ("inspect", "evaluate")  # kinds of runs that find something and make nothing
 STOPPED = 130  # the shell's own status for a program that was interrupted
 Value = TypeVar("Value")
 
@@ -82,7 +83,12 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def _result(store: Store, run: str, kind: str, json: bool) -> str:
-    """What a run leaves for stdout: answers of a comparison, else numbers and artifacts."""
+    """What a run leaves for stdout: answers of a comparison, tables of what was found, else numbers and artifacts."""
+    if kind in FINDING:
+        tables, says = store.tables(run), [note.text for note in store.notes(run)]
+        if json:
+            return as_json({"run": run, "says": says, "tables": [to_dict(table) for table in tables]})
+        return "\n\n".join(["\n".join(says), *(f"{one.name}\n{table(one)}" for one in tables)])
     if kind != "compare":
         return run_in_brief(store.run(run), store.made(run))
     asked = store.run(run).spec["models"]

@@ -11,10 +11,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from workbench.core import words
+from workbench.core.events import Table
+from workbench.core.picture import Picture
 from workbench.core.workspace import ASSETS
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C")  # Okabe–Ito, safe for colour-blind eyes
@@ -220,3 +224,61 @@ def _share(cell: tuple[int, int] | None) -> float | None:
 def _cell_words(module: str, layer: int, cell: tuple[int, int] | None) -> str:
     where = f"{module}, " + ("outside the layers" if layer < 0 else f"layer {layer}")
     return f"{where}: not in this model" if cell is None else f"{where}: {short(cell[0])} move on {short(cell[1])}"
+
+
+def pictured(table: Table, picture: Picture) -> go.Figure:
+    """A table drawn as `core/picture.py` says; rows without a number are left out."""
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    number = picture.value if picture.kind == "heat" else picture.y
+    there = [row for row in rows if row[number] is not None and (picture.kind == "heat" or row[picture.x] is not None)]
+    if not there:
+        return empty(picture.title, "There is nothing to draw: no row of the table has a number.")
+    each = list(dict.fromkeys(row[picture.each] for row in there)) if picture.each else [""]
+    parts = {html.escape(str(name)): [row for row in there if not picture.each or row[picture.each] == name] for name in each}
+    return _heats(parts, picture) if picture.kind == "heat" else _marks(parts, picture)
+
+
+def _heats(parts: Mapping[str, list[dict[str, Any]]], picture: Picture) -> go.Figure:
+    """A panel for each part, all with the same axes and colours; what belongs to no layer lies below the first."""
+    every = [row for rows in parts.values() for row in rows]
+    across, along = (list(dict.fromkeys(row[axis] for row in every)) for axis in (picture.x, picture.y))
+    along = sorted(along, key=lambda name: (name is not None, name if isinstance(name, int | float) else 0))
+    values = [row[picture.value] for row in every]
+    ends = (-max(map(abs, values)), max(map(abs, values))) if min(values) < 0 else (0, max(values) or 1)
+    drawn = make_subplots(1, len(parts), shared_yaxes=True, subplot_titles=list(parts) if len(parts) > 1 else None, horizontal_spacing=0.03)
+    for place, rows in enumerate(parts.values(), 1):
+        cell = {(row[picture.y], row[picture.x]): row[picture.value] for row in rows}
+        z = [[cell.get((y, x)) for x in across] for y in along]
+        x, y = ([_axis_name(name) for name in axis] for axis in (across, along))
+        said = f"%{{x}}, {html.escape(picture.y)} %{{y}}: %{{z:.3g}}<extra></extra>"
+        drawn.add_heatmap(z=z, x=x, y=y, coloraxis="coloraxis", xgap=2, ygap=2, hovertemplate=said, row=1, col=place)
+    scale = template().layout.colorscale.sequential if ends[0] == 0 else [[0, VERMILION], [0.5, "rgba(128,128,128,0.10)"], [1, BLUE]]
+    bar = {"thickness": 10, "outlinewidth": 0, "title": {"text": picture.value, "side": "right"}}
+    drawn.update_layout(template=template(), title_text=picture.title, height=max(260, 150 + 22 * len(along)), dragmode=False)
+    drawn.update_layout(coloraxis={"colorscale": scale, "cmin": ends[0], "cmax": ends[1], "colorbar": bar}, yaxis_title_text=picture.y)
+    drawn.update_xaxes(tickangle=-40, showgrid=False, automargin=True, type="category")
+    return drawn.update_yaxes(type="category", showgrid=False)
+
+
+def _marks(parts: Mapping[str, list[dict[str, Any]]], picture: Picture) -> go.Figure:
+    """Bars, lines or dots, a colour for each part."""
+    drawn = figure(picture.title, picture.x, picture.y, 320)
+    for place, (name, rows) in enumerate(parts.items()):
+        x, y, colour = [row[picture.x] for row in rows], [row[picture.y] for row in rows], PALETTE[place % len(PALETTE)]
+        x = [html.escape(value) if isinstance(value, str) else value for value in x]
+        if picture.kind == "bars":
+            drawn.add_bar(x=x, y=y, name=name, marker_color=colour)
+        elif picture.kind == "lines":
+            drawn.add_scatter(x=x, y=y, name=name, mode="lines+markers" if len(x) < 60 else "lines", line={"color": colour, "width": 1.8})
+        else:
+            beside = [html.escape(str(row[picture.value])) for row in rows] if picture.value else None
+            mode = "markers+text" if beside else "markers"
+            marker = {"color": colour, "size": 10}
+            drawn.add_scatter(x=x, y=y, name=name, mode=mode, text=beside, textposition="top center", marker=marker)
+    if picture.mark is not None:
+        drawn.add_hline(y=picture.mark, line={"color": GREY, "dash": "dash", "width": 1.5})
+    return drawn.update_layout(showlegend=len(parts) > 1, yaxis_type="log" if picture.log else "linear")
+
+
+def _axis_name(name: Any) -> str:
+    return "outside" if name is None else html.escape(str(name))

@@ -35,7 +35,7 @@ METRICS = {
     "loss_scale": "loss scale of float16",
 }
 """What is measured, in words; a probe's own name is shown with spaces."""
-RUNNING = {"train": "training", "merge": "merging", "compare": "answering"}
+RUNNING = {"train": "training", "merge": "merging", "compare": "answering", "inspect": "inspecting"}
 
 
 def status_words(kind: str, status: str) -> str:

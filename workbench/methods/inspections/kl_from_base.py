@@ -39,8 +39,7 @@ class KLFromBase(LooksAtRows, Inspection, title="KL from the base", paper="arXiv
 
     pictures = (
         Picture("by place", "lines", "How far each token of an answer moved", x="token of the answer", y="KL from the base (nats)"),
-        Picture("tokens that moved most", "bars", "The tokens that moved most", x="token", y="KL from the base (nats)"),
-    )  # fmt: skip
+    )
     still = {"KL from the base": 0.0, "KL to the base": 0.0}
 
     def costs(self) -> str:

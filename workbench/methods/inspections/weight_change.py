@@ -43,7 +43,7 @@ class WeightChange(Inspection, title="Weight change"):
     )
     still = {"relative change": 0.0, "numbers changed": 0.0}
 
-    ranks: bool = knob(True, help="whether the ranks are wanted, which take most of the time")
+    ranks: bool = knob(True, label="ranks too", help="whether the ranks are wanted, which take most of the time")
     widest: int = knob(
         2048, ge=2, le=65_536, label="widest matrix for ranks", help="ranks only of matrices whose smaller side is at most this", log=True,
         more=True,

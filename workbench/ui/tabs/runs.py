@@ -1,8 +1,8 @@
 """The Runs tab: every run on record. Tick some to lay their curves over each other; open one to see all of it.
 
 Elements for tests: `runs-table` (`[data-event=open][data-run]`, `[data-event=tick]`), `runs-metric`, `runs-curves`,
-`run-head run-chart run-report`, `runs-forecast`, buttons `run-again run-resume run-compare run-fold run-delete run-delete-sure
-run-delete-not`.
+`run-head run-chart run-report run-tables`, `runs-forecast`, buttons `run-again run-resume run-compare run-fold run-inspect run-delete
+run-delete-sure run-delete-not`.
 """
 
 import shutil
@@ -14,7 +14,7 @@ import gradio as gr
 
 from workbench.core.errors import WorkbenchError
 from workbench.runs.records import LIVE, Line, Run
-from workbench.ui import folding, forecast, plots, report
+from workbench.ui import folding, forecast, found, inspecting, plots, report
 from workbench.ui.bench import Bench
 from workbench.ui.cards import escaped
 from workbench.ui.cards import table as plain_table
@@ -42,16 +42,20 @@ def build(ctx: Context, bench: Bench) -> None:
     with gr.Column(visible=False, elem_id="run-opened") as detail:
         head = polled(ctx.pulse, lambda run: (_head(ctx, run), ""), "run-head", every=2)
         buttons, confirm, sure, never = _buttons()
-        fold = folding.panel()
+        fold, inspection = folding.panel(), inspecting.panel(ctx)
         with gr.Row(elem_classes=["bench-row"]):
             with gr.Column(scale=7, min_width=340, elem_classes=["middle"]):
                 chart = live_chart(ctx, "run-chart")
+                gallery = found.Gallery()
             with gr.Column(scale=5, min_width=300, elem_classes=["side"]):
                 body = polled(ctx.pulse, lambda run: (_body(ctx, run), _status(ctx, run)), "run-report", every=2)
+        tables = polled(ctx.pulse, lambda run: (_tables(ctx, run), ""), "run-tables", every=2)
     _wire_overlay(ctx, table, ticked, overlay, which, curves)
-    _wire_opening(ctx, bench, table, body, buttons, [detail, head, chart, body, confirm, fold.asked, fold.says])
+    _wire_opening(ctx, bench, table, body, buttons, [detail, head, chart, body, tables, confirm, fold.asked, fold.says, inspection.asked])
+    _wire_gallery(ctx, bench, body, chart, gallery)
     _wire_buttons(ctx, bench, buttons)
     folding.wire(ctx, bench, buttons[3], fold)
+    inspecting.wire(ctx, bench, buttons[4], inspection)
     _wire_delete(ctx, bench, buttons[-1], confirm, sure, never)
 
 
@@ -78,7 +82,7 @@ def _buttons() -> tuple[list[gr.Button], gr.Row, gr.Button, gr.Button]:
     with gr.Row(elem_classes=["actions"]):
         names = (
             ("again", "Use this spec again"), ("resume", "Resume"), ("compare", "Compare with its base"), ("fold", "Save as a model"),
-            ("delete", "Delete…"),
+            ("inspect", "Inspect…"), ("delete", "Delete…"),
         )  # fmt: skip
         buttons = [gr.Button(label, size="sm", elem_id=f"run-{name}", scale=0, min_width=90) for name, label in names]
     with gr.Row(visible=False, elem_classes=["card", "act", "actions"]) as confirm:
@@ -112,12 +116,22 @@ def _body(ctx: Context, run_id: str | None) -> str:
     if run is None:
         return ""
     said = ctx.store.said(run.id)
+    if run.kind in found.KINDS:
+        return f"<h3>What was found</h3>{found.sentences(ctx.store.notes(run.id))}{report.spec_sheet(run)}"
     parts = [("First and last", report.scores(run))] if run.metrics else []
     told = report.grid if run.kind == "train" else report.samples
     parts += [("Answers", told(said))] if said else []
     parts += [(table.name.capitalize(), plain_table(table.columns, table.rows)) for table in ctx.store.tables(run.id)]
+    inspected = found.of_model(ctx.store, folding.reference(run)) if inspecting.offers(run) else ""
+    parts += [("Inspections", inspected)] if inspected else []
     parts += [("On disk", report.artifacts(ctx.store.made(run.id))), ("Notes", report.notes(ctx.store.notes(run.id)))]
     return "".join(f"<h3>{escaped(title)}</h3>{part}" for title, part in parts) + report.spec_sheet(run)
+
+
+def _tables(ctx: Context, run_id: str | None) -> str:
+    """The tables of what was found, which are wide."""
+    run = _found(ctx, run_id)
+    return found.tables(ctx.store.tables(run.id)) if run is not None and run.kind in found.KINDS else ""
 
 
 def _wire_overlay(ctx: Context, table: gr.HTML, ticked: gr.State, overlay: gr.Column, which: gr.Dropdown, curves: gr.Plot) -> None:
@@ -148,13 +162,24 @@ def _wire_opening(ctx: Context, bench: Bench, table: gr.HTML, body: gr.HTML, but
     def opened(run_id: str, asked: dict[str, Any]) -> tuple[Any, ...]:
         run = _found(ctx, run_id)
         shown = run.id if run else ""
-        drawn = ({**asked, "open": shown}, gr.Column(visible=bool(run)), shown, {"run": shown}, shown)
-        return (*drawn, gr.Row(visible=False), gr.Row(visible=False), "", *offered(ctx, run))
+        drawn = ({**asked, "open": shown}, gr.Column(visible=bool(run)), shown, {"run": shown}, shown, shown)
+        return (*drawn, gr.Row(visible=False), gr.Row(visible=False), "", gr.Column(visible=False), *offered(ctx, run))
 
     bench.opened.change(opened, [bench.opened, table], [table, *outputs, *buttons], **READER)
     table.open(named, None, bench.opened, **WRITER)
     table.more(lambda asked: {**asked, "limit": asked["limit"] + PAGE}, table, table, **READER)
     body.moved(lambda run_id: offered(ctx, _found(ctx, run_id)), bench.opened, buttons, **READER)
+
+
+def _wire_gallery(ctx: Context, bench: Bench, body: gr.HTML, chart: gr.HTML, gallery: found.Gallery) -> None:
+    """The pictures of what an inspection found stand in place of the curves."""
+
+    def filled(run_id: str) -> list[Any]:
+        run = _found(ctx, run_id)
+        return [gr.HTML(visible=run is None or run.kind not in found.KINDS), *gallery.filled(ctx.store, run)]
+
+    for event in (bench.opened.change, body.moved):
+        event(filled, bench.opened, [chart, *gallery.outputs], **READER)
 
 
 def named(event: gr.EventData) -> str:
@@ -163,7 +188,7 @@ def named(event: gr.EventData) -> str:
 
 
 def offered(ctx: Context, run: Run | None) -> list[gr.Button]:
-    """Again, resume, compare, save as a model, delete: what can be done with this run."""
+    """Again, resume, compare, save as a model, inspect, delete: what can be done with this run."""
     status, kind = (run.status, run.kind) if run else ("", "")
     resumes = status in ("stopped", "interrupted", "failed") and kind == "train"
     whole = status == "finished" and kind in ("train", "merge")
@@ -172,6 +197,7 @@ def offered(ctx: Context, run: Run | None) -> list[gr.Button]:
         gr.Button(visible=resumes),
         gr.Button(visible=whole),
         gr.Button(visible=folding.offers(ctx, run)),
+        gr.Button(visible=inspecting.offers(run)),
         gr.Button(visible=bool(run) and status not in LIVE),
     ]
 
