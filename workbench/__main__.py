@@ -47,6 +47,11 @@ app = with_groups(
 Home = Annotated[Path | None, typer.Option("--home", help="The workspace folder; WORKBENCH_HOME or ./workspace if not given.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change one value of the spec; may be repeated.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON; numbers that are not finite become text.")]
+Data = Annotated[list[str] | None, typer.Option(help="A data set whose questions are asked. Repeat it for more.")]
+Scorer = Annotated[str, typer.Option(help="What counts as right: exact match, contains, or matches.")]
+Column = Annotated[str, typer.Option(help="The column with the right answer; the row's own if not given.")]
+Pattern = Annotated[str, typer.Option(help="Regular expression of the part of an answer that counts.")]
+Rows = Annotated[int, typer.Option(min=1, help="At most so many rows of each set, drawn at random.")]
 SpecFile = Annotated[Path | None, typer.Argument(metavar="SPEC.yaml", help="The spec of the job.")]
 
 
@@ -186,6 +191,48 @@ def inspect(
     registry()
     given = {"kind": "inspect", "models": model, "base": base, "inspection": {"method": inspection}}
     finish(parse_spec(override(given, set or [])), home, kind="inspect", json=json)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[list[str], typer.Option(help="A model that is asked. Repeat it; the others are held against the first.")],
+    data: Data = None,
+    scorer: Scorer = "exact match",
+    column: Column = "",
+    pattern: Pattern = "",
+    rows: Rows = 64,
+    set: Set = None,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Say how often models answer the questions of data sets rightly; with no data set those that runs held back."""
+    registry()
+    given = {"kind": "evaluate", "models": model, "sets": _sets(data, scorer, column, pattern, rows)}
+    finish(parse_spec(override(given, set or [])), home, kind="evaluate", json=json)
+
+
+@app.command("report")
+def report_command(
+    model: Annotated[str, typer.Argument(help="The tuned model, for example run:0001.")],
+    base: Annotated[str, typer.Option(help="What it was tuned from; what it says if not given.")] = "",
+    data: Data = None,
+    scorer: Scorer = "exact match",
+    column: Column = "",
+    pattern: Pattern = "",
+    rows: Rows = 64,
+    set: Set = None,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Say what a model learnt and what it lost, and where in the network the change sits."""
+    registry()
+    given = {"kind": "report", "model": model, "base": base, "sets": _sets(data, scorer, column, pattern, rows)}
+    finish(parse_spec(override(given, set or [])), home, kind="report", json=json)
+
+
+def _sets(data: list[str] | None, scorer: str, column: str, pattern: str, rows: int) -> list[dict[str, Any]]:
+    how = {"scorer": scorer, "column": column, "pattern": pattern, "most_rows": rows}
+    return [{"data": name, **how} for name in data or []]
 
 
 @app.command()

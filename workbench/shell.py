@@ -22,7 +22,7 @@ from workbench.runs.runner import Runner
 from workbench.runs.store import InUse, Store
 from workbench.runs.text import ProgressLine, as_json, run_in_brief, table
 
-FINDING = ("inspect", "evaluate")  # kinds of runs that find something and make nothing
+FINDING = ("inspect", "evaluate", "report")  # kinds of runs that find something and make nothing
 STOPPED = 130  # the shell's own status for a program that was interrupted
 Value = TypeVar("Value")
 
@@ -88,7 +88,7 @@ def _result(store: Store, run: str, kind: str, json: bool) -> str:
         tables, says = store.tables(run), [note.text for note in store.notes(run)]
         if json:
             return as_json({"run": run, "says": says, "tables": [to_dict(table) for table in tables]})
-        return "\n\n".join(["\n".join(says), *(f"{one.name}\n{table(one)}" for one in tables)])
+        return "\n\n".join(["\n".join(says), *(table(one) for one in tables)])
     if kind != "compare":
         return run_in_brief(store.run(run), store.made(run))
     asked = store.run(run).spec["models"]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from workbench.core.asking import CompareSpec, InspectSpec
+from workbench.core.asking import CompareSpec, EvaluateSpec, InspectSpec, ReportSpec
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.guard import Gauge
 from workbench.core.mergekit import from_kit, is_kit
@@ -226,7 +226,9 @@ class MergeSpec(Spec):
         return type(self.merge)(**{**self.merge.model_dump(), **changes}) if changes else self.merge
 
 
-SPECS: dict[str, type[Spec]] = {"train": TrainSpec, "merge": MergeSpec, "compare": CompareSpec, "inspect": InspectSpec}
+SPECS: dict[str, type[Spec]] = {
+    "train": TrainSpec, "merge": MergeSpec, "compare": CompareSpec, "inspect": InspectSpec, "evaluate": EvaluateSpec, "report": ReportSpec,
+}  # fmt: skip
 
 
 def parse_spec(given: Any) -> Spec:

@@ -27,4 +27,6 @@ JOBS: dict[str, Job] = {
     "merge": Job(_of("merge"), "host"),
     "compare": Job(_of("compare"), "device"),
     "inspect": Job(_of("inspect"), "device"),
+    "evaluate": Job(_of("evaluate"), "device"),
+    "report": Job(_of("report"), "device"),
 }

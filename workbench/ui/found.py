@@ -1,16 +1,17 @@
-"""What an inspection found, on its run's page: pictures where a training run has its curves, sentences and tables beside them; and on the
-page of a model what inspections have found of it.
+"""What a run found that made nothing (an inspection, an evaluation, a report), on its page: pictures where a training run has its curves,
+sentences beside them, tables below; and on the page of a model what was found of it before.
 
 Pure functions but for `Gallery`, which holds the figures. Ids: run-pictures, run-picture-0 …
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from workbench.core.events import Noted, Table
 from workbench.core.picture import Picture
+from workbench.jobs import evaluate, report
 from workbench.jobs.inspect import NUMBERS, pictures_of
 from workbench.runs.records import Run
 from workbench.runs.store import Store
@@ -19,9 +20,12 @@ from workbench.ui.cards import escaped
 from workbench.ui.cards import table as plain_table
 from workbench.ui.words import run_label
 
-KINDS = ("inspect",)  # of runs that find something and make nothing
-FIGURES = 4  # pictures of one finding
+KINDS = ("inspect", "evaluate", "report")
+FIGURES = 6  # pictures of one run
 ROWS = 100  # of a table that are shown
+RUNS = 12  # training runs that a report is held against
+FORGOTTEN, LEARNT = "base_loss", "validation_loss"
+MARKS = {True: "✓ ", False: "✗ "}
 
 
 class Gallery:
@@ -40,14 +44,38 @@ class Gallery:
 
     def filled(self, store: Store, run: Run | None) -> list[Any]:
         """What goes into `outputs` for this run."""
-        drawn = figures(store.tables(run.id), pictures_of(method_of(run))) if run is not None and run.kind == "inspect" else []
+        drawn = drawn_of(store, run) if run is not None and run.kind in KINDS else []
         shown = [gr.Plot(value=figure, visible=True) for figure in drawn[:FIGURES]]
         return [gr.Column(visible=bool(shown)), *shown, *[gr.Plot(value=None, visible=False)] * (FIGURES - len(shown))]
 
 
-def method_of(run: Run) -> str:
-    """The name of an inspecting run's inspection."""
-    return str(run.spec["inspection"]["method"])
+def drawn_of(store: Store, run: Run) -> list[Any]:
+    """The figures of this run; a report begins with how the run stands among others."""
+    return [*plane(store, run), *figures(store.tables(run.id), pictures(run))]
+
+
+def plane(store: Store, run: Run) -> list[Any]:
+    """Learning against forgetting of the reported run and of those before it, where it was measured as they learnt."""
+    kind, _, reported = str(run.spec.get("model", "")).partition(":")
+    if run.kind != "report" or kind != "run":
+        return []
+    trained = [one for one in store.runs("train") if {FORGOTTEN, LEARNT} <= set(one.metrics)][:RUNS]
+    shown = {one.id: one for one in trained if one.id != reported} | {one.id: one for one in trained if one.id == reported}
+    if reported not in shown:
+        return []
+    ways = {escaped(run_label(one.id, one.name)): store.lines(one.id, [FORGOTTEN, LEARNT]) for one in shown.values()}
+    colours = {escaped(run_label(one.id, one.name)): plots.run_colour(one.id) for one in shown.values()}
+    return [plots.plane({label: (way[FORGOTTEN], way[LEARNT]) for label, way in ways.items()}, colours)]
+
+
+def pictures(run: Run) -> Sequence[Picture]:
+    """How the tables of this run are drawn."""
+    match run.kind:
+        case "inspect":
+            return pictures_of(run.spec["inspection"]["method"])
+        case "report":
+            return report.pictures([inspection["method"] for inspection in run.spec["inspections"]])
+    return evaluate.PICTURES
 
 
 def figures(tables: Sequence[Table], pictures: Sequence[Picture]) -> list[Any]:
@@ -62,16 +90,34 @@ def sentences(noted: Sequence[Noted]) -> str:
 
 
 def tables(found: Sequence[Table]) -> str:
-    """Each table but the numbers that are held against other runs'."""
-    shown = [table for table in found if table.name != NUMBERS]
+    """Each table but the numbers that are held against other runs'; answers side by side."""
+    first = sorted(found, key=lambda table: table.name != report.CHANGED)
+    shown = [side_by_side(table) if table.name == evaluate.ANSWERS else table for table in first if table.name != NUMBERS]
     return "".join(f"<h3>{escaped(table.name.capitalize())}</h3>{plain_table(table.columns, table.rows, ROWS)}" for table in shown)
 
 
+def side_by_side(answers: Table) -> Table:
+    """A row for each question, a column for each model; where the models differ in being right comes first."""
+    rows = [dict(zip(answers.columns, row, strict=True)) for row in answers.rows]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    questions: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        questions.setdefault((row["task"], row["row"], row["question"], row["wanted"]), {})[row["model"]] = row
+    ordered = sorted(questions.items(), key=lambda item: len({row["right"] for row in item[1].values()}) < 2)
+    drawn = [[task, question, wanted, *(_answer(said.get(model)) for model in models)] for (task, _, question, wanted), said in ordered]
+    return Table(answers.name, ["task", "question", "wanted", *models], drawn)
+
+
+def _answer(row: Mapping[str, Any] | None) -> str:
+    return "" if row is None else f"{MARKS[bool(row['right'])]}{row['answer']}"
+
+
 def of_model(store: Store, reference: str) -> str:
-    """What finished inspections found of a model, newest first: a row for each number; empty where there is none."""
+    """What was found of a model, newest first: a row for each number; empty where nothing was."""
     rows = []
-    for run in store.runs("inspect"):
-        if run.status == "finished" and reference in run.spec["models"]:
+    for run in store.runs():
+        asked = [*run.spec.get("models", []), run.spec.get("model")] if run.kind in KINDS else []
+        if run.status == "finished" and reference in asked:
             numbers = next((table for table in store.tables(run.id) if table.name == NUMBERS), None)
-            rows += [[run_label(run.id, method_of(run).replace("_", " ")), *row] for row in (numbers.rows if numbers else [])]
-    return plain_table(["inspection", "model", "measure", "value"], rows, ROWS) if rows else ""
+            rows += [[run_label(run.id, run.name), *row] for row in (numbers.rows if numbers else [])]
+    return plain_table(["found by", "model", "measure", "value"], rows, ROWS) if rows else ""

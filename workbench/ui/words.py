@@ -35,7 +35,14 @@ METRICS = {
     "loss_scale": "loss scale of float16",
 }
 """What is measured, in words; a probe's own name is shown with spaces."""
-RUNNING = {"train": "training", "merge": "merging", "compare": "answering", "inspect": "inspecting"}
+RUNNING = {
+    "train": "training",
+    "merge": "merging",
+    "compare": "answering",
+    "inspect": "inspecting",
+    "evaluate": "asking",
+    "report": "asking",
+}
 
 
 def status_words(kind: str, status: str) -> str:

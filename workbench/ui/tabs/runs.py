@@ -1,8 +1,8 @@
 """The Runs tab: every run on record. Tick some to lay their curves over each other; open one to see all of it.
 
 Elements for tests: `runs-table` (`[data-event=open][data-run]`, `[data-event=tick]`), `runs-metric`, `runs-curves`,
-`run-head run-chart run-report run-tables`, `runs-forecast`, buttons `run-again run-resume run-compare run-fold run-inspect run-delete
-run-delete-sure run-delete-not`.
+`run-head run-chart run-report run-tables`, `runs-forecast`, buttons `run-again run-resume run-compare run-fold run-inspect run-evaluate
+run-delete run-delete-sure run-delete-not`.
 """
 
 import shutil
@@ -14,7 +14,7 @@ import gradio as gr
 
 from workbench.core.errors import WorkbenchError
 from workbench.runs.records import LIVE, Line, Run
-from workbench.ui import folding, forecast, found, inspecting, plots, report
+from workbench.ui import evaluating, folding, forecast, found, inspecting, plots, report
 from workbench.ui.bench import Bench
 from workbench.ui.cards import escaped
 from workbench.ui.cards import table as plain_table
@@ -27,7 +27,7 @@ from workbench.ui.words import metric, run_label
 
 PAGE = 50  # runs shown at first, and how many more each time
 LOGARITHMIC = ("grad_norm", "step_ratio", "rho_a", "tau", "lr")
-PLANE, FORGOTTEN, LEARNT = "plane", "base_loss", "validation_loss"  # what stands in the list of curves where both losses are known
+PLANE = "plane"  # what stands in the list of curves where both losses of the plane are known
 MOST = 8  # runs whose curves are laid over each other
 
 
@@ -42,7 +42,7 @@ def build(ctx: Context, bench: Bench) -> None:
     with gr.Column(visible=False, elem_id="run-opened") as detail:
         head = polled(ctx.pulse, lambda run: (_head(ctx, run), ""), "run-head", every=2)
         buttons, confirm, sure, never = _buttons()
-        fold, inspection = folding.panel(), inspecting.panel(ctx)
+        fold, inspection, evaluation = folding.panel(), inspecting.panel(ctx), evaluating.panel(ctx)
         with gr.Row(elem_classes=["bench-row"]):
             with gr.Column(scale=7, min_width=340, elem_classes=["middle"]):
                 chart = live_chart(ctx, "run-chart")
@@ -51,11 +51,13 @@ def build(ctx: Context, bench: Bench) -> None:
                 body = polled(ctx.pulse, lambda run: (_body(ctx, run), _status(ctx, run)), "run-report", every=2)
         tables = polled(ctx.pulse, lambda run: (_tables(ctx, run), ""), "run-tables", every=2)
     _wire_overlay(ctx, table, ticked, overlay, which, curves)
-    _wire_opening(ctx, bench, table, body, buttons, [detail, head, chart, body, tables, confirm, fold.asked, fold.says, inspection.asked])
+    panels = [fold.asked, fold.says, inspection.asked, evaluation.asked]
+    _wire_opening(ctx, bench, table, body, buttons, [detail, head, chart, body, tables, confirm, *panels])
     _wire_gallery(ctx, bench, body, chart, gallery)
     _wire_buttons(ctx, bench, buttons)
     folding.wire(ctx, bench, buttons[3], fold)
     inspecting.wire(ctx, bench, buttons[4], inspection)
+    evaluating.wire(ctx, bench, buttons[5], evaluation)
     _wire_delete(ctx, bench, buttons[-1], confirm, sure, never)
 
 
@@ -82,7 +84,7 @@ def _buttons() -> tuple[list[gr.Button], gr.Row, gr.Button, gr.Button]:
     with gr.Row(elem_classes=["actions"]):
         names = (
             ("again", "Use this spec again"), ("resume", "Resume"), ("compare", "Compare with its base"), ("fold", "Save as a model"),
-            ("inspect", "Inspect…"), ("delete", "Delete…"),
+            ("inspect", "Inspect…"), ("evaluate", "Learnt and lost…"), ("delete", "Delete…"),
         )  # fmt: skip
         buttons = [gr.Button(label, size="sm", elem_id=f"run-{name}", scale=0, min_width=90) for name, label in names]
     with gr.Row(visible=False, elem_classes=["card", "act", "actions"]) as confirm:
@@ -122,8 +124,8 @@ def _body(ctx: Context, run_id: str | None) -> str:
     told = report.grid if run.kind == "train" else report.samples
     parts += [("Answers", told(said))] if said else []
     parts += [(table.name.capitalize(), plain_table(table.columns, table.rows)) for table in ctx.store.tables(run.id)]
-    inspected = found.of_model(ctx.store, folding.reference(run)) if inspecting.offers(run) else ""
-    parts += [("Inspections", inspected)] if inspected else []
+    before = found.of_model(ctx.store, folding.reference(run)) if inspecting.offers(run) else ""
+    parts += [("Found of it", before)] if before else []
     parts += [("On disk", report.artifacts(ctx.store.made(run.id))), ("Notes", report.notes(ctx.store.notes(run.id)))]
     return "".join(f"<h3>{escaped(title)}</h3>{part}" for title, part in parts) + report.spec_sheet(run)
 
@@ -138,7 +140,7 @@ def _wire_overlay(ctx: Context, table: gr.HTML, ticked: gr.State, overlay: gr.Co
     def tick(event: gr.EventData, chosen_metric: str) -> tuple[Any, ...]:
         chosen = sorted(event.ticked)[-MOST:]
         names = sorted({known for run in chosen for known in ctx.store.names(run)})
-        both = [(plots.PLANE, PLANE)] if {FORGOTTEN, LEARNT} <= set(names) else []
+        both = [(plots.PLANE, PLANE)] if {found.FORGOTTEN, found.LEARNT} <= set(names) else []
         listed = [*((sentence_case(metric(name)), name) for name in names), *both]
         shown = chosen_metric if chosen_metric in {name for _, name in listed} else next(iter(names), "loss")
         return chosen, gr.Column(visible=bool(chosen)), gr.Dropdown(listed, value=shown), draw(chosen, shown)
@@ -148,8 +150,8 @@ def _wire_overlay(ctx: Context, table: gr.HTML, ticked: gr.State, overlay: gr.Co
         lines = {escaped(run_label(run.id, run.name)): ctx.store.series(run.id, name) for run in runs}
         colours = {escaped(run_label(run.id, run.name)): plots.run_colour(run.id) for run in runs}
         if name == PLANE:
-            ways = {escaped(run_label(run.id, run.name)): ctx.store.lines(run.id, [FORGOTTEN, LEARNT]) for run in runs}
-            return plots.plane({label: (way[FORGOTTEN], way[LEARNT]) for label, way in ways.items()}, colours)
+            ways = {escaped(run_label(run.id, run.name)): ctx.store.lines(run.id, [found.FORGOTTEN, found.LEARNT]) for run in runs}
+            return plots.plane({label: (way[found.FORGOTTEN], way[found.LEARNT]) for label, way in ways.items()}, colours)
         shown = {label: line for label, line in lines.items() if line[0]}
         said = metric(name)
         return plots.curves(shown, sentence_case(said), "step", said, log=name in LOGARITHMIC, colours=colours)
@@ -163,7 +165,7 @@ def _wire_opening(ctx: Context, bench: Bench, table: gr.HTML, body: gr.HTML, but
         run = _found(ctx, run_id)
         shown = run.id if run else ""
         drawn = ({**asked, "open": shown}, gr.Column(visible=bool(run)), shown, {"run": shown}, shown, shown)
-        return (*drawn, gr.Row(visible=False), gr.Row(visible=False), "", gr.Column(visible=False), *offered(ctx, run))
+        return (*drawn, gr.Row(visible=False), gr.Row(visible=False), "", *[gr.Column(visible=False)] * 2, *offered(ctx, run))
 
     bench.opened.change(opened, [bench.opened, table], [table, *outputs, *buttons], **READER)
     table.open(named, None, bench.opened, **WRITER)
@@ -188,7 +190,7 @@ def named(event: gr.EventData) -> str:
 
 
 def offered(ctx: Context, run: Run | None) -> list[gr.Button]:
-    """Again, resume, compare, save as a model, inspect, delete: what can be done with this run."""
+    """Again, resume, compare, save as a model, inspect, evaluate, delete: what can be done with this run."""
     status, kind = (run.status, run.kind) if run else ("", "")
     resumes = status in ("stopped", "interrupted", "failed") and kind == "train"
     whole = status == "finished" and kind in ("train", "merge")
@@ -197,6 +199,7 @@ def offered(ctx: Context, run: Run | None) -> list[gr.Button]:
         gr.Button(visible=resumes),
         gr.Button(visible=whole),
         gr.Button(visible=folding.offers(ctx, run)),
+        gr.Button(visible=inspecting.offers(run)),
         gr.Button(visible=inspecting.offers(run)),
         gr.Button(visible=bool(run) and status not in LIVE),
     ]
@@ -219,8 +222,7 @@ def _wire_buttons(ctx: Context, bench: Bench, buttons: list[gr.Button]) -> None:
     def hold_against(run_id: str) -> tuple[Any, Any]:
         run = ctx.store.run(run_id)
         prompt = next((answer.prompt for answer in ctx.store.said(run.id)), "")
-        base = run.spec["base" if run.kind == "merge" else "model"]
-        return {"models": [base, folding.reference(run)], "prompt": prompt}, gr.Tabs(selected="compare")
+        return {"models": [evaluating.base_of(run), folding.reference(run)], "prompt": prompt}, gr.Tabs(selected="compare")
 
     again.click(use, [bench.opened, bench.loaded], [bench.spec, bench.loaded, bench.tabs], **WRITER)
     resume.click(go_on, bench.opened, bench.tabs, **WRITER)
