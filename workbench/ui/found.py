@@ -1,7 +1,7 @@
 """What a run found that made nothing (an inspection, an evaluation, a report), on its page: pictures where a training run has its curves,
 sentences beside them, tables below; and on the page of a model what was found of it before.
 
-Pure functions but for `Gallery`, which holds the figures. Ids: run-pictures, run-picture-0 …
+Pure functions but for `gallery`, where the figures stand. Ids: run-picture-0 …
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,35 +18,29 @@ from workbench.runs.store import Store
 from workbench.ui import plots
 from workbench.ui.cards import escaped
 from workbench.ui.cards import table as plain_table
+from workbench.ui.context import Context
+from workbench.ui.forms import DRAWN
 from workbench.ui.words import run_label
 
 KINDS = ("inspect", "evaluate", "report")
-FIGURES = 6  # pictures of one run
 ROWS = 100  # of a table that are shown
 RUNS = 12  # training runs that a report is held against
 FORGOTTEN, LEARNT = "base_loss", "validation_loss"
 MARKS = {True: "✓ ", False: "✗ "}
 
 
-class Gallery:
-    """As many figures as a finding may have; those without a picture are not shown."""
+def gallery(ctx: Context) -> gr.State:
+    """Where a run's pictures stand; the state that is returned says which run's, as `NUMBER:STATUS`, or "" for none."""
+    pictured = gr.State("")
 
-    def __init__(self) -> None:
-        with gr.Column(visible=False, elem_id="run-pictures") as self.column:
-            self.figures = [
-                gr.Plot(show_label=False, visible=False, elem_id=f"run-picture-{place}", elem_classes=["figure"])
-                for place in range(FIGURES)
-            ]
+    @gr.render(inputs=[pictured], **DRAWN)
+    def draw(shown: str) -> None:
+        if shown:
+            run = ctx.store.run(shown.partition(":")[0])
+            for number, figure in enumerate(drawn_of(ctx.store, run)):
+                gr.Plot(figure, show_label=False, elem_id=f"run-picture-{number}", elem_classes=["figure"])
 
-    @property
-    def outputs(self) -> list[Any]:
-        return [self.column, *self.figures]
-
-    def filled(self, store: Store, run: Run | None) -> list[Any]:
-        """What goes into `outputs` for this run."""
-        drawn = drawn_of(store, run) if run is not None and run.kind in KINDS else []
-        shown = [gr.Plot(value=figure, visible=True) for figure in drawn[:FIGURES]]
-        return [gr.Column(visible=bool(shown)), *shown, *[gr.Plot(value=None, visible=False)] * (FIGURES - len(shown))]
+    return pictured
 
 
 def drawn_of(store: Store, run: Run) -> list[Any]:
@@ -86,7 +80,7 @@ def figures(tables: Sequence[Table], pictures: Sequence[Picture]) -> list[Any]:
 
 def sentences(noted: Sequence[Noted]) -> str:
     """What was found, in the order in which it was said."""
-    return "".join(f"<p>{escaped(note.text)}</p>" for note in noted)
+    return f'<ul class="notes">{"".join(f"<li>{escaped(note.text)}</li>" for note in noted)}</ul>' if noted else ""
 
 
 def tables(found: Sequence[Table]) -> str:

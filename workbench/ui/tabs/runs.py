@@ -14,12 +14,13 @@ import gradio as gr
 
 from workbench.core.errors import WorkbenchError
 from workbench.runs.records import LIVE, Line, Run
-from workbench.ui import evaluating, folding, forecast, found, inspecting, plots, report
+from workbench.ui import cards, evaluating, folding, forecast, found, inspecting, plots, report
 from workbench.ui.bench import Bench
 from workbench.ui.cards import escaped
 from workbench.ui.cards import table as plain_table
+from workbench.ui.closer import Closer, offers
 from workbench.ui.context import Context
-from workbench.ui.forms import READER, WRITER, sentence_case
+from workbench.ui.forms import DRAWN, READER, WRITER, sentence_case
 from workbench.ui.livechart import live_chart
 from workbench.ui.polled import polled
 from workbench.ui.runtable import run_table
@@ -28,6 +29,7 @@ from workbench.ui.words import metric, run_label
 PAGE = 50  # runs shown at first, and how many more each time
 LOGARITHMIC = ("grad_norm", "step_ratio", "rho_a", "tau", "lr")
 PLANE = "plane"  # what stands in the list of curves where both losses of the plane are known
+INSPECT, EVALUATE = "inspect", "evaluate"
 MOST = 8  # runs whose curves are laid over each other
 
 
@@ -42,23 +44,36 @@ def build(ctx: Context, bench: Bench) -> None:
     with gr.Column(visible=False, elem_id="run-opened") as detail:
         head = polled(ctx.pulse, lambda run: (_head(ctx, run), ""), "run-head", every=2)
         buttons, confirm, sure, never = _buttons()
-        fold, inspection, evaluation = folding.panel(), inspecting.panel(ctx), evaluating.panel(ctx)
+        fold, closer = folding.panel(), _closer(ctx, bench)
         with gr.Row(elem_classes=["bench-row"]):
             with gr.Column(scale=7, min_width=340, elem_classes=["middle"]):
                 chart = live_chart(ctx, "run-chart")
-                gallery = found.Gallery()
+                pictured = found.gallery(ctx)
             with gr.Column(scale=5, min_width=300, elem_classes=["side"]):
                 body = polled(ctx.pulse, lambda run: (_body(ctx, run), _status(ctx, run)), "run-report", every=2)
         tables = polled(ctx.pulse, lambda run: (_tables(ctx, run), ""), "run-tables", every=2)
     _wire_overlay(ctx, table, ticked, overlay, which, curves)
-    panels = [fold.asked, fold.says, inspection.asked, evaluation.asked]
-    _wire_opening(ctx, bench, table, body, buttons, [detail, head, chart, body, tables, confirm, *panels])
-    _wire_gallery(ctx, bench, body, chart, gallery)
+    panels = [fold.asked, fold.says, closer.shown, closer.says]
+    _wire_opening(ctx, bench, table, body, [*buttons, pictured], [detail, head, chart, body, tables, confirm, *panels])
     _wire_buttons(ctx, bench, buttons)
     folding.wire(ctx, bench, buttons[3], fold)
-    inspecting.wire(ctx, bench, buttons[4], inspection)
-    evaluating.wire(ctx, bench, buttons[5], evaluation)
+    for button, which in zip(buttons[4:6], (INSPECT, EVALUATE), strict=True):
+        button.click(lambda which=which: (which, ""), None, [closer.shown, closer.says], **WRITER)
     _wire_delete(ctx, bench, buttons[-1], confirm, sure, never)
+
+
+def _closer(ctx: Context, bench: Bench) -> Closer:
+    """The panel for a closer look at the opened run, which is drawn when it is asked for."""
+    with gr.Column(elem_id="run-closer"):
+        closer = Closer(ctx, bench, gr.State(""), gr.State(inspecting.first()), cards.card_place("run-closer-says"))
+
+        @gr.render(inputs=[closer.shown, closer.inspection], **DRAWN)
+        def draw(shown: str, inspection: str) -> None:
+            if shown:
+                with gr.Column(elem_classes=["card"]):
+                    inspecting.panel(closer, inspection) if shown == INSPECT else evaluating.panel(closer)
+
+    return closer
 
 
 def _table(ctx: Context) -> Callable[[dict[str, Any] | None], tuple[str, str]]:
@@ -124,7 +139,7 @@ def _body(ctx: Context, run_id: str | None) -> str:
     told = report.grid if run.kind == "train" else report.samples
     parts += [("Answers", told(said))] if said else []
     parts += [(table.name.capitalize(), plain_table(table.columns, table.rows)) for table in ctx.store.tables(run.id)]
-    before = found.of_model(ctx.store, folding.reference(run)) if inspecting.offers(run) else ""
+    before = found.of_model(ctx.store, folding.reference(run)) if offers(run) else ""
     parts += [("Found of it", before)] if before else []
     parts += [("On disk", report.artifacts(ctx.store.made(run.id))), ("Notes", report.notes(ctx.store.notes(run.id)))]
     return "".join(f"<h3>{escaped(title)}</h3>{part}" for title, part in parts) + report.spec_sheet(run)
@@ -160,28 +175,23 @@ def _wire_overlay(ctx: Context, table: gr.HTML, ticked: gr.State, overlay: gr.Co
     which.input(draw, [ticked, which], curves, **READER)
 
 
-def _wire_opening(ctx: Context, bench: Bench, table: gr.HTML, body: gr.HTML, buttons: list[gr.Button], outputs: list[Any]) -> None:
+def _wire_opening(ctx: Context, bench: Bench, table: gr.HTML, body: gr.HTML, standing: list[Any], outputs: list[Any]) -> None:
+    """`standing`: what follows the run's status also while it is open: the buttons, and which run has pictures to show."""
+
+    def stands(run: Run | None) -> list[Any]:
+        return [*offered(ctx, run), f"{run.id}:{run.status}" if run is not None and run.kind in found.KINDS else ""]
+
     def opened(run_id: str, asked: dict[str, Any]) -> tuple[Any, ...]:
         run = _found(ctx, run_id)
         shown = run.id if run else ""
-        drawn = ({**asked, "open": shown}, gr.Column(visible=bool(run)), shown, {"run": shown}, shown, shown)
-        return (*drawn, gr.Row(visible=False), gr.Row(visible=False), "", *[gr.Column(visible=False)] * 2, *offered(ctx, run))
+        curves = gr.HTML({"run": shown}, visible=run is None or run.kind not in found.KINDS)
+        drawn = ({**asked, "open": shown}, gr.Column(visible=bool(run)), shown, curves, shown, shown)
+        return (*drawn, gr.Row(visible=False), gr.Row(visible=False), "", "", "", *stands(run))
 
-    bench.opened.change(opened, [bench.opened, table], [table, *outputs, *buttons], **READER)
+    bench.opened.change(opened, [bench.opened, table], [table, *outputs, *standing], **WRITER)
     table.open(named, None, bench.opened, **WRITER)
     table.more(lambda asked: {**asked, "limit": asked["limit"] + PAGE}, table, table, **READER)
-    body.moved(lambda run_id: offered(ctx, _found(ctx, run_id)), bench.opened, buttons, **READER)
-
-
-def _wire_gallery(ctx: Context, bench: Bench, body: gr.HTML, chart: gr.HTML, gallery: found.Gallery) -> None:
-    """The pictures of what an inspection found stand in place of the curves."""
-
-    def filled(run_id: str) -> list[Any]:
-        run = _found(ctx, run_id)
-        return [gr.HTML(visible=run is None or run.kind not in found.KINDS), *gallery.filled(ctx.store, run)]
-
-    for event in (bench.opened.change, body.moved):
-        event(filled, bench.opened, [chart, *gallery.outputs], **READER)
+    body.moved(lambda run_id: stands(_found(ctx, run_id)), bench.opened, standing, **WRITER)
 
 
 def named(event: gr.EventData) -> str:
@@ -199,8 +209,8 @@ def offered(ctx: Context, run: Run | None) -> list[gr.Button]:
         gr.Button(visible=resumes),
         gr.Button(visible=whole),
         gr.Button(visible=folding.offers(ctx, run)),
-        gr.Button(visible=inspecting.offers(run)),
-        gr.Button(visible=inspecting.offers(run)),
+        gr.Button(visible=offers(run)),
+        gr.Button(visible=offers(run)),
         gr.Button(visible=bool(run) and status not in LIVE),
     ]
 
