@@ -53,9 +53,16 @@ def toy_compare(spec, folder, workspace) -> Iterator[Event]:
         yield Said(2, model, spec.prompt, f"Yes, at {spec.temperature} with {spec.seed}.", [["Yes", -0.1, float("-inf")]])
 
 
+def toy_finding(spec, folder, workspace) -> Iterator[Event]:
+    yield Table("found", ["model", "value"], [["run 0001", 0.5]])
+    yield Noted(f"Found by a {spec.kind}.")
+    yield Finished("finished", "Found.")
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     toys = {"train": Job(toy_train, "device"), "merge": Job(toy_merge, "host"), "compare": Job(toy_compare, "device")}
+    toys |= {kind: Job(toy_finding, "device") for kind in ("inspect", "evaluate", "report")}
     for kind, job in toys.items():
         monkeypatch.setitem(registry.JOBS, kind, job)
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
@@ -298,3 +305,41 @@ def test_a_merge_does_not_wait_for_what_only_training_needs() -> None:
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
     assert said.strip() == "[] ['arcee_fusion']"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "spec"),
+    [
+        (
+            "inspect",
+            ["weight_change", "--model", "run:0001", "--model", "model:both", "--base", "pocket", "--set", "inspection.ranks=false"],
+            {"models": ["run:0001", "model:both"], "base": "pocket", "inspection": {"method": "weight_change", "ranks": False}},
+        ),
+        (
+            "evaluate",
+            ["--model", "pocket", "--model", "run:0001", "--data", "known", "--data", "exam", "--scorer", "contains", "--rows", 5],
+            {"models": ["pocket", "run:0001"], "sets": [{"data": "known", "scorer": "contains", "most_rows": 5}, {"data": "exam"}]},
+        ),
+        ("report", ["run:0001", "--base", "pocket", "--pattern", "x+"], {"model": "run:0001", "base": "pocket", "sets": []}),
+    ],
+)
+def test_what_is_found_is_printed_sentences_first(home: Path, kind: str, words: list[object], spec: dict[str, Any]) -> None:
+    result = cli(kind, *words)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith(f"Found by a {kind}.\n") and "run 0001  0.5" in result.stdout
+    (run,) = json.loads(cli("runs", "--json").stdout)
+
+    def holds(found: Any, wanted: Any) -> bool:
+        if isinstance(wanted, dict):
+            return all(holds(found[name], value) for name, value in wanted.items())
+        if isinstance(wanted, list):
+            return len(found) == len(wanted) and all(map(holds, found, wanted))
+        return found == wanted
+
+    assert holds(run["spec"], spec)
+    told = json.loads(cli(kind, *words, "--json").stdout)
+    assert told["says"] == [f"Found by a {kind}."] and told["tables"][0]["rows"] == [["run 0001", 0.5]]
+
+
+def test_an_inspection_that_is_not_there_is_a_sentence_with_those_that_are(home: Path) -> None:
+    plainly_refused(cli("inspect", "nothing", "--model", "run:0001"), "there is no inspection called 'nothing'", "weight_change")

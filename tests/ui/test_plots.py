@@ -5,6 +5,8 @@ import math
 
 import pytest
 
+from workbench.core.events import Table
+from workbench.core.picture import Picture
 from workbench.ui import plots
 
 BY_MODULE = [("q_proj", 0, 10, 100), ("k_proj", 0, 0, 100), ("q_proj", 1, 20, 100), ("embed", -1, 0, 50)]
@@ -99,3 +101,38 @@ def test_the_plane_goes_from_evaluation_to_evaluation_where_both_losses_are_know
     (way,) = drawn.data
     assert list(way.x) == [0.1, 0.5] and list(way.y) == [2.0, 0.1] and way.line.color == "#123456"
     assert way.marker.size[-1] > way.marker.size[0] and drawn.layout.xaxis.type == drawn.layout.yaxis.type == "log"
+
+
+HEAT = Picture("found", "heat", "Found", x="part", y="layer", value="size")
+HEADS = ["model", "layer", "part", "size"]
+
+
+def test_a_heat_has_a_panel_for_each_model_and_layers_upwards_with_what_has_none_below() -> None:
+    rows = [["b", 10, "q", 1.0], ["b", 2, "q", 2.0], ["b", None, "norm", 3.0], ["<i>", 2, "k", None], ["<i>", 2, "q", 4.0]]
+    drawn = plots.pictured(Table("found", HEADS, rows), HEAT)
+    first, second = drawn.data
+    assert list(first.y) == ["outside", "2", "10"] and list(first.x) == ["q", "norm"] == list(second.x)
+    assert [list(line) for line in first.z] == [[None, 3.0], [2.0, None], [1.0, None]]
+    assert [list(line) for line in second.z] == [[None, None], [4.0, None], [None, None]]
+    assert {note.text for note in drawn.layout.annotations} == {"b", "&lt;i&gt;"}
+    assert (drawn.layout.coloraxis.cmin, drawn.layout.coloraxis.cmax) == (0, 4.0)
+
+
+def test_a_heat_of_both_signs_has_its_middle_at_nothing() -> None:
+    drawn = plots.pictured(Table("found", HEADS, [["b", 0, "q", -1.0], ["b", 0, "k", 0.5]]), HEAT)
+    assert (drawn.layout.coloraxis.cmin, drawn.layout.coloraxis.cmax) == (-1.0, 1.0) and len(drawn.layout.coloraxis.colorscale) == 3
+
+
+@pytest.mark.parametrize("kind", ["bars", "lines", "points"])
+def test_marks_have_a_colour_for_each_model_a_line_where_it_is_asked_for_and_escaped_words(kind: str) -> None:
+    rows = [["b", "<x>", 1.0, "one"], ["t", "<x>", 2.0, "<two>"], ["t", "y", None, "none"]]
+    picture = Picture("found", kind, "Found", x="place", y="size", value="words" if kind == "points" else "", mark=0.5)
+    drawn = plots.pictured(Table("found", ["model", "place", "size", "words"], rows), picture)
+    assert [trace.name for trace in drawn.data] == ["b", "t"] and list(drawn.data[1].x) == ["&lt;x&gt;"]
+    assert drawn.layout.shapes[0].y0 == 0.5 and drawn.layout.xaxis.title.text == "place" and drawn.layout.showlegend
+    assert kind != "points" or list(drawn.data[1].text) == ["&lt;two&gt;"]
+
+
+def test_a_table_without_numbers_is_drawn_as_a_sentence() -> None:
+    drawn = plots.pictured(Table("found", HEADS, [["b", 0, "q", None]]), HEAT)
+    assert not drawn.data and "nothing to draw" in drawn.layout.annotations[0].text.replace("<br>", " ").lower()

@@ -1,0 +1,132 @@
+"""What a run found, as figures, sentences and tables; which runs offer a closer look, and what is begun there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.core.errors import SpecError
+from workbench.core.events import Finished, Measured, Noted, Table
+from workbench.core.picture import Picture
+from workbench.core.spec import InspectSpec, MergeSpec, ReportSpec, TrainSpec
+from workbench.core.workspace import Workspace
+from workbench.jobs.evaluate import ANSWERS, HEADS, SCORES
+from workbench.jobs.inspect import NUMBERS
+from workbench.jobs.report import CHANGED
+from workbench.runs.runner import Runner
+from workbench.runs.store import Store
+from workbench.ui import evaluating, found, inspecting
+from workbench.ui.closer import offers
+from workbench.ui.context import Context
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Iterator[Context]:
+    workspace = Workspace(tmp_path / "home")
+    with Store(workspace.database) as store, Runner(store, workspace, {}) as runner:
+        yield Context(store, runner, workspace)
+
+
+def run(ctx: Context, kind: str, spec: Any, *events: Any, status: str = "finished") -> str:
+    number = ctx.store.create(kind, spec.name, spec.model_dump(mode="json"))
+    ctx.store.append(number, *events, Finished(status))
+    ctx.store.flush()
+    return number
+
+
+def test_answers_stand_side_by_side_where_models_differ_first() -> None:
+    heads = HEADS[ANSWERS]
+    lines = [
+        ["exam", "exam", 1, "a?", "x", "base", "x", True, 0.1], ["exam", "exam", 1, "a?", "x", "tuned", "x", True, 0.1],
+        ["exam", "exam", 2, "b?", "y", "base", "y", True, 0.1], ["exam", "exam", 2, "b?", "y", "tuned", "<z>", False, 0.1],
+    ]  # fmt: skip
+    shown = found.side_by_side(Table(ANSWERS, heads, lines))
+    assert shown.columns == ["task", "question", "wanted", "base", "tuned"]
+    assert [row[1] for row in shown.rows] == ["b?", "a?"]
+    assert shown.rows[0][3:] == ["✓ y", "✗ <z>"]
+    html = found.tables([Table(ANSWERS, heads, lines), Table(NUMBERS, ["model"], [["x"]])])
+    assert "&lt;z&gt;" in html and "<z>" not in html and NUMBERS.capitalize() not in html
+
+
+def test_a_report_shows_what_was_learnt_and_lost_before_all_else() -> None:
+    html = found.tables([Table("weights", ["a"], [[1]]), Table(CHANGED, ["a"], [[1]])])
+    assert html.index(CHANGED.capitalize()) < html.index("Weights")
+
+
+def test_sentences_keep_their_order_and_are_escaped() -> None:
+    html = found.sentences([Noted("first"), Noted("<b>second</b>")])
+    assert html.index("first") < html.index("&lt;b&gt;second") and found.sentences([]) == ""
+
+
+def test_figures_are_of_the_tables_that_are_there() -> None:
+    pictures = [Picture("one", "lines", "One", x="x", y="y", each=""), Picture("two", "lines", "Two", x="x", y="y", each="")]
+    drawn = found.figures([Table("two", ["x", "y"], [[1, 2.0]])], pictures)
+    assert [figure.layout.title.text for figure in drawn] == ["Two"]
+
+
+def test_a_report_is_held_against_the_runs_before_it(ctx: Context) -> None:
+    trained = [
+        run(
+            ctx,
+            "train",
+            TrainSpec(name=name),
+            *[Measured(step, {"base_loss": 0.1 * (step + 1), "validation_loss": 1 / (step + 1)}) for step in range(3)],
+        )
+        for name in ("one", "two")
+    ]
+    run(ctx, "train", TrainSpec(name="unmeasured"), Measured(1, {"loss": 1.0}))
+    spec = ReportSpec(model=f"run:{trained[0]}", inspections=[])
+    reported = run(ctx, "report", spec, Table(SCORES, HEADS[SCORES], [["base", "exam", "exam", 1, 1.0, 0.2, 1.0, 0.1]]))
+    figures = found.drawn_of(ctx.store, ctx.store.run(reported))
+    assert [trace.name for trace in figures[0].data] == [f"{trained[1]} · two", f"{trained[0]} · one"], "the reported one is drawn last"
+    assert len(figures) == 3
+    of_merge = run(ctx, "report", ReportSpec(model="model:both"), status="stopped")
+    assert found.plane(ctx.store, ctx.store.run(of_merge)) == []
+
+
+def test_a_model_lists_what_was_found_of_it(ctx: Context) -> None:
+    numbers = Table(NUMBERS, ["model", "measure", "value"], [["run 0001", "relative change", 0.25]])
+    run(ctx, "inspect", InspectSpec(name="Weights of it", models=["run:0001"]), numbers)
+    run(ctx, "inspect", InspectSpec(name="failed", models=["run:0001"]), numbers, status="failed")
+    run(ctx, "report", ReportSpec(name="Its report", model="run:0001"), numbers)
+    html = found.of_model(ctx.store, "run:0001")
+    assert "Weights of it" in html and "Its report" in html and "failed" not in html and "0.25" in html
+    assert found.of_model(ctx.store, "run:0002") == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "offered"),
+    [
+        ("train", "finished", True),
+        ("train", "stopped", True),
+        ("train", "running", False),
+        ("merge", "finished", True),
+        ("compare", "finished", False),
+    ],
+)
+def test_what_is_over_and_made_something_can_be_looked_at(ctx: Context, kind: str, status: str, offered: bool) -> None:
+    number = run(ctx, kind, TrainSpec(), status="finished")
+    ctx.store.mark(number, status) if status != "finished" else None
+    ctx.store.flush()
+    assert offers(ctx.store.run(number)) is offered and not offers(None)
+
+
+def test_an_inspection_is_of_the_run_and_of_models_beside_it_each_once(ctx: Context) -> None:
+    trained = ctx.store.run(run(ctx, "train", TrainSpec()))
+    spec = inspecting.spec_of(trained, ["model:both", "run:0001"], {"method": "weight_change", "ranks": False})
+    assert spec.models == ["run:0001", "model:both"] and not spec.inspection.ranks and "run 0001" in spec.name
+    merged = ctx.store.run(run(ctx, "merge", MergeSpec(name="both", models=[{"model": "run:0001"}])))
+    assert inspecting.spec_of(merged, None, {"method": "weight_change"}).models == ["model:both"]
+
+
+def test_an_evaluation_asks_the_base_first_and_a_report_asks_of_one_model(ctx: Context) -> None:
+    trained = ctx.store.run(run(ctx, "train", TrainSpec(model="pocket")))
+    how = {"scorer": "contains", "most_rows": 5}
+    spec = evaluating.evaluation_of(trained, ["known"], ["pocket", "model:both"], how)
+    assert spec.models == ["pocket", "run:0001", "model:both"]
+    assert (spec.sets[0].data, spec.sets[0].scorer, spec.sets[0].most_rows) == ("known", "contains", 5)
+    report = evaluating.report_of(trained, [], ["model:both"], how)
+    assert (report.model, report.base, report.sets) == ("run:0001", "pocket", [])
+    with pytest.raises(SpecError, match="regular expression"):
+        evaluating.report_of(trained, ["known"], [], {**how, "pattern": "("})
