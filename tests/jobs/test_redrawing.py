@@ -1,5 +1,8 @@
 """A run whose adapter chooses anew what may move: it says the same stopped and resumed, and slow weights go with their numbers."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 import torch
 from pico import make_model
@@ -9,7 +12,8 @@ from workbench.core.events import Measured
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.averaging import Average
-from workbench.jobs.redrawing import redraw
+from workbench.jobs.redrawing import Moving, redraw
+from workbench.materials.attachment import Attachment
 from workbench.materials.region import RegionAttachment
 from workbench.materials.regions import Elements
 from workbench.methods.updates.adamw import AdamW
@@ -72,3 +76,12 @@ def test_how_much_of_the_mask_stays_is_told_when_it_is_chosen_anew(spec: TrainSp
     events = run(wanted, workspace.run("0003"), workspace)
     moving = [series(events, f"moving/{block}") for block in range(3)]
     assert all(set(own) <= {1, 3, 5} for own in moving) and sum(own[1] for own in moving) == 1
+
+
+def test_loads_are_told_at_first_and_when_one_has_moved_by_more_than_a_hair() -> None:
+    loads = [[0.5, 0.5], [0.505, 0.495], [0.52, 0.48], [0.52, 0.48], []]
+    told, moving = list[dict[str, float]](), Moving()
+    for now in loads:
+        told.append(moving.told(cast(Attachment, SimpleNamespace(moving=lambda: {0: 1.0}, loads=lambda now=now: now))))
+    assert told[0] == {"moving/0": 1.0, "expert_load/0": 0.5, "expert_load/1": 0.5}
+    assert told[1:] == [{}, {"expert_load/0": 0.52, "expert_load/1": 0.48}, {}, {}]

@@ -5,6 +5,7 @@ What it is not: the choice (`methods/adapters/`), or what moves in the model (`m
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import torch
 
@@ -12,6 +13,8 @@ from workbench.jobs.averaging import Average
 from workbench.jobs.schedule import begun
 from workbench.materials.attachment import Carry
 from workbench.methods.contracts import Attachment, Stepper, Update
+
+HARDLY = 0.01  # of all tokens; a load that moved less is not told again
 
 
 def redraw(step: int, attachment: Attachment, update: Update, stepper: Stepper, average: Average) -> tuple[Stepper, dict[str, float]]:
@@ -44,14 +47,18 @@ def _kept(attachment: Attachment, moved: Mapping[str, Carry]) -> float:
 
 @dataclass
 class Moving:
-    """What was told last of which blocks move."""
+    """What was told last of which blocks move, and of how tokens were shared out among experts."""
 
     last: dict[int, float] = field(default_factory=dict)
+    loads: list[float] = field(default_factory=list)
 
     def told(self, attachment: Attachment) -> dict[str, float]:
-        """`moving/3`: the share of block 3 that moves now; told of all blocks when it has changed, and nothing where it never does."""
-        now = attachment.moving()
-        if now == self.last:
-            return {}
-        self.last = now
-        return {f"moving/{block}": share for block, share in now.items()}
+        """`moving/3`: the share of block 3 that moves now; `expert_load/5`: the share of the tokens that expert 5 was given. Told of all
+        when they have changed, loads by more than `HARDLY`, and nothing where there are none."""
+        moving, loads = attachment.moving(), attachment.loads()
+        found = {} if moving == self.last else {f"moving/{block}": share for block, share in moving.items()}
+        if any(abs(now - before) > HARDLY for now, before in zip_longest(loads, self.loads, fillvalue=1.0)):
+            found |= {f"expert_load/{expert}": share for expert, share in enumerate(loads)}
+            self.loads = loads
+        self.last = moving
+        return found

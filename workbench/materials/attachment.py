@@ -108,6 +108,10 @@ class Attachment(ABC):
         """By block, the share of its numbers that move now, where that changes as a run goes on; nothing where it does not."""
         return {}
 
+    def loads(self) -> list[float]:
+        """How the tokens of the last step were shared out among experts, a share for each; nothing where there are none."""
+        return []
+
     def dense(self, displacement: dict[str, Tensor]) -> dict[str, Tensor]:
         """A step of what is trained, by name, as one of the model's own parameters; the same where these are what is trained."""
         return displacement

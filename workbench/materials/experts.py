@@ -98,12 +98,16 @@ class Experts(Beside):
         return host.get_submodule(DOWN)(_inner(host, gate, up) + mixed.view_as(gate)) + more.view_as(inputs)
 
     def forget(self) -> None:
-        """Begin to add up what balances the router."""
-        self._pulled, self._tokens = torch.zeros(()), 0
+        """Begin to add up what balances the router, and what each expert is given."""
+        self._pulled, self._tokens, self._given = torch.zeros(()), 0, torch.zeros(self.experts)
 
     def pull(self) -> Tensor | None:
         """(E, D) the gradient of aux with respect to the router since `forget`; None where no pass has trained."""
         return self._pulled / self._tokens if self._tokens else None
+
+    def given(self) -> Tensor:
+        """(E,) the choices that fell on each expert since `forget`."""
+        return self._given
 
     def _instead(self, host: nn.Module, inputs: Tensor) -> Tensor:
         return type(host).forward(host, inputs) if self.still else self(host, inputs)
@@ -118,7 +122,8 @@ class Experts(Beside):
         return shares / shares.sum(-1, keepdim=True), chosen
 
     def _balance(self, x: Tensor, probabilities: Tensor, chosen: Tensor) -> None:
-        load = torch.bincount(chosen.flatten(), minlength=self.experts) / chosen.numel()
+        given = torch.bincount(chosen.flatten(), minlength=self.experts)
+        load, self._given = given / chosen.numel(), self._given.to(given.device) + given
         self._pulled = self._pulled + self.experts * (probabilities * (load - probabilities @ load[:, None])).T @ x
         self._tokens += len(x)
 

@@ -290,3 +290,18 @@ def test_an_mlp_that_does_something_else_with_the_same_matrices_is_refused() -> 
 def test_more_experts_for_a_token_than_there_are_is_refused_with_a_remedy() -> None:
     with pytest.raises(WorkbenchError, match="Set experts for a token to 4 or less"):
         MixLoRA(**FEW, per_token=5).cost(make_model())
+
+
+def test_it_tells_how_the_tokens_of_a_step_were_shared_out(pico_batch: dict[str, torch.Tensor]) -> None:
+    attachment = MixLoRA(experts=4, per_token=2).attach(make_model(), seed=0)
+    assert attachment.loads() == []
+    attachment.model.train()
+    for mixture in attachment.mixtures:  # experts 0 and 1 are always the likeliest: their routers read what is never 0
+        torch.nn.init.zeros_(mixture.router)
+    attachment.redraw(1)
+    for _ in range(2):
+        attachment.model(**pico_batch).loss.backward()
+    attachment.before_step(1)
+    assert sum(attachment.loads()) == pytest.approx(1.0) and sorted(attachment.loads()) == [0, 0, 0.5, 0.5]
+    attachment.before_step(2)
+    assert attachment.loads() == [], "a step without a pass that trains tells nothing"

@@ -98,6 +98,7 @@ class MixLoRAAttachment(InsertedAttachment):
         super().__init__(model, modules)
         self.strength = strength
         self.mixtures = [module for module in modules.values() if isinstance(module, Experts)]
+        self.shared: list[float] = []
 
     def redraw(self, step: int) -> dict[str, Carry]:
         """What a step that was left out has added up is not the next one's."""
@@ -105,8 +106,13 @@ class MixLoRAAttachment(InsertedAttachment):
             mixture.forget()
         return {}
 
+    def loads(self) -> list[float]:
+        return self.shared
+
     @torch.no_grad()
     def before_step(self, step: int) -> None:
+        given = torch.stack([mixture.given().cpu() for mixture in self.mixtures]).sum(0)
+        self.shared = (given / given.sum()).tolist() if given.sum() else []
         for mixture in self.mixtures:
             pull = mixture.pull()
             if pull is not None:
