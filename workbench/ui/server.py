@@ -134,9 +134,9 @@ UNABLE = ("_retryable", "_undoable", "likeable", "streamable", "_selectable")
 
 def lighten(config: Mapping[str, Any]) -> None:
     """Take out of the page's description what only Gradio's own page about its interface reads, which is not served here, and what its
-    page takes for absent where nothing is said."""
+    page takes for absent where nothing is said. A component of Gradio's own is found by its type as well as by its class."""
     for component in config["components"]:
-        for name in ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs"):
+        for name in ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs", "component_class_id"):
             component.pop(name, None)
         for name in (name for name in UNABLE if component["props"].get(name) is False):
             component["props"].pop(name)

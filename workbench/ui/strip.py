@@ -1,7 +1,7 @@
 """Which blocks move when, and what each expert is given, as strips: a row for each block or expert, to the right the steps.
 
-Markup alone, from the series `moving/BLOCK`, `expert_load/EXPERT` and `mask_kept` of a run; drawn where there are any. What it is not: the choice
-(`methods/adapters/`).
+Markup alone, from the series `moving/BLOCK`, `expert_load/EXPERT` and `mask_kept` of a run, where there are any. What it is not: the
+choice (`methods/adapters/`).
 """
 
 from collections.abc import Mapping, Sequence
