@@ -130,3 +130,22 @@ def test_an_evaluation_asks_the_base_first_and_a_report_asks_of_one_model(ctx: C
     assert (report.model, report.base, report.sets) == ("run:0001", "pocket", [])
     with pytest.raises(SpecError, match="regular expression"):
         evaluating.report_of(trained, ["known"], [], {**how, "pattern": "("})
+
+
+def test_what_was_found_of_several_runs_stands_side_by_side_the_newest_of_each(ctx: Context) -> None:
+    def numbers(*rows: tuple[str, float]) -> Table:
+        return Table(NUMBERS, ["model", "measure", "value"], [[model, "relative change", value] for model, value in rows])
+
+    one, two = (ctx.store.run(run(ctx, "train", TrainSpec(name=name))) for name in ("one", "two"))
+    run(ctx, "inspect", InspectSpec(models=["run:0001"]), numbers(("run 0001 · one", 0.1)))
+    run(
+        ctx,
+        "inspect",
+        InspectSpec(models=["run:0001", "run:0002"]),
+        numbers(("run 0001 · one", 0.25), ("run 0002 · two", 0.5), ("run 0021", 0.7)),
+    )
+    html = found.side_by_side_numbers(ctx.store, [one, two])
+    assert "<th>run 0001 · one</th><th>run 0002 · two</th>" in html and "0.25" in html and "0.5" in html
+    assert "0.1<" not in html, "found again since"
+    assert "run 0021" not in html and "run 0021" in found.side_by_side_numbers(ctx.store, [ctx.store.run("0004")])
+    assert "two" not in found.side_by_side_numbers(ctx.store, [one]) and found.side_by_side_numbers(ctx.store, []) == ""

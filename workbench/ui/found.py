@@ -4,7 +4,7 @@ sentences beside them, tables below; and on the page of a model what was found o
 Pure functions but for `gallery`, where the figures stand. Ids: run-picture-0 …
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -108,10 +108,32 @@ def _answer(row: Mapping[str, Any] | None) -> str:
 
 def of_model(store: Store, reference: str) -> str:
     """What was found of a model, newest first: a row for each number; empty where nothing was."""
-    rows = []
-    for run in store.runs():
-        asked = [*run.spec.get("models", []), run.spec.get("model")] if run.kind in KINDS else []
-        if run.status == "finished" and reference in asked:
-            numbers = next((table for table in store.tables(run.id) if table.name == NUMBERS), None)
-            rows += [[run_label(run.id, run.name), *row] for row in (numbers.rows if numbers else [])]
+    rows = [[run_label(run.id, run.name), *row] for run, row in _numbers(store) if reference in _asked(run)]
     return plain_table(["found by", "model", "measure", "value"], rows, ROWS) if rows else ""
+
+
+def side_by_side_numbers(store: Store, runs: Sequence[Run]) -> str:
+    """What was found of several runs, a row for each measure and a column for each model; empty where nothing was.
+
+    Of a run that found something all its numbers are shown; of one that made a model the newest that were found of it.
+    """
+    shown, own = {run.id for run in runs}, tuple(f"run {run.id}" for run in runs)
+    found: dict[str, dict[str, float]] = {}
+    for run, (model, measure, value) in _numbers(store):
+        if run.id in shown or model.split(" · ")[0] in own:
+            found.setdefault(measure, {}).setdefault(model, value)
+    models = sorted({model for values in found.values() for model in values})
+    rows = [[measure, *(values.get(model) for model in models)] for measure, values in found.items()]
+    return f"<h3>What was found of them</h3>{plain_table(['measure', *models], rows, ROWS)}" if rows else ""
+
+
+def _asked(run: Run) -> list[str]:
+    """References of the models that a run has looked at."""
+    return [*run.spec.get("models", []), str(run.spec.get("model", ""))]
+
+
+def _numbers(store: Store) -> Iterator[tuple[Run, list[Any]]]:
+    """Each (model, measure, value) that a finished run found, newest first."""
+    for run in store.runs():
+        if run.kind in KINDS and run.status == "finished":
+            yield from ((run, row) for table in store.tables(run.id) if table.name == NUMBERS for row in table.rows)

@@ -1,6 +1,6 @@
 """The Runs tab: every run on record. Tick some to lay their curves over each other; open one to see all of it.
 
-Elements for tests: `runs-table` (`[data-event=open][data-run]`, `[data-event=tick]`), `runs-metric`, `runs-curves`,
+Elements for tests: `runs-table` (`[data-event=open][data-run]`, `[data-event=tick]`), `runs-metric`, `runs-curves`, `runs-numbers`,
 `run-head run-chart run-report run-tables`, `runs-forecast`, buttons `run-again run-resume run-compare run-fold run-inspect run-evaluate
 run-delete run-delete-sure run-delete-not`.
 """
@@ -40,6 +40,7 @@ def build(ctx: Context, bench: Bench) -> None:
     with gr.Column(visible=False, elem_id="runs-overlay") as overlay:
         which = gr.Dropdown([("Loss", "loss")], value="loss", label="Curves of the ticked runs", elem_id="runs-metric")
         curves = gr.Plot(show_label=False, elem_id="runs-curves", elem_classes=["figure"])
+        numbers = cards.place(elem_id="runs-numbers")
     forecast.build(ctx)
     with gr.Column(visible=False, elem_id="run-opened") as detail:
         head = polled(ctx.pulse, lambda run: (_head(ctx, run), ""), "run-head", every=2)
@@ -52,7 +53,7 @@ def build(ctx: Context, bench: Bench) -> None:
             with gr.Column(scale=5, min_width=300, elem_classes=["side"]):
                 body = polled(ctx.pulse, lambda run: (_body(ctx, run), _status(ctx, run)), "run-report", every=2)
         tables = polled(ctx.pulse, lambda run: (_tables(ctx, run), ""), "run-tables", every=2)
-    _wire_overlay(ctx, table, ticked, overlay, which, curves)
+    _wire_overlay(ctx, table, ticked, overlay, which, curves, numbers)
     panels = [fold.asked, fold.says, closer.shown, closer.says]
     _wire_opening(ctx, bench, table, body, [*buttons, pictured], [detail, head, chart, body, tables, confirm, *panels])
     _wire_buttons(ctx, bench, buttons)
@@ -151,17 +152,23 @@ def _tables(ctx: Context, run_id: str | None) -> str:
     return found.tables(ctx.store.tables(run.id)) if run is not None and run.kind in found.KINDS else ""
 
 
-def _wire_overlay(ctx: Context, table: gr.HTML, ticked: gr.State, overlay: gr.Column, which: gr.Dropdown, curves: gr.Plot) -> None:
+def _wire_overlay(
+    ctx: Context, table: gr.HTML, ticked: gr.State, overlay: gr.Column, which: gr.Dropdown, curves: gr.Plot, numbers: gr.HTML
+) -> None:
     def tick(event: gr.EventData, chosen_metric: str) -> tuple[Any, ...]:
         chosen = sorted(event.ticked)[-MOST:]
         names = sorted({known for run in chosen for known in ctx.store.names(run)})
         both = [(plots.PLANE, PLANE)] if {found.FORGOTTEN, found.LEARNT} <= set(names) else []
         listed = [*((sentence_case(metric(name)), name) for name in names), *both]
         shown = chosen_metric if chosen_metric in {name for _, name in listed} else next(iter(names), "loss")
-        return chosen, gr.Column(visible=bool(chosen)), gr.Dropdown(listed, value=shown), draw(chosen, shown)
+        drawn = gr.Plot(draw(chosen, shown), visible=bool(listed)), found.side_by_side_numbers(ctx.store, standing(chosen))
+        return chosen, gr.Column(visible=bool(chosen)), gr.Dropdown(listed, value=shown, visible=bool(listed)), *drawn
+
+    def standing(chosen: list[str]) -> list[Run]:
+        return [run for run in (_found(ctx, run_id) for run_id in chosen) if run]
 
     def draw(chosen: list[str], name: str) -> Any:
-        runs = [run for run in (_found(ctx, run_id) for run_id in chosen) if run]
+        runs = standing(chosen)
         lines = {escaped(run_label(run.id, run.name)): ctx.store.series(run.id, name) for run in runs}
         colours = {escaped(run_label(run.id, run.name)): plots.run_colour(run.id) for run in runs}
         if name == PLANE:
@@ -171,7 +178,7 @@ def _wire_overlay(ctx: Context, table: gr.HTML, ticked: gr.State, overlay: gr.Co
         said = metric(name)
         return plots.curves(shown, sentence_case(said), "step", said, log=name in LOGARITHMIC, colours=colours)
 
-    table.tick(tick, which, [ticked, overlay, which, curves], **WRITER)
+    table.tick(tick, which, [ticked, overlay, which, curves, numbers], **WRITER)
     which.input(draw, [ticked, which], curves, **READER)
 
 
