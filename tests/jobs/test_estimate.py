@@ -209,3 +209,13 @@ def test_a_file_that_is_replaced_lies_beside_the_new_one() -> None:
 
 def test_the_demo_model_can_always_be_chosen(workspace: Workspace) -> None:
     assert choices(workspace)[0][0] == "pocket"
+
+
+def test_what_two_runs_share_is_counted_where_both_move_something(pico_folder: Path, workspace: Workspace) -> None:
+    def moved(**adapter: Any) -> module.Estimate:
+        return estimate(TrainSpec(model=str(pico_folder), adapter={"method": "lora", "dropout": 0.0, **adapter}), workspace)
+
+    attention, mlp, every = (moved(targets=part) for part in ("attention", "mlp", "all linear"))
+    assert module.shared(attention, attention) == module.shared(attention, every) == 1.0
+    assert module.shared(attention, mlp) == 0.0
+    assert module.shared(every, mlp) == pytest.approx(mlp.trained / every.trained)

@@ -121,6 +121,12 @@ def disk(spec: TrainSpec, workspace: Workspace) -> Disk:
     return Disk(checkpoint, artifact, shutil.disk_usage(workspace.database.parent).free)
 
 
+def shared(one: Estimate, other: Estimate) -> float:
+    """The share of what the one moves that lies in modules of which the other moves something too, layer by layer."""
+    there = {(module, layer) for module, layer, moved, _ in other.by_module if moved}
+    return sum(moved for module, layer, moved, _ in one.by_module if (module, layer) in there) / max(1, one.trained)
+
+
 def shares(reference: str, workspace: Workspace) -> dict[str, float]:
     """Of each adapter with its defaults, the share of the model's numbers that would move; those that do not fit the model are left out.
 

@@ -174,7 +174,8 @@ def paired(one: Series, other: Series) -> list[tuple[float, float]]:
 
 def memory_bar(items: Sequence[tuple[str, float]], machine_bytes: float | None) -> go.Figure:
     """Estimated memory by item as one bar, and the line of what this machine has (None where that is unknown)."""
-    title, height = "Memory it will need", 214
+    title, below = "Memory it will need", 62 + 17 * len(items)  # for the axis, and a line of the legend for each item
+    height = 102 + below
     needed = sum(size for _, size in items)
     if not needed:
         return empty(title, "No estimate yet: choose a model and a method.", height)
@@ -188,17 +189,16 @@ def memory_bar(items: Sequence[tuple[str, float]], machine_bytes: float | None) 
     if machine_bytes is not None and machine_bytes <= 20 * needed:
         drawn.add_vline(x=machine_bytes / unit, line={"color": GREY if fits else VERMILION, "width": 2})
     drawn.update_layout(
-        barmode="stack", legend={"y": 0, "yref": "container", "yanchor": "bottom", "traceorder": "normal"}, margin={"l": 8, "b": 112}
+        barmode="stack", legend={"y": 0, "yref": "container", "yanchor": "bottom", "traceorder": "normal"}, margin={"l": 8, "b": below}
     ).update_yaxes(visible=False)
     return drawn
 
 
-def heat_map(by_module: Sequence[tuple[str, int, int, int]]) -> go.Figure:
+def heat_map(by_module: Sequence[tuple[str, int, int, int]], title: str = "What will move") -> go.Figure:
     """What will move, layer by module: `(module, layer, moved, of)`, counts of parameters; layer −1 is outside the blocks.
 
     The colour is the share of the module's numbers that moves, on a scale from none (grey) to all (blue).
     """
-    title = "What will move"
     if not by_module:
         return empty(title, "No estimate yet: choose a model and a method.")
     modules = list(dict.fromkeys(module for module, *_ in by_module))

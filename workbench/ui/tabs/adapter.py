@@ -4,7 +4,8 @@ Knows no adapter by name: the ways to tune (`ways.py`) and forms come from the r
 control that is touched writes its part of `bench.spec`, with its mistake if it has one, so that Train refuses it too.
 Ids: adapter-model, adapter-presets (buttons `[data-pick=0]` …), adapter-families (buttons `[data-pick=NAME]`), adapter-head,
 adapter-NAME-KNOB, adapter-estimate-error,
-adapter-error, adapter-modules (buttons `[data-pick=MODULE]`), adapter-tiles, adapter-heat, adapter-memory, adapter-next.
+adapter-error, adapter-modules (buttons `[data-pick=MODULE]`), adapter-tiles, adapter-heat, adapter-memory,
+adapter-beside, adapter-shared, adapter-heat-beside, adapter-next.
 """
 
 from typing import Any
@@ -16,14 +17,16 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.method import find
 from workbench.core.spec import parse_spec
 from workbench.jobs.anatomy import modules
+from workbench.jobs.calibration import calibrated, overhead
 from workbench.jobs.curate import data_sets
-from workbench.jobs.estimate import Estimate, choices, estimate, shares
+from workbench.jobs.estimate import Estimate, choices, estimate, shared, shares
 from workbench.jobs.presets import applied, presets
 from workbench.ui import cards, forms, plots
 from workbench.ui.bench import Bench
 from workbench.ui.context import Context
 from workbench.ui.moduletree import knob_for, toggled, tree
 from workbench.ui.ways import families, starts
+from workbench.ui.words import run_label
 
 Spec = dict[str, Any]
 
@@ -156,6 +159,9 @@ def _figures(ctx: Context, bench: Bench) -> None:
     figures = cards.place(elem_id="adapter-tiles", above_figure=True)
     heat = gr.Plot(show_label=False, container=False, elem_id="adapter-heat", elem_classes=["figure"])
     memory = gr.Plot(show_label=False, container=False, elem_id="adapter-memory", elem_classes=["figure"])
+    beside = gr.Dropdown([("no run", "")], value="", label="Beside what a run moved", interactive=True, elem_id="adapter-beside")
+    says = cards.place(elem_id="adapter-shared")
+    other = gr.Plot(visible=False, show_label=False, container=False, elem_id="adapter-heat-beside", elem_classes=["figure"])
     cards.place('<p class="quiet">Estimated from the model’s shape, before anything is loaded.</p>')
     gr.Button("Go to Train", elem_id="adapter-next", variant="primary").click(
         lambda: gr.Tabs(selected="train"), None, bench.tabs, **forms.READER
@@ -164,14 +170,32 @@ def _figures(ctx: Context, bench: Bench) -> None:
 
     @cards.carded(4)
     def look(spec: Spec, last: str) -> tuple[Any, ...]:
-        found = estimate(parse_spec(spec), ctx.workspace)
+        wanted = parse_spec(spec)
+        found = calibrated(estimate(wanted, ctx.workspace), overhead(ctx.store, str(spec.get("model", "")), ctx.workspace))
         if repr(found) == last:
             return (gr.skip(),) * 4
         moves = plots.heat_map(found.by_module)
         needs = plots.memory_bar(found.memory, found.machine_bytes)
         return cards.tiles(_tiles(found)), moves, needs, repr(found)
 
+    def compare(spec: Spec, run: str) -> tuple[str, Any]:
+        if not run:
+            return "", gr.Plot(visible=False)
+        try:
+            moved, wanted = (estimate(parse_spec(one), ctx.workspace) for one in (ctx.store.run(run).spec, spec))
+        except WorkbenchError as error:
+            return cards.error_card(error), gr.skip()
+        share = f"{shared(wanted, moved):.0%} of the numbers that will move lie in modules of which run {run} moved some."
+        return cards.note(share), gr.Plot(plots.heat_map(moved.by_module, f"What run {run} moved"), visible=True)
+
+    beside.focus(lambda: gr.Dropdown(_runs(ctx)), None, beside, **forms.READER)
+    gr.on([beside.input, bench.spec.change], compare, [bench.spec, beside], [says, other], trigger_mode="always_last", **forms.READER)
     gr.on(None, look, [bench.spec, seen], [why, figures, heat, memory, seen], trigger_mode="always_last", **forms.READER)
+
+
+def _runs(ctx: Context) -> list[tuple[str, str]]:
+    """The training runs, newest first."""
+    return [("no run", ""), *((run_label(run.id, run.name), run.id) for run in ctx.store.runs("train"))]
 
 
 def _tiles(found: Estimate) -> list[tuple[str, str, str]]:
