@@ -197,6 +197,7 @@ def inspect(
 def evaluate(
     model: Annotated[list[str], typer.Option(help="A model that is asked. Repeat it; the others are held against the first.")],
     data: Data = None,
+    task: Annotated[list[str] | None, typer.Option(help="A standard task by lm-eval's name, for example arc_easy. Repeat it.")] = None,
     scorer: Scorer = "exact match",
     column: Column = "",
     pattern: Pattern = "",
@@ -207,7 +208,7 @@ def evaluate(
 ) -> None:
     """Say how often models answer the questions of data sets rightly; with no data set those that runs held back."""
     registry()
-    given = {"kind": "evaluate", "models": model, "sets": _sets(data, scorer, column, pattern, rows)}
+    given = {"kind": "evaluate", "models": model, "sets": _sets(data, scorer, column, pattern, rows), "tasks": task or []}
     finish(parse_spec(override(given, set or [])), home, kind="evaluate", json=json)
 
 

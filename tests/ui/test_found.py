@@ -126,10 +126,11 @@ def test_an_evaluation_asks_the_base_first_and_a_report_asks_of_one_model(ctx: C
     spec = evaluating.evaluation_of(trained, ["known"], ["pocket", "model:both"], how)
     assert spec.models == ["pocket", "run:0001", "model:both"]
     assert (spec.sets[0].data, spec.sets[0].scorer, spec.sets[0].most_rows) == ("known", "contains", 5)
-    report = evaluating.report_of(trained, [], ["model:both"], how)
+    assert evaluating.evaluation_of(trained, [], [], how, ["arc_easy"]).tasks == ["arc_easy"]
+    report = evaluating.report_of(trained, [], how)
     assert (report.model, report.base, report.sets) == ("run:0001", "pocket", [])
     with pytest.raises(SpecError, match="regular expression"):
-        evaluating.report_of(trained, ["known"], [], {**how, "pattern": "("})
+        evaluating.report_of(trained, ["known"], {**how, "pattern": "("})
 
 
 def test_what_was_found_of_several_runs_stands_side_by_side_the_newest_of_each(ctx: Context) -> None:

@@ -90,7 +90,13 @@ class EvaluateSpec(Spec):
     models: list[str] = Field(min_length=1, max_length=8, description="the models that are asked; the others are held against the first")
     sets: list[EvaluationSet] = Field(
         default_factory=list,
-        description="what they are asked; empty takes what the runs among them held back, and for the demo model its own skills",
+        description="what they are asked; empty without tasks takes what the runs held back, and for the demo model its own skills",
+    )
+    tasks: list[str] = Field(
+        default_factory=list, description="standard tasks by lm-eval's names, for example arc_easy; it must be installed"
+    )
+    most_rows: int = knob(
+        100, ge=1, le=1_000_000, help="at most so many rows of each standard task", label="rows of a task", log=True, more=True
     )
     max_tokens: int = knob(48, ge=1, le=4096, help="longest answer", unit="tokens", log=True)
     max_length: int = knob(

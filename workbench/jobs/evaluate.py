@@ -1,8 +1,8 @@
 """How often models answer the questions of data sets rightly, and how surprised they are by the right answers.
 
 Each model is loaded once and asked all questions, greedily, some at a time. Tables grow as it goes, so what was answered is kept if it is
-stopped: `SCORES` by model and task, `ANSWERS` one by one, `AGAINST` the first model. What it is not: what counts as right
-(`core/marking.py`), or a quick look at a few rows (`scoring.py`).
+stopped: `SCORES` by model and task, `ANSWERS` one by one, `AGAINST` the first model, and standard tasks (`harness.py`). What it is not:
+what counts as right (`core/marking.py`), or a quick look at a few rows (`scoring.py`).
 """
 
 import random
@@ -23,6 +23,7 @@ from workbench.core.picture import Picture
 from workbench.core.ratings import wilson
 from workbench.core.spec import EvaluateSpec
 from workbench.core.workspace import Workspace
+from workbench.jobs import harness
 from workbench.jobs.inspect import NUMBERS, base_of
 from workbench.jobs.machine import share_cores
 from workbench.jobs.scoring import held_back, of_runs, short
@@ -35,7 +36,7 @@ from workbench.materials.packing import IGNORED, pad
 from workbench.materials.speaking import spoken
 from workbench.materials.templates import Encoded, encode_all, prompt_ids
 
-SCORES, ANSWERS, AGAINST = "scores", "answers", "against the first model"
+SCORES, ANSWERS, AGAINST, STANDARD = "scores", "answers", "against the first model", "standard tasks"
 HEADS = {
     SCORES: ["model", "set", "task", "rows", "right", "from", "to", "loss (nats per token)"],
     ANSWERS: ["set", "task", "row", "question", "wanted", "model", "answer", "right", "loss (nats per token)"],
@@ -44,6 +45,7 @@ HEADS = {
 PICTURES = (
     Picture(SCORES, "bars", "How many answers are right", x="task", y="right"),
     Picture(SCORES, "bars", "How surprising the right answers are", x="task", y="loss (nats per token)"),
+    Picture(STANDARD, "bars", "Standard tasks", x="task", y="value"),
 )
 
 
@@ -80,9 +82,10 @@ def evaluate(spec: EvaluateSpec, folder: Path, workspace: Workspace) -> Iterator
     refs = [resolve(reference, workspace) for reference in spec.models]
     tokenizer = load_tokenizer(refs[0])
     asked = questions(spec, tokenizer, workspace)
-    yield Started(len(asked) * len(refs), {"models": spec.models, "questions": len(asked)})
+    book = harness.known(spec.tasks, workspace) if spec.tasks else None
+    yield Started(len(asked) * len(refs), {"models": spec.models, "questions": len(asked), "tasks": spec.tasks})
     device, dtype = place()
-    answers = dict[str, list[Answered]]()
+    answers, standard = dict[str, list[Answered]](), list[list[Any]]()
     for number, ref in enumerate(refs):
         yield Progress(number * len(asked), len(asked) * len(refs), f"loading {ref.label}")
         model = load(ref, device, dtype)
@@ -93,13 +96,18 @@ def evaluate(spec: EvaluateSpec, folder: Path, workspace: Workspace) -> Iterator
                 f"{ref.label} has other tokens than {refs[0].label}, so their losses cannot be held against each other. "
                 "Evaluate models of one family together, the others in a run of their own."
             )
-        own = answers[ref.label if ref.label not in answers else f"{ref.label} ({ref.reference})"] = []
+        label = ref.label if ref.label not in answers else f"{ref.label} ({ref.reference})"
+        own = answers[label] = []
         for start in range(0, len(asked), spec.batch_size):
             own += answered(model, tokenizer, asked[start : start + spec.batch_size], spec.max_tokens)
             yield Progress(number * len(asked) + len(own), len(asked) * len(refs), "questions answered")
+        for done, task in enumerate(spec.tasks):
+            yield Progress(number * len(spec.tasks) + done, len(spec.tasks) * len(refs), f"asking {task}")
+            found = harness.results(model, words, task, book, spec.most_rows, spec.batch_size, spec.seed)
+            standard += [[label, *line] for line in found]
         del model
-        yield from tables(asked, answers)
-    says = said(asked, answers)
+        yield from tables(asked, answers, standard)
+    says = said(asked, answers, standard)
     yield from (Noted(sentence) for sentence in says)
     yield Finished("finished", says[0])
 
@@ -111,7 +119,7 @@ def questions(spec: EvaluateSpec, tokenizer: PreTrainedTokenizerBase, workspace:
         WorkbenchError: a set is not there, has no questions with answers, or lacks the column with the right ones.
     """
     found = [one for how, name, rows in _sets(spec, workspace) for one in _asked(how, name, rows, spec, tokenizer)]
-    if not found:
+    if not found and not spec.tasks:
         raise WorkbenchError("There is nothing to ask: name a data set whose rows have a question and an answer, in sets.")
     return found
 
@@ -119,7 +127,7 @@ def questions(spec: EvaluateSpec, tokenizer: PreTrainedTokenizerBase, workspace:
 def _sets(spec: EvaluateSpec, workspace: Workspace) -> Iterator[tuple[EvaluationSet, str, list[Example]]]:
     for how in spec.sets:
         yield how, short(how.data), list(load_data(how.data, workspace, {}).examples)
-    if not spec.sets:
+    if not spec.sets and not spec.tasks:
         for name, rows in held_back(of_runs(spec.models, workspace), workspace):
             yield EvaluationSet(data=name), f"{name}, held back", list(rows)
         if POCKET in spec.models or POCKET in _bases(spec.models, workspace):
@@ -182,8 +190,21 @@ def surprises(model: PreTrainedModel, batch: Batch) -> list[tuple[float, int]]:
     return list(zip(nats.sum(1).tolist(), learnt.sum(1).tolist(), strict=True))
 
 
-def tables(asked: Sequence[Asked], answers: dict[str, list[Answered]]) -> Iterator[Table]:
+def tables(asked: Sequence[Asked], answers: dict[str, list[Answered]], standard: list[list[Any]]) -> Iterator[Table]:
     """What is known so far."""
+    if standard:
+        yield Table(STANDARD, harness.HEAD, standard)
+    if asked:
+        yield from _asked_tables(asked, answers)
+    numbers = [
+        [model, f"{name} · {measure}", value] for model, own in answers.items() for name in _names(asked)
+        for measure, value in _numbers(name, asked, own) if value is not None
+    ]  # fmt: skip
+    numbers += [[model, f"{task} · {measure}", value] for model, task, measure, value, *_ in standard]
+    yield Table(NUMBERS, ["model", "measure", "value"], numbers)
+
+
+def _asked_tables(asked: Sequence[Asked], answers: dict[str, list[Answered]]) -> Iterator[Table]:
     yield Table(SCORES, HEADS[SCORES], [row for model, own in answers.items() for row in _scores(model, asked, own)])
     rows = zip(asked, *answers.values(), strict=True)
     each = ((one, model, said) for one, *saids in rows for model, said in zip(answers, saids, strict=True))
@@ -195,10 +216,6 @@ def tables(asked: Sequence[Asked], answers: dict[str, list[Answered]]) -> Iterat
         yield Table(AGAINST, HEADS[AGAINST], [
             [model, name, *_against(name, asked, answers[first], answers[model])] for model in others for name in _names(asked)
         ])  # fmt: skip
-    yield Table(NUMBERS, ["model", "measure", "value"], [
-        [model, f"{name} · {measure}", value] for model, own in answers.items() for name in _names(asked)
-        for measure, value in _numbers(name, asked, own) if value is not None
-    ])  # fmt: skip
 
 
 def _names(asked: Sequence[Asked]) -> list[str]:
@@ -230,8 +247,8 @@ def _against(name: str, asked: Sequence[Asked], first: Sequence[Answered], other
     return [both, only, this, neither, by_chance(only, this)]
 
 
-def said(asked: Sequence[Asked], answers: dict[str, list[Answered]]) -> list[str]:
-    """A sentence for each model and set."""
+def said(asked: Sequence[Asked], answers: dict[str, list[Answered]], standard: list[list[Any]]) -> list[str]:
+    """A sentence for each model and set, and for each model and measure of a standard task."""
     found = []
     for model, own in answers.items():
         for name in _names(asked):
@@ -239,4 +256,7 @@ def said(asked: Sequence[Asked], answers: dict[str, list[Answered]]) -> list[str
             nats = "" if loss is None else f", at {loss:.3g} nats a token of the right ones"
             count = sum(one.set == name for one in asked)
             found.append(f"{model} answers {share:.1%} of the {count} questions of {name} rightly{nats}.")
+    for model, task, measure, value, error, rows in standard:
+        beside = "" if error is None else f" ± {error:.3g}"
+        found.append(f"{model} has {value:.3g}{beside} of {measure} on {task}" + (f", over {rows} rows." if rows else "."))
     return found
