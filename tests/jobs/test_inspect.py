@@ -122,3 +122,11 @@ def test_mistakes_of_the_spec_are_told_together() -> None:
 
 def test_pictures_are_known_by_name_and_none_of_what_is_not_known() -> None:
     assert pictures_of("weight_change") and pictures_of("gone") == ()
+
+
+def test_no_recipe_is_read_from_outside_the_workspace(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("model: stolen\n")
+    workspace.run("0001").mkdir(parents=True, exist_ok=True)
+    for reference in (f"run:{'../' * 3}", "model:../..", "run:0001/../../.."):
+        with pytest.raises(WorkbenchError):
+            base_of(reference, workspace)

@@ -77,20 +77,22 @@ def base_of(reference: str, workspace: Workspace) -> str:
     Raises:
         WorkbenchError: it does not say.
     """
-    kind, _, name = reference.partition(":")
-    files = {
-        "run": [workspace.home / "runs" / name / "spec.yaml"],
-        "model": [workspace.model(named(name)) / file for file in ("merge.yaml", "fold.yaml")] if kind == "model" else [],
-    }
-    for file in files.get(kind, ()):
+    for file in _recipes(reference, workspace):
         told = _plain(file)
-        found = told.get("base") or told.get("model")
-        if found or (told and kind == "run"):
-            return str(found or POCKET)
+        if told:
+            return str(told.get("base") or told.get("model") or POCKET)
     ref = resolve(reference, workspace)
     if ref.adapter is not None:
         return ref.path
     raise WorkbenchError(f"{ref.label} does not say what it was tuned from. Name that model as the base.")
+
+
+def _recipes(reference: str, workspace: Workspace) -> list[Path]:
+    """Where it may be written what a run or a model of the workspace was made from."""
+    kind, _, name = reference.partition(":")
+    if kind == "run":
+        return [workspace.home / "runs" / named(name) / "spec.yaml"]
+    return [workspace.model(named(name)) / file for file in ("merge.yaml", "fold.yaml")] if kind == "model" else []
 
 
 def _plain(file: Path) -> dict[str, Any]:

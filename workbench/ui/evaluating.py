@@ -1,8 +1,8 @@
 """Asking what a run or a merge made the questions of data sets, beside other models; and the report of what it learnt and lost.
 
 Part of the Runs tab, below the buttons of the opened run, drawn when it is asked for (`closer.py`). Either is a run of its own and opened
-as soon as it begins; what came of it is drawn by `found.py`. Ids: run-evaluate-sets, run-evaluate-beside, run-evaluate-tasks, run-evaluate-KNOB,
-run-evaluate-go, run-evaluate-report.
+as soon as it begins; what came of it is drawn by `found.py`. Ids: run-evaluate-sets, run-evaluate-beside, run-evaluate-tasks,
+run-evaluate-KNOB, run-evaluate-go, run-evaluate-report.
 """
 
 from collections.abc import Mapping, Sequence
