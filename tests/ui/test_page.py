@@ -68,8 +68,9 @@ def test_every_control_that_a_test_uses_is_there_once(config: dict[str, Any]) ->
     ids = Counter(part["props"].get("elem_id") for part in config["components"])
     wanted = (
         "titlebar piece live tabs start plan train-name train-run pause resume stop train-chart samples notes ask again train-loss "
-        "train-update train-probes train-prompts runs-table runs-metric runs-curves run-head run-chart run-report run-again run-resume "
-        "run-compare run-fold run-fold-name run-fold-go run-fold-leave run-fold-says run-delete run-delete-sure run-delete-not papers"
+        "train-update train-probes train-prompts runs-table runs-metric runs-curves run-head run-chart run-report run-tables run-again run-resume "
+        "run-compare run-fold run-fold-name run-fold-go run-fold-leave run-fold-says run-delete run-delete-sure run-delete-not papers "
+        "run-inspect run-evaluate run-closer run-closer-says runs-numbers adapter-beside adapter-shared adapter-heat-beside"
     )
     assert not [name for name in wanted.split() if ids[name] != 1]
     assert not [name for name, times in ids.items() if name and times > 1], "an elem_id is unique"
@@ -249,6 +250,16 @@ def test_a_card_puts_its_method_on_the_bench(shelf: str, tab: str) -> None:
     event = gr.EventData(None, {"shelf": shelf, "name": name})
     spec, loaded, tabs = use(event, first_spec(), 3)
     assert TrainSpec.parse(spec) and f"'method': '{name}'" in str(spec) and loaded == 4 and tabs.selected == tab
+
+
+@pytest.mark.parametrize(("shelf", "tab"), [("merges", "merge"), ("decoders", "compare"), ("inspections", "runs")])
+def test_a_card_of_what_no_run_learns_with_leads_to_its_tab(shelf: str, tab: str) -> None:
+    spec, loaded, tabs = use(gr.EventData(None, {"shelf": shelf, "name": next(iter(SHELVES[shelf]))}), first_spec(), 3)
+    assert tabs.selected == tab and spec == loaded == gr.skip()
+
+
+def test_every_shelf_has_cards() -> None:
+    assert {shelf for shelf, methods in SHELVES.items() if methods} == set(re.findall(r'data-shelf="(\w+)"', cards_of("", "")))
 
 
 # Words.

@@ -27,7 +27,10 @@ CHANGES = {
     "probes": "measurement: what is read as it learns",
     "merges": "merge: many models into one",
     "decoders": "decode: how the next token is chosen",
+    "inspections": "inspect: what tuning did to a model",
 }
+APART = {"merges": "merge", "decoders": "compare", "inspections": "runs"}
+"""Shelves that are no part of a training spec, and the tab where they are chosen."""
 TEMPLATE = """<div class="papers-head"><input type="search" placeholder="Search methods, papers, knobs" aria-label="Search methods">
 <select aria-label="Shelf"><option value="">all shelves</option>OPTIONS</select></div><div class="polled"></div>"""
 
@@ -74,8 +77,8 @@ def _searched(method: type[Method]) -> str:
 def _card(shelf: str, method: type[Method]) -> str:
     link = method.link()
     paper = f'<a href="{escaped(link)}" target="_blank" rel="noopener noreferrer">{escaped(method.paper)}</a>' if link else ""
-    target = "Merge" if shelf == "merges" else "Compare" if shelf == "decoders" else "the piece in work"
-    use_it = attributes(type="button", data_event="use", data_shelf=shelf, data_name=method.name, title=f"Put it into {target}")
+    where = f"Go to {APART[shelf].capitalize()}, where it is chosen" if shelf in APART else "Put it into the piece in work"
+    use_it = attributes(type="button", data_event="use", data_shelf=shelf, data_name=method.name, title=where)
     return (
         f'<article class="paper-card" {attributes(data_method=method.name)}><header><span class="shelf">{escaped(CHANGES[shelf])}</span>'
         f'<h3>{escaped(method.title())}</h3><span class="source">{paper}</span></header>'
@@ -119,8 +122,8 @@ def use(event: gr.EventData, spec: dict[str, Any], loaded: int) -> tuple[Any, ..
     shelf, name = event.shelf, event.name
     if name not in SHELVES.get(shelf, {}):
         return gr.skip(), gr.skip(), gr.skip()
-    if shelf in ("merges", "decoders"):
-        return gr.skip(), gr.skip(), gr.Tabs(selected="merge" if shelf == "merges" else "compare")
+    if shelf in APART:
+        return gr.skip(), gr.skip(), gr.Tabs(selected=APART[shelf])
     chosen = SHELVES[shelf][name]().chosen()
     match shelf:
         case "selectors":
