@@ -382,6 +382,12 @@ def test_every_error_is_a_sentence(error: Exception, told: str) -> None:
     assert "\n" not in sentence(error)
 
 
+@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError("CUDA out of memory")])
+def test_what_to_do_without_memory_is_what_the_job_can_do(error: Exception) -> None:
+    assert "batch_size" in sentence(error, training=True) and "batch_size" not in sentence(error)
+    assert "smaller models" in sentence(error)
+
+
 def test_what_a_job_announces_is_not_announced_again(store: Store, workspace: Workspace) -> None:
     def work(spec, folder, workspace):
         (folder / "adapter").mkdir()

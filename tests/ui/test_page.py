@@ -68,9 +68,9 @@ def test_every_control_that_a_test_uses_is_there_once(config: dict[str, Any]) ->
     ids = Counter(part["props"].get("elem_id") for part in config["components"])
     wanted = (
         "titlebar piece live tabs start plan train-name train-run pause resume stop train-chart samples notes ask again train-loss "
-        "train-update train-probes train-prompts runs-table runs-metric runs-curves run-head run-chart run-report run-tables run-again run-resume "
-        "run-compare run-fold run-fold-name run-fold-go run-fold-leave run-fold-says run-delete run-delete-sure run-delete-not papers "
-        "run-inspect run-evaluate run-closer run-closer-says runs-numbers adapter-beside adapter-shared adapter-heat-beside"
+        "train-update train-probes train-prompts runs-table runs-metric runs-curves run-head run-chart run-report run-again run-resume "
+        "run-tables run-compare run-fold run-fold-name run-fold-go run-fold-leave run-fold-says run-delete run-delete-sure run-delete-not "
+        "papers run-inspect run-evaluate run-closer run-closer-says runs-numbers adapter-beside adapter-shared adapter-heat-beside"
     )
     assert not [name for name in wanted.split() if ids[name] != 1]
     assert not [name for name, times in ids.items() if name and times > 1], "an elem_id is unique"

@@ -207,7 +207,7 @@ class Runner:
                 self._ask(entry)
         except (Exception, SystemExit) as error:  # whatever a job or a library throws, the other runs go on
             if entry.ending is None or entry.ending.status != "failed":
-                entry.ending = Finished("failed", sentence(error), traceback.format_exc())
+                entry.ending = Finished("failed", sentence(error, entry.kind == "train"), traceback.format_exc())
 
     def _ask(self, entry: Entry) -> None:
         """One event of the job; how it ends is only noted here, so that its generator is closed first."""
