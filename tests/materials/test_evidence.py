@@ -85,6 +85,14 @@ def test_outputs_are_what_a_layer_or_a_block_writes_of_every_token_or_of_a_promp
     assert torch.allclose(torch.cat(found[2:]), torch.stack([own[2] for own in states]), atol=1e-5)
 
 
+def test_a_module_that_is_called_by_keyword_reads_what_comes_first() -> None:
+    model, norms, attention = make_model(), list[Tensor](), list[Tensor]()
+    block, batches = "model.layers.1", SEEN.batches(size=2)
+    drain(outputs(model, [f"{block}.input_layernorm"], batches, lambda name, own: norms.append(own)))
+    drain(inputs(model, [f"{block}.self_attn"], batches, lambda name, own: attention.append(own)))
+    assert len(norms) == len(attention) == 3 and all(map(torch.equal, norms, attention)), "attention reads what the norm writes"
+
+
 def test_a_module_that_answers_with_more_than_one_tensor_writes_the_first_of_them() -> None:
     model, found = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=400)).eval(), dict[str, Tensor]()
     drain(outputs(model, ["transformer.h.0.attn", "transformer.h.0.attn.c_proj"], SEEN.batches(), found.__setitem__))

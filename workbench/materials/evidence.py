@@ -90,9 +90,13 @@ def _listened(
     at_work: list[Batch] = []
 
     def listener(name: str) -> Callable[..., None]:
-        return lambda module, given, made: tell(name, at_work[-1], given[0], made[0] if isinstance(made, tuple) else made)
+        def heard(module: nn.Module, given: tuple[Tensor, ...], named: dict[str, Tensor], made: Tensor | tuple[Tensor, ...]) -> None:
+            read = given[0] if given else next(iter(named.values()))  # attention is called by keyword, what it reads comes first
+            tell(name, at_work[-1], read, made[0] if isinstance(made, tuple) else made)
 
-    hooks = [model.get_submodule(name).register_forward_hook(listener(name)) for name in names]
+        return heard
+
+    hooks = [model.get_submodule(name).register_forward_hook(listener(name), with_kwargs=True) for name in names]
     try:
         for number, batch in enumerate(batches):
             yield Progress(number, len(batches), what)
