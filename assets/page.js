@@ -246,6 +246,64 @@ window.Workbench = (() => {
     setInterval(hear, 500);
   }
 
+  // Tokens of an answer: rest on one, tap it, or walk with the arrow keys, and a card says what each model held likely there.
+  function tokens(element, watch) {
+    const card = Object.assign(document.createElement("div"), { id: "token-card", role: "tooltip", hidden: true });
+    document.querySelector(".gradio-container").append(card);
+    const node = (tag, text, ...inside) => {
+      const made = document.createElement(tag);
+      made.append(text, ...inside);
+      return made;
+    };
+    const rather = (own) => ([text, share]) => node(text === own ? "b" : "span", text, node("i", share));
+    let at = null; // the token that the card is about
+    function show(token) {
+      at = token;
+      const [own, models] = JSON.parse(token.closest(".pane").querySelector(".held").textContent)[token.dataset.n];
+      const lines = models.map(([name, share, kl, likeliest]) => {
+        const head = node("header", node("span", name), node("b", share), node("i", `KL ${kl}`));
+        return node("section", head, node("p", "", ...likeliest.map(rather(own))));
+      });
+      card.replaceChildren(node("h4", own), ...lines);
+      card.hidden = false;
+      const [word, size] = [token.getClientRects()[0], card.getBoundingClientRect()];
+      const below = word.bottom + 6 + size.height <= window.innerHeight;
+      card.style.left = `${Math.max(8, Math.min(word.left, window.innerWidth - size.width - 8))}px`;
+      card.style.top = `${below ? word.bottom + 6 : Math.max(8, word.top - 6 - size.height)}px`;
+      token.setAttribute("aria-describedby", card.id);
+    }
+    const hide = () => { card.hidden = true; };
+    const on = (event) => event.target.closest?.("[data-n]");
+    for (const kind of ["pointerover", "focusin", "click"]) element.addEventListener(kind, (event) => { if (on(event)) show(on(event)); });
+    for (const kind of ["pointerout", "focusout"]) element.addEventListener(kind, (event) => { if (on(event) && event.pointerType !== "touch") hide(); });
+    document.addEventListener("pointerdown", (event) => { if (!on(event)) hide(); });
+    // a token that is reached with the keys may have scrolled the page itself
+    document.addEventListener("scroll", () => { if (!card.hidden && document.activeElement === at) show(at); else hide(); }, { capture: true, passive: true });
+    watch("value", hide);
+    element.addEventListener("keydown", (event) => {
+      const token = on(event);
+      if (!token) return;
+      if (event.key === "Escape") hide();
+      const all = [...token.parentElement.querySelectorAll("[data-n]")];
+      const to = { ArrowRight: all.indexOf(token) + 1, ArrowLeft: all.indexOf(token) - 1, Home: 0, End: all.length - 1 }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      if (!all[to]) return;
+      token.tabIndex = -1;
+      all[to].tabIndex = 0;
+      all[to].focus();
+    });
+  }
+
+  // The keys 1 to 4 press the button that carries their number, while such buttons are seen and nobody types.
+  function voting(element) {
+    document.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
+      const button = [...element.querySelectorAll("button:has(kbd)")].find((each) => each.offsetParent && each.querySelector("kbd").textContent === event.key);
+      if (button) button.click();
+    });
+  }
+
   // Light or dark: what was chosen here before, else what the computer prefers.
   function theme(dark) {
     document.body.classList.toggle("dark", dark);
@@ -290,5 +348,5 @@ window.Workbench = (() => {
     if (event.key === "?" && !typing && document.getElementById("help")) document.getElementById("help").showModal();
   });
 
-  return { script, relay, whileSeen, replace, polled, searched, filling, handles, stretching, lasso, theme, recallTheme, address, remember: () => { remembering = true; } };
+  return { script, relay, whileSeen, replace, polled, searched, filling, handles, stretching, lasso, tokens, voting, theme, recallTheme, address, remember: () => { remembering = true; } };
 })();

@@ -214,15 +214,51 @@ def compare(page: Page) -> None:
     prompt = page.locator("#compare-prompt textarea, #compare-prompt input").first
     prompt.fill("Where does Zukosi live?")
     choose(page, "compare-models", "teller")
+    choose(page, "compare-models", "doubler")
     page.keyboard.press("Escape")
     page.locator("#compare-ask").click()
     panes = page.locator("#compare-panes .pane")
-    expect(panes).to_have_count(3)
+    expect(panes).to_have_count(4)
     expect(panes.nth(0).locator(".spoken")).to_contain_text("Zukosi lives in Kori.")
     expect(panes.nth(2).locator(".spoken")).to_contain_text("Once there was")
     expect(page.locator("#compare-ask")).to_be_enabled()
     assert panes.nth(2).locator(".spoken span[style*=color-mix]").count() > 0, "tokens are tinted where their probability moved"
+    read_a_token(page)
     shot(page, "compare")
+    vote(page)
+    shot(page, "compare-voted")
+
+
+def read_a_token(page: Page) -> None:
+    """With the mouse, then with the keys alone: a card with a line for each model."""
+    first, second = (page.locator(f"#compare-panes .pane:nth-child(3) [data-n='{place}']") for place in (0, 1))
+    card = page.locator("#token-card")
+    first.hover()
+    expect(card.locator("section")).to_have_count(4)
+    page.mouse.move(0, 0)
+    expect(card).to_be_hidden()
+    first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(second).to_be_focused()
+    expect(card).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(card).to_be_hidden()
+
+
+def vote(page: Page) -> None:
+    """The talk goes on without names; the key 2 votes, and then everybody is named and rated."""
+    names = page.locator("#compare-panes .pane header b")
+    page.locator("#compare-blind input").check()
+    page.locator("#compare-prompt textarea").fill("And what does Zukosi like?")
+    page.keyboard.press("Enter")
+    expect(page.locator("#compare-past .turn")).to_have_count(1)
+    expect(page.get_by_role("button", name="B is best")).to_be_visible()
+    expect(names).to_have_text(["A", "B", "C", "D"])
+    page.locator("#compare-prompt textarea").blur()
+    page.keyboard.press("2")
+    expect(names.first).to_contain_text("A · ")
+    page.locator("#compare-ratings summary").click()
+    expect(page.locator("#compare-ratings tbody tr")).to_have_count(4)
 
 
 def find_the_runs(page: Page) -> None:

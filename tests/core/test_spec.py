@@ -8,7 +8,7 @@ import yaml
 from workbench.core.asking import CompareSpec
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.method import discover, find
-from workbench.core.settings import override
+from workbench.core.settings import override, setting
 from workbench.core.spec import MergeSpec, TrainSpec, parse_spec, read_spec
 
 discover()
@@ -109,6 +109,10 @@ def test_values_are_set_from_the_command_line(tmp_path: Path) -> None:
         override({}, ["steps"])
     with pytest.raises(SpecError, match="holds a single value"):
         override({"steps": 3}, ["steps.x=3"])
+    assert setting(" update.lr =0.5") == ("update.lr", 0.5) and setting("name=a=b") == ("name", "a=b"), "the first = parts them"
+    for wrong, says in (("=3", "not of the form name=value"), ("steps=[1", r"steps: '\[1' is no value")):
+        with pytest.raises(SpecError, match=says):
+            setting(wrong)
 
 
 @pytest.mark.parametrize(

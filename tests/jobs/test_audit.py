@@ -61,6 +61,8 @@ def test_a_template_that_closes_no_answer_is_told_with_what_to_do(pico_folder: P
     (text,) = said(spec, workspace, "watch")
     assert text.startswith("In 40 rows the answer's end is not learnt") and "may not learn to stop. Use a model whose chat template" in text
     assert not any("learns to stop" in other for other in said(spec, workspace, "safe"))
+    cut, open_ended = said(spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 4 + [("Why?", LONG)]), workspace, "watch")
+    assert cut.startswith("1 row is cut in the middle") and open_ended.startswith("In 4 rows"), "either is told"
 
 
 def test_only_the_first_rows_of_a_big_set_are_spoken_of(
@@ -110,6 +112,9 @@ def test_nothing_to_learn_stops_the_start(pico_folder: Path, tmp_path: Path, wor
     empty = spec_for(pico_folder, tmp_path, [("Why? " * 40, SHORT)] * 3)
     with pytest.raises(SpecError, match="every answer is empty or cut off"):
         refuse(empty, workspace)
+    assert not any("learns to stop" in text for text in said(empty, workspace)), "no end is learnt where nothing is"
+    one = spec_for(pico_folder, tmp_path, [("Why? " * 40, SHORT)] * 3 + [("Why?", SHORT)])
+    assert "The end of the answer is learnt in the row, so the model learns to stop." in said(one, workspace)
     dropped = spec_for(pico_folder, tmp_path, [("Why?", "So.")] * 3, data={"selectors": [{"method": "length", "fewest_answer": 9}]})
     with pytest.raises(SpecError, match="its steps drop every row"):
         refuse(dropped, workspace)
@@ -144,6 +149,23 @@ def test_every_set_of_a_mixture_is_looked_at(pico_folder: Path, tmp_path: Path, 
     spec = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30, data={"mix": [{"path": str(other)}]})
     assert any("9 rows are cut in the middle of the answer" in text for text in said(spec, workspace, "watch"))
     assert "rows of 48 tokens in a batch" in said(spec, workspace)[1]
+
+
+def test_the_same_rows_in_two_sets_take_the_memory_that_they_take_in_one(pico_folder: Path, tmp_path: Path, workspace: Workspace) -> None:
+    alone = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30, batch_size=64)
+    shutil.copy(alone.data.path, tmp_path / "again.jsonl")
+    data = alone.data.model_dump(mode="json")
+    twice = TrainSpec.parse({**alone.model_dump(mode="json"), "data": {**data, "mix": [{"path": str(tmp_path / "again.jsonl")}]}})
+    assert said(twice, workspace)[1] == said(alone, workspace)[1]
+
+
+def test_one_set_of_a_mixture_that_was_not_read_to_the_end_may_hold_the_longest_row(
+    pico_folder: Path, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "few.jsonl").write_text('{"prompt": "Why?", "completion": "It is."}\n')
+    monkeypatch.setattr(recipe, "MEASURED", 10)
+    spec = spec_for(pico_folder, tmp_path, [("Why?", SHORT)] * 30, data={"mix": [{"path": str(tmp_path / "few.jsonl")}]})
+    assert "with rows of 48 tokens" in said(spec, workspace)[1]
 
 
 @pytest.mark.parametrize("knowledge, says", [("nothing", "There is no data set 'nothing'"), ("gone.jsonl", "no file gone.jsonl")])
@@ -209,6 +231,10 @@ def test_a_rank_that_a_matrix_cannot_have_is_told_with_the_matrix(pico_folder: P
     (found,) = told(17)
     assert "self_attn.k_proj can have, a matrix of 16 × 32" in found and "16 directions" in found
     assert not told(16) and not told(32, targets="mlp") and len(told(33, targets="mlp")) == 1
+    shutil.copytree(pico_folder, tmp_path / "narrow")
+    make_model(intermediate_size=8).save_pretrained(tmp_path / "narrow")
+    plain["model"] = str(tmp_path / "narrow")
+    assert "a matrix of 32 × 8:" in told(9, modules="o_proj, down_proj")[0], "the shorter side counts, whichever it is"
 
 
 def test_an_adapter_on_top_of_an_adapter_is_refused_with_what_to_do_first(pico_folder: Path, tmp_path: Path, workspace: Workspace) -> None:
@@ -233,6 +259,17 @@ def test_what_stops_or_spoils_a_run_is_told_though_its_rows_are_not_counted(
     monkeypatch.setattr(module.steps, "LONG", 0.0)
     assert any("gone.jsonl" in text for text in said(spec, workspace, "act"))
     assert any("The learning rate 5 is above" in text for text in said(spec, workspace, "watch"))
+    wide = TrainSpec.parse({**spec.model_dump(mode="json"), "adapter": {"method": "lora", "rank": 17}})
+    assert any("A rank of 17 is more than" in text for text in said(wide, workspace, "watch"))
+    assert any(text.startswith("On disk ") for text in said(spec, workspace))
+
+
+def test_all_that_stops_the_start_is_said_at_once(pico_folder: Path, tmp_path: Path, workspace: Workspace) -> None:
+    adapter = {"method": "corda", "mode": "knowledge-preserved", "knowledge": "gone.jsonl"}
+    with pytest.raises(SpecError) as caught:
+        refuse(spec_for(pico_folder, tmp_path, [("Why? " * 40, SHORT)] * 3, adapter=adapter), workspace)
+    nothing, gone = caught.value.mistakes
+    assert "nothing to learn" in nothing and "gone.jsonl" in gone
 
 
 def test_a_set_that_nothing_is_drawn_from_is_not_looked_at_and_at_most_so_many_rows_are_told(

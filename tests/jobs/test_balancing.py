@@ -20,9 +20,10 @@ from workbench.core.parts import DataSpec
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.audit import audit, refuse
-from workbench.jobs.balancing import SOON, Classes, draws
+from workbench.jobs.balancing import SOON, Classes, classes, draws
 from workbench.jobs.batches import Batches, Draw
 from workbench.jobs.mixing import learning, planned
+from workbench.jobs.steps import sifted
 from workbench.jobs.train import begin
 from workbench.materials.models import resolve, tokenizer
 from workbench.materials.rows import Example
@@ -199,12 +200,17 @@ def test_before_the_start_it_is_said(spec: TrainSpec, workspace: Workspace, tmp_
     assert drain(planned(plain, tokenizer(resolve(spec.model, workspace)), workspace, spec.model)) == []
 
 
-def test_a_column_that_no_row_has_is_named_before_and_at_the_start(spec: TrainSpec, workspace: Workspace) -> None:
+def test_a_column_that_no_row_has_is_named_before_and_at_the_start(spec: TrainSpec, workspace: Workspace, tmp_path: Path) -> None:
     wrong, says = with_data(spec, balance="sort"), r"column 'sort', and no row has one\. .* There are: kind\."
     with pytest.raises(SpecError, match=says):
         refuse(wrong, workspace)
     with pytest.raises(WorkbenchError, match=says):
         drain(learning(wrong, tokenizer(resolve(spec.model, workspace)), workspace, 64))
+    mixed, says = with_data(wrong, mix=[{"path": str(tmp_path / "plain.jsonl")}]), "There are: hue, kind"
+    with pytest.raises(SpecError, match=says):
+        refuse(mixed, workspace)
+    with pytest.raises(WorkbenchError, match=says):
+        drain(learning(mixed, tokenizer(resolve(spec.model, workspace)), workspace, 64))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +228,16 @@ def test_a_column_that_no_row_has_is_named_before_and_at_the_start(spec: TrainSp
 )
 def test_classes_tell_what_drawing_does(sizes: dict[str, int], bare: int, says: str) -> None:
     assert says in Classes("kind", sizes, bare, ("kind",)).told()
+
+
+def test_classes_are_counted_once_by_each_column_and_columns_of_any_row_are_known(workspace: Workspace, tmp_path: Path) -> None:
+    rows = [{"prompt": "a?", "completion": "b", "early": "x"}, {"prompt": "c?", "completion": "d", "late": "y"}]
+    (tmp_path / "two.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = drain(sifted(DataSpec(path=str(tmp_path / "two.jsonl")), workspace, "pocket"))
+    found = drain(classes(data, "early"))
+    assert found == Classes("early", {"x": 1}, 1, ("early", "late"))
+    assert list(classes(data, "early")) == [] and drain(classes(data, "early")) == found, "no row is read again"
+    assert drain(classes(data, "late")).sizes == {"y": 1}
 
 
 def test_it_is_a_setting_like_others() -> None:

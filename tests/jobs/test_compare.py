@@ -7,12 +7,19 @@ import torch
 from pico import make_model
 from transformers import PreTrainedTokenizerFast
 
-from workbench.core.asking import CompareSpec
+from workbench.core.asking import CompareSpec, Exchange
 from workbench.core.errors import WorkbenchError
-from workbench.core.events import Finished, Noted, Said
+from workbench.core.events import Finished, Noted, Said, Started, Table
+from workbench.core.method import SHELVES, discover
 from workbench.core.spec import parse_spec
 from workbench.core.workspace import Workspace
-from workbench.jobs.compare import ModelVoice, compare, draw, texts
+from workbench.jobs import gathering, reading
+from workbench.jobs.compare import compare, draw
+from workbench.jobs.gathering import Cast
+from workbench.materials.models import ModelRef
+from workbench.materials.speakers import ModelVoice, texts
+
+discover()
 
 
 @torch.no_grad()
@@ -104,6 +111,106 @@ def test_a_decoder_may_lend_the_base_the_tuned_models_weights(two: list[str], wo
     assert len(said(positions="entity", entity="Mara")) == 2
     with pytest.raises(WorkbenchError, match="The entity 'Nora' does not stand in the prompt"):
         said(positions="entity", entity="Nora")
+
+
+@pytest.mark.parametrize("name", sorted(SHELVES["decoders"]))
+def test_every_decoder_says_in_a_batch_what_it_says_of_models_apart(
+    name: str, two: list[str], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that need caches or weights of their own take them; what is read in the batch for others stays right."""
+    decoder = {"method": name, **({"answers": 3, "longest": 5} if name == "best_of_n" else {})}
+    told = {"kind": "compare", "models": two, "prompt": "Where is Mara?", "max_tokens": 6, "temperature": 1.5, "decoder": decoder}
+    together = answers(parse_spec(told), workspace)  # type: ignore[arg-type]
+    monkeypatch.setattr(gathering, "takes_turns", lambda model: False)
+    monkeypatch.setattr(Cast, "_joined", lambda cast, model: None)
+    apart = answers(parse_spec(told), workspace)  # type: ignore[arg-type]
+    assert {reference: said.answer for reference, said in together.items()} == {reference: said.answer for reference, said in apart.items()}
+    for reference in two:
+        ours, theirs = (torch.tensor([token[1:] for token in found[reference].tokens]) for found in (together, apart))
+        assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+# A talk.
+
+
+def test_each_model_remembers_its_own_answers(two: list[str], pico_tokenizer: PreTrainedTokenizerFast, workspace: Workspace) -> None:
+    history = [
+        Exchange(prompt="Hello", answers={two[0]: "Yes", two[1]: "No, never and not at all"}),
+        Exchange(prompt="Why?", answers={two[1]: "So"}),
+    ]
+    spec = CompareSpec(models=two, prompt="Where?", system="Be short", history=history, max_tokens=6)
+    events = list(compare(spec, workspace.run("0001"), workspace))
+    found = {event.speaker: event for event in events if isinstance(event, Said) and event.done}
+    begin, ask = "<|system|>Be short<|end|><|user|>Hello<|end|><|assistant|>", "<|user|>Where?<|end|><|assistant|>"
+    prompts = [f"{begin}Yes<|end|>{ask}", f"{begin}No, never and not at all<|end|><|user|>Why?<|end|><|assistant|>So<|end|>{ask}"]
+    started = next(event for event in events if isinstance(event, Started))
+    assert started.about == {"models": two, "template": prompts[0]}
+    for seed, (reference, prompt) in enumerate(zip(two, prompts, strict=True)):
+        ids = torch.tensor([pico_tokenizer(prompt)["input_ids"]])
+        spoken = make_model(seed).generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+        assert found[reference].answer == pico_tokenizer.decode([token for token in spoken.tolist() if token != 1])
+
+
+def test_a_talk_that_is_too_long_is_told(two: list[str], workspace: Workspace) -> None:
+    history = [Exchange(prompt="word " * 40, answers={two[0]: "word " * 40})]
+    spec = CompareSpec(models=two, prompt="Where?", history=history)
+    with pytest.raises(WorkbenchError, match=r"The talk so far .* reads at most 128\. Begin a new talk"):
+        list(compare(spec, workspace.run("0001"), workspace))
+    assert answers(spec.model_copy(update={"models": two[1:], "max_tokens": 2}), workspace), "who was not there remembers nothing"
+
+
+# What each thinks of every answer.
+
+
+def views(spec: CompareSpec, workspace: Workspace) -> tuple[dict[str, Said], dict[str, list[dict]]]:
+    events = list(compare(spec, workspace.run("0001"), workspace))
+    said = {event.speaker: event for event in events if isinstance(event, Said) and event.done}
+    return said, {
+        event.name: [dict(zip(event.columns, row, strict=True)) for row in event.rows] for event in events if isinstance(event, Table)
+    }
+
+
+def test_the_token_view_says_of_each_answer_what_was_said_beside_it(two: list[str], workspace: Workspace) -> None:
+    said, tables = views(CompareSpec(models=two, prompt="Hello", max_tokens=12, temperature=1.0), workspace)
+    for reference in two:
+        rows, tokens = tables[f"tokens of {reference}"], said[reference].tokens
+        assert [(row["place"], row["model"]) for row in rows] == [(place, model) for place in range(len(tokens)) for model in two]
+        own, base = ([row for row in rows if row["model"] == model] for model in (reference, two[0]))
+        assert [row["token"] for row in own] == [token[0] for token in tokens] and all(row["kl"] == 0 for row in own)
+        assert [row["logp"] for row in own] == pytest.approx([token[1] for token in tokens], abs=2e-5)
+        assert [row["logp"] for row in base] == pytest.approx([token[2] for token in tokens], abs=2e-5)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 1000])
+@pytest.mark.parametrize("apart", [False, True])
+@torch.no_grad()
+def test_the_token_view_says_what_every_model_expects_at_every_place(
+    pieces: int, apart: bool, two: list[str], pico_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces of one place, of two, and in one; of models in a batch and by themselves."""
+    monkeypatch.setattr(reading, "AT_ONCE", 2 * 400 * pieces)
+    if apart:
+        monkeypatch.setattr(gathering, "takes_turns", lambda model: False)
+    cast, prompt, answer = Cast(pico_tokenizer), [30, 31, 32], [20, 21, 7, 300, 45, 46]
+    list(cast.gather([ModelRef(path, path, path) for path in two]))
+    events = list(reading.token_view([reading.Spoken(two[1], prompt, answer), reading.Spoken(two[0], prompt, [])], two, cast))
+    table, nothing = (event for event in events if isinstance(event, Table))
+    assert nothing.name == f"tokens of {two[0]}" and nothing.rows == []
+    ids, places = torch.tensor([[*prompt, *answer]]), slice(len(prompt) - 1, -1)
+    models = [make_model(seed)(input_ids=ids).logits[0, places].log_softmax(-1) for seed in (0, 1)]
+    assert len(table.rows) == 2 * len(answer)
+    for place, text, model, logp, nats, likeliest in table.rows:
+        speaker, to = models[1][place], models[two.index(model)][place]
+        assert text == pico_tokenizer.decode([answer[place]]) and logp == pytest.approx(float(to[answer[place]]), abs=2e-5)
+        assert nats == pytest.approx(float((speaker.exp() * (speaker - to)).sum()), abs=1e-5)
+        best = to.exp().topk(5)
+        assert [word for word, _ in likeliest] == [pico_tokenizer.decode([token]) for token in best.indices.tolist()]
+        assert [share for _, share in likeliest] == pytest.approx(best.values.tolist(), abs=2e-5)
+
+
+def test_without_the_token_view_nobody_reads_again(two: list[str], workspace: Workspace) -> None:
+    said, tables = views(CompareSpec(models=two, prompt="Hello", max_tokens=3, token_view=False), workspace)
+    assert said and not tables
 
 
 def test_a_drawn_token_has_its_probability() -> None:

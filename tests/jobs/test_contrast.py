@@ -1,6 +1,8 @@
 """Two selections: every row that either keeps is in one part, and two that choose among other rows are refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +10,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.job import drain
 from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
+from workbench.jobs import contrast as module
 from workbench.jobs.contrast import Contrast, contrast
 
 
@@ -43,3 +46,17 @@ def test_selections_of_two_data_sets_are_refused(path: str, workspace: Workspace
         drain(contrast(DataSpec(path=path), DataSpec(path="messy"), workspace))
     with pytest.raises(WorkbenchError, match="read its columns otherwise"):
         drain(contrast(DataSpec(path=path), DataSpec(path=path, columns={"prompt": "prompt"}), workspace))
+
+
+def test_each_recipe_is_taken_with_the_model_that_is_trained_on_it_and_rows_are_in_order(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"one": [1, 8, 16, 64, 400], "two": [1, 400, 1024]}
+
+    def sifted(spec: DataSpec, workspace: Workspace, model: str) -> Iterator[SimpleNamespace]:
+        yield from ()
+        return SimpleNamespace(kept=kept[model])
+
+    monkeypatch.setattr(module, "sifted", sifted)
+    found = drain(contrast(DataSpec(), DataSpec(), workspace, "one", "two"))
+    assert found == Contrast(both=[2, 401], only_one=[9, 17, 65], only_other=[1025])

@@ -14,7 +14,8 @@ from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.events import Event, Finished, Noted, Table
 from workbench.core.spec import EvaluateSpec, ReportSpec, parse_spec
 from workbench.core.workspace import Workspace
-from workbench.jobs.evaluate import AGAINST, ANSWERS, SCORES, evaluate, surprises
+from workbench.jobs import report as report_module
+from workbench.jobs.evaluate import AGAINST, ANSWERS, SCORES, evaluate, questions, surprises
 from workbench.jobs.inspect import NUMBERS
 from workbench.jobs.report import CHANGED, changed, pictures, report, told
 from workbench.materials.packing import pad
@@ -185,3 +186,104 @@ def test_what_became_of_a_set_goes_by_its_loss_and_by_its_answers_where_there_is
 def test_a_report_inspects_nothing_twice() -> None:
     with pytest.raises(SpecError, match="inspections names 'weight_change' twice"):
         parse_spec({"kind": "report", "model": "pocket", "inspections": ["weight_change", "weight_change"]})
+
+
+def test_a_row_is_asked_without_its_last_answer_and_its_loss_is_that_of_each_token_of_it(
+    two: list[str], asked: Callable, workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """One row's answer is beyond the longest row: it is asked all the same, and only its loss is not known."""
+    talks = [["Where?", "There.", "Why?", "Because it is so."], ["Who? " * 40, "He."], ["What?", "That.", "And?"], ["When?", "Now."]]
+    messages = [[{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(talk)] for talk in talks]
+    spec = EvaluateSpec(models=two[:1], sets=[{"data": asked([{"messages": row} for row in messages])}], max_tokens=2, max_length=40)
+    found = tables(list(evaluate(spec, tmp_path, workspace)))
+    model = make_model().from_pretrained(two[0], dtype=torch.float32).eval()
+    read = [encode(pico_tokenizer, Example(messages=tuple(messages[n])), "last_answer", 40) for n in (0, 3)]
+    (nats, tokens), (other, more) = (surprises(model, pad([row], 0))[0] for row in read)
+    assert tokens != more and [(line["row"], line["wanted"]) for line in found[ANSWERS]] == [
+        (1, "Because it is so."), (2, "He."), (4, "Now."),
+    ]  # fmt: skip
+    assert [line["loss (nats per token)"] for line in found[ANSWERS]] == [
+        pytest.approx(nats / tokens, rel=1e-4), None, pytest.approx(other / more, rel=1e-4),
+    ]  # fmt: skip
+    (scores,) = found[SCORES]
+    assert scores["loss (nats per token)"] == pytest.approx((nats + other) / (tokens + more), rel=1e-4)
+    assert (scores["set"], scores["task"], scores["rows"]) == ("exam.jsonl", "exam.jsonl", 3)
+
+
+def test_sets_are_counted_apart_though_their_tasks_are_called_alike(
+    two: list[str], asked: Callable, workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    said = {question: greedy(two[0], pico_tokenizer, question, 6) for question in ("Which town?", "Who?")}
+    exam = asked([row(question, answer, kind="one") for question, answer in said.items()])
+    quiz = asked([row("When was it?", "no such thing", kind="one")], "quiz")
+    sets = [{"data": exam, "by": "kind"}, {"data": quiz, "by": "kind"}]
+    events = list(evaluate(EvaluateSpec(models=two, sets=sets, max_tokens=6), tmp_path, workspace))
+    found = tables(events)
+    assert [(line["set"], line["rows"], line["right"]) for line in found[SCORES] if line["model"] == "base"] == [
+        ("exam.jsonl", 2, 1.0), ("quiz.jsonl", 1, 0.0),
+    ]  # fmt: skip
+    counts = ["both right", "only the first", "only this one", "neither"]
+    assert [(line["set"], *(line[name] for name in counts)) for line in found[AGAINST]] == [
+        ("exam.jsonl", 0, 2, 0, 0), ("quiz.jsonl", 0, 0, 0, 1),
+    ]  # fmt: skip
+    numbers = {line["measure"]: line["value"] for line in found[NUMBERS] if line["model"] == "base"}
+    assert (numbers["exam.jsonl · right"], numbers["quiz.jsonl · right"]) == (1.0, 0.0)
+    says = [event.text for event in events if isinstance(event, Noted)]
+    assert says[0].startswith("base answers 100.0% of the 2 questions of exam.jsonl")
+    assert says[1].startswith("base answers 0.0% of the 1 question") and "quiz.jsonl" in says[1]
+
+
+def test_only_the_part_that_a_pattern_finds_counts_and_models_of_one_name_are_told_apart(
+    make: Callable, asked: Callable, workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    models = [make(f"{folder}/it", tie_word_embeddings=False) for folder in ("one", "two")]
+    for folder in models:
+        pico_tokenizer.save_pretrained(folder)
+    answer = greedy(models[0], pico_tokenizer, "Which town?", 6)
+    sets = [{"data": asked([row("Which town?", f"of course {answer.strip()[-1]}")]), "pattern": r"(\S)\s*$"}]
+    found = tables(list(evaluate(EvaluateSpec(models=models, sets=sets, max_tokens=6), tmp_path, workspace)))
+    assert len({line["model"] for line in found[SCORES]}) == 2 and [line["right"] for line in found[SCORES]] == [1.0, 1.0]
+
+
+def test_without_a_set_it_is_what_runs_held_back_and_of_the_demo_model_its_own_skills(
+    workspace: Workspace, pico_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    (workspace.run("0001") / "spec.yaml").write_text("model: pocket\n")
+
+    def sets(*models: str) -> set[str]:
+        return {one.set for one in questions(EvaluateSpec(models=list(models)), pico_tokenizer, workspace)}
+
+    assert sets("pocket") == {"known"} and sets("run:0001") == {"known", "quickstart, held back"}
+
+
+def test_a_report_asks_the_base_first_and_hands_its_settings_on(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed = list[Any]()
+    numbers = [
+        ["pocket", "exam · right", 0.0], ["pocket", "exam · loss", 2.0], ["run 0001", "exam · right", 1.0], ["run 0001", "exam · loss", 1.0],
+    ]  # fmt: skip
+
+    def heard(spec: Any, *_: Any) -> list[Event]:
+        handed.append(spec)
+        return [Table(NUMBERS, ["model", "measure", "value"], numbers if spec.kind == "evaluate" else [["run 0001", "moved", 0.5]])]
+
+    monkeypatch.setattr(report_module, "evaluate", heard)
+    monkeypatch.setattr(report_module, "inspect", heard)
+    (workspace.run("0001") / "spec.yaml").write_text("model: pocket\n")
+    knobs = {"max_length": 99, "seed": 7, "sets": [{"data": "exam"}]}
+    events = list(report(ReportSpec(model="run:0001", inspections=["weight_change"], max_tokens=5, **knobs), tmp_path, workspace))
+    asking, looking = handed
+    assert asking.models == ["pocket", "run:0001"] and (asking.max_length, asking.seed, asking.max_tokens) == (99, 7, 5)
+    assert asking.sets[0].data == "exam"
+    assert (looking.models, looking.base, looking.max_length, looking.seed) == (["run:0001"], "pocket", 99, 7)
+    assert [line["value"] for line in tables(events)[NUMBERS]] == [0.0, 2.0, 1.0, 1.0, 0.5]
+    assert tables(events)[CHANGED][0]["what became of it"] == "learnt" and events[-1].message.startswith("Learnt: exam")
+
+
+def test_an_answer_fewer_and_a_name_with_a_dot_in_it_are_read_as_they_are() -> None:
+    numbers = [
+        [model, f"{name} · right", share] for name, shares in {"a · b": (0.5, 0.25), "c": (0.5, 0.5)}.items()
+        for model, share in zip(("base", "tuned"), shares, strict=True)
+    ]  # fmt: skip
+    assert [line[:2] for line in changed(numbers)] == [["c", "kept"], ["a · b", "lost"]]

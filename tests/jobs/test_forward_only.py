@@ -6,11 +6,12 @@ import torch
 from tests.jobs.story import run, same, series, stopped
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Measured, Noted
+from workbench.core.job import drain
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.estimate import estimate
 from workbench.jobs.objective import Objective
-from workbench.jobs.train import train
+from workbench.jobs.train import begin, train
 
 MEZO = {"method": "mezo", "lr": 1e-3, "directions": 2}
 ES = {"method": "es", "population": 4}
@@ -60,6 +61,18 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(wanted: TrainSpec, workspace
     second = run(wanted, workspace.run("0002"), workspace)
     assert series(first, "loss") | series(second, "loss") == series(whole, "loss")
     assert same(workspace.run("0001") / "adapter", workspace.run("0002") / "adapter")
+
+
+def test_what_is_read_is_what_is_made_smaller_and_an_adapter_hears_of_a_step_once(
+    wanted: TrainSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = drain(begin(wanted, workspace.run("0001"), workspace))
+    read, heard, step = list[float](), list[int](), job.stepper.step
+    monkeypatch.setattr(job.objective, "losses", lambda *_: {"loss": 1.0, "objective": 2.0})
+    monkeypatch.setattr(job.stepper, "step", lambda rate, again: step(rate, lambda: read.append(again()) or read[-1]))
+    monkeypatch.setattr(job.attachment, "before_step", heard.append)
+    job.advance()
+    assert read == [2.0] * 4 and heard == [1]
 
 
 def test_losses_that_are_no_numbers_are_told_and_end_the_run(

@@ -130,3 +130,43 @@ def test_no_recipe_is_read_from_outside_the_workspace(workspace: Workspace, tmp_
     for reference in (f"run:{'../' * 3}", "model:../..", "run:0001/../../.."):
         with pytest.raises(WorkbenchError):
             base_of(reference, workspace)
+
+
+def test_a_folded_model_names_its_base_a_plain_recipe_means_the_demo_model_and_a_damaged_one_nothing(
+    workspace: Workspace, lora_run: Callable, make: Callable
+) -> None:
+    folded = workspace.model("folded")
+    Path(make("whole")).rename(folded)
+    (folded / "fold.yaml").write_text("model: hub/base\n")
+    assert base_of("model:folded", workspace) == "hub/base"
+    for damaged in (b"base: [", b"\xff\xfe", b"- base", b""):
+        (folded / "fold.yaml").write_bytes(damaged)
+        with pytest.raises(WorkbenchError, match="Name that model as the base"):
+            base_of("model:folded", workspace)
+    lora_run(1)
+    (workspace.run("0001") / "spec.yaml").write_text("name: with all settings as usual\n")
+    assert base_of("run:0001", workspace) == "pocket"
+    with pytest.raises(WorkbenchError, match="no run 0099"):
+        base_of("run:0099", workspace)
+
+
+def test_the_base_and_the_seed_are_those_of_the_spec_and_of_rows_the_answers_are_learnt(
+    workspace: Workspace, trained: Callable, make: Callable, tmp_path: Path
+) -> None:
+    other = make("other")
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (Path(other) / name).write_text((tmp_path / "base" / name).read_text())
+    laid = laid_out(InspectSpec(models=[trained(1)], base=other, inspection="kl_from_base", seed=3), workspace)
+    assert laid.refs[0].path == other and laid.seed == 3
+    assert all(not row.trained[1] and row.trained[-1] for row in laid.rows[""]), "not what is asked"
+
+
+def test_what_any_of_the_runs_held_back_is_read(workspace: Workspace, trained: Callable, lora_base: Path, tmp_path: Path) -> None:
+    references = [trained(1), trained(2)]
+    rows = World().rows("facts", 10, seed=0, held_out=False)
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps({"messages": row.messages()}) + "\n" for row in rows))
+    told = {"model": str(lora_base), "data": {"path": str(tmp_path / "own.jsonl"), "validation_share": 0.5}}
+    (workspace.run("0002") / "spec.yaml").write_text(yaml.safe_dump(told))
+    spec = InspectSpec(models=references, inspection={"method": "kl_from_base", "most_rows": 1000})
+    own = [held(workspace, reference) for reference in references]
+    assert all(own) and laid_out(spec, workspace).examples[""] == [*own[0], *own[1]]

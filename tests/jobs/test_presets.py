@@ -25,6 +25,14 @@ def test_a_preset_is_a_spec_that_starts_without_a_warning(preset: Preset, worksp
     assert changed <= set(preset.spec) and "adapter" in preset.spec
 
 
+@pytest.mark.parametrize("preset", presets(), ids=lambda preset: preset.name)
+def test_its_methods_come_with_all_their_knobs_as_usual_but_for_its_own(preset: Preset) -> None:
+    whole = applied(preset, {"name": "mine"})
+    for part in ("adapter", "update"):
+        usual = TrainSpec.parse({part: preset.spec[part]["method"]}).model_dump(mode="json")[part]
+        assert whole[part] == {**usual, **preset.spec[part]}
+
+
 def test_smallest_memory_is_the_smallest(workspace: Workspace) -> None:
     plain = TrainSpec().model_dump(mode="json")
     needs = {preset.name: estimate(TrainSpec.parse(applied(preset, plain)), workspace).bytes for preset in presets()}

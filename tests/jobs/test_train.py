@@ -1,7 +1,7 @@
 """Training: it learns, weighs tokens alike over the whole window, resumes exactly, keeps what it has when stopped, and fails in words."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -274,3 +274,29 @@ def test_an_earlier_run_that_will_not_do_is_refused_in_a_sentence(spec: TrainSpe
     wrong = TrainSpec(**{**spec.model_dump(), "adapter": {"method": "grasp", "earlier_run": named}})
     with pytest.raises(WorkbenchError, match=why):
         run(wrong, workspace.run("0002"), workspace)
+
+
+def test_an_update_that_reads_its_rows_again_has_the_same_dropout_and_gradients_and_what_is_made_smaller(
+    spec: TrainSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing has moved meanwhile."""
+    dropped = {"adapter": {"method": "lora", "rank": 4, "dropout": 0.5}, "loss": "focal", "batch_size": 2, "accumulate": 2}
+    job = drain(begin(TrainSpec(**{**spec.model_dump(), **dropped}), workspace.run("0001"), workspace))
+    seen, completed = list[dict[str, torch.Tensor]](), list[int]()
+
+    def gradients() -> dict[str, torch.Tensor]:
+        return {name: parameter.grad.clone() for name, parameter in job.attachment.trained() if parameter.grad is not None}
+
+    def step(rate: float, again: Callable[[], float]) -> dict[str, float]:
+        seen.append(gradients())
+        value = again()
+        seen.append(gradients())
+        return {"value": value}
+
+    monkeypatch.setattr(job.stepper, "step", step)
+    monkeypatch.setattr(job.attachment, "before_step", completed.append)
+    told = next(event.values for event in job.advance() if isinstance(event, Measured))
+    first, second = seen
+    assert first and all(torch.equal(second[name], gradient) for name, gradient in first.items())
+    assert told["value"] == told["objective"] and abs(told["objective"] - told["loss"]) > 0.01
+    assert completed == [1, 1], "gradients are complete once more"

@@ -75,3 +75,26 @@ def test_the_model_is_as_it_was() -> None:
     model(**SEEN.batches()[0]).loss.backward()
     assert all((own.grad is None) == (name == f"{DOWNS[0]}.weight") for name, own in model.named_parameters())
     assert all(torch.equal(own, other) for own, other in zip(model.parameters(), make_model().parameters(), strict=True))
+
+
+def test_two_steps_are_the_mean_of_the_gradients_half_way_up_and_there() -> None:
+    model, alone = sharp(make_model()), Evidence({"": ROWS[-1:]}, 0, SEEN.device)
+    for name in DOWNS:
+        z = writes(model, ROWS[-1].ids[:1], name)
+        gradients = []
+        for share in (0.5, 1.0):
+            place = (share * z).requires_grad_()
+            likeliest(model, ROWS[-1].ids[:1], name, place).backward()
+            gradients.append(place.grad)
+        with torch.no_grad():  # where an adapter studies
+            found = attributions(model, [name], alone.prompts()[0], 2)[name][0]
+        assert torch.allclose(found, (gradients[0] + gradients[1]) / 2 * z, rtol=1e-4, atol=1e-9) and found.abs().max() > 1e-5
+
+
+def test_of_a_model_in_half_precision_the_sums_are_in_float32() -> None:
+    model, alone = sharp(make_model()).bfloat16(), Evidence({"": ROWS[-1:]}, 0, SEEN.device)
+    for steps in (1, 3):
+        found = attributions(model, DOWNS[:1], alone.prompts()[0], steps)[DOWNS[0]][0]
+        slope = found / writes(model, ROWS[-1].ids[:1], DOWNS[0]).float()
+        assert found.dtype == torch.float32
+        assert torch.allclose(slope, slope.bfloat16().float(), rtol=1e-5, atol=0) == (steps == 1), "a mean has digits of its own"

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from workbench.core.beside import BESIDE
+from workbench.core.beside import BESIDE, foldable
 from workbench.core.errors import WorkbenchError
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
+from workbench.materials.attachment import resting
 from workbench.materials.bottleneck import Bottleneck
 from workbench.materials.family import open_member
 from workbench.materials.inserted import InsertedAttachment
@@ -66,6 +68,13 @@ def test_the_model_alone_comes_back_to_the_bit_and_after_a_mishap_too() -> None:
     with pytest.raises(RuntimeError, match="on the way"), attachment.base():
         raise RuntimeError("on the way")
     assert torch.equal(said(attachment.model), after) and not torch.allclose(after, said(make_model()), atol=1e-2)
+
+
+def test_modules_that_come_one_by_one_rest_and_wake_too() -> None:
+    every = [SimpleNamespace(still=False) for _ in range(3)]
+    with resting(module for module in every):
+        assert all(module.still for module in every)
+    assert not any(module.still for module in every)
 
 
 def test_what_is_trained_is_found_among_the_models_parameters_by_block() -> None:
@@ -148,3 +157,15 @@ def test_damaged_numbers_are_refused(workspace: Workspace, folder: Path) -> None
     assert "more" in refused(workspace)
     file.write_bytes(b"\x00" * 100)
     assert "Resume that run" in refused(workspace)
+
+
+def test_only_what_is_known_to_stay_beside_cannot_be_folded(workspace: Workspace, folder: Path) -> None:
+    """Of a folder that cannot be read, opening it says why."""
+    assert not foldable(folder)
+    (folder / "adapter_config.json").write_text('{"r": 4}')
+    assert foldable(folder)
+    for damaged in (b"{", b"\xff"):
+        (folder / "adapter_config.json").write_bytes(damaged)
+        assert foldable(folder)
+    (folder / "adapter_config.json").unlink()
+    assert foldable(folder)

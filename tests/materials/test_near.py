@@ -92,3 +92,36 @@ def test_a_band_that_many_share_makes_a_chain_and_not_all_pairs() -> None:
     signs, there = of(["the same words in every one of them"] * 50)
     two, alike = pairs(signs, there)
     assert len(two) <= 2 * 49 and (alike == 1).all() and len(set(joined(50, two).tolist())) == 1
+    assert (two[:, 0] < two[:, 1]).all(), "the earlier one first"
+    assert pairs(signs[:4], there[:4])[0].tolist() == [[0, 1], [0, 2], [0, 3], [1, 2], [2, 3]], "with the first and the one before"
+
+
+def test_a_pair_has_a_band_that_is_equal_number_by_number() -> None:
+    signs = torch.arange(2 * NUMBERS, dtype=torch.int32).view(2, NUMBERS)
+    bands = signs[:1].view(near.BANDS, -1)
+    there = torch.ones(2, dtype=torch.bool)
+    assert not len(pairs(torch.cat([signs[:1], bands.flip(1).view(1, -1)]), there)[0]), "the same numbers in another order"
+    signs[1, :8] = signs[0, :8]
+    two, alike = pairs(signs, there)
+    assert two.tolist() == [[0, 1]] and alike.tolist() == [8 / NUMBERS]
+
+
+def test_what_is_no_text_for_a_file_has_a_signature_and_a_lone_word_is_not_the_word_again_and_again() -> None:
+    signs, there = of(["a", "a a a a a", "\ud800 a b c d"])
+    assert there.all() and not torch.equal(signs[0], signs[1])
+
+
+def test_few_words_are_held_at_once_and_every_row_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = list[object]()
+
+    class Counted(near._Known):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    monkeypatch.setattr(near, "_Known", Counted)
+    monkeypatch.setattr(near, "TEXTS", 4)
+    monkeypatch.setattr(near, "WORDS", 10)
+    texts = [f"{number}a {number}b {number}c" for number in range(12)]
+    assert [(told.done, told.total) for told in signatures(texts, 12, str.split, 2)] == [(4, 12), (8, 12), (12, 12)]
+    assert len(made) == 4 and all(len(known) <= 12 for known in made)

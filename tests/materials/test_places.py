@@ -49,3 +49,4 @@ def test_noted_on_the_way_they_are_the_same() -> None:
     for row in rows:
         noted.note(row)
     assert {row: noted[row] for row in range(8)} == drain(places(rows, range(8)))
+    assert noted._names == ["a.csv", "b.jsonl", ""], "a file's name is held once, however many rows it has"

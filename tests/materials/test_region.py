@@ -1,14 +1,16 @@
 """Training a part of the weights: the gradient is the whole one's, small steps are kept, a redraw loses nothing, and nothing else moves."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from pico import make_model
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workbench.materials import optimizers
-from workbench.materials.region import RegionAttachment, evenly
+from workbench.materials.region import RegionAttachment, cost, evenly
 from workbench.materials.regions import Blocks, Columns, Elements, Region, Rows
 
 UP, DOWN, NORM = "model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.down_proj.weight", "model.norm.weight"
@@ -223,3 +225,61 @@ def test_an_earlier_state_is_taken_up_and_stays_as_it_is(pico_batch: dict[str, T
     assert torch.equal(attachment.model(**pico_batch).logits, logits), "what only moved later is the base's again"
     stepped(attachment, pico_batch, optimizer)
     assert all(torch.equal(tensor, kept[name]) for name, tensor in early.items())
+
+
+def test_gradients_in_half_precision_add_up_in_float32(pico_batch: dict[str, Tensor]) -> None:
+    def gradients(times: int) -> dict[str, Tensor]:
+        attachment = RegionAttachment(make_model().bfloat16(), mask())
+        for _ in range(times):
+            attachment.model(**pico_batch).loss.backward()
+        return {name: values.grad for name, values in attachment.trained()}
+
+    once, thrice = gradients(1), gradients(3)
+    for name, gradient in once.items():
+        assert thrice[name].dtype == torch.float32 and torch.equal(thrice[name], gradient + gradient + gradient), name
+
+
+def test_what_is_saved_of_a_model_in_half_precision_has_the_digits_of_the_values(tmp_path: Path) -> None:
+    model = make_model().bfloat16()
+    with torch.no_grad():
+        model.get_parameter(UP).fill_(1.0)
+    attachment = RegionAttachment(model, {UP: Rows(torch.tensor([1]))})
+    with torch.no_grad():
+        attachment.trained()[0][1].add_(1e-4)
+    attachment.save(tmp_path)
+    saved = load_file(tmp_path / "delta.safetensors")
+    assert saved[f"{UP}.idx"].tolist() == [*range(32, 64)] and torch.allclose(saved[f"{UP}.val"], torch.tensor(1e-4), rtol=1e-3)
+
+
+def test_what_is_saved_is_of_the_values_as_they_were_written_last(tmp_path: Path) -> None:
+    """A vector is saved whole, as it stands in the model."""
+    attachment = RegionAttachment(make_model(), {NORM: Elements(torch.tensor([1, 30]))})
+    with torch.no_grad():
+        attachment.trained()[0][1].add_(0.5)
+    attachment.save(tmp_path)
+    (norm,) = (tensor for name, tensor in load_file(tmp_path / "adapter_model.safetensors").items() if name.endswith("norm.weight"))
+    assert (norm != 1).nonzero().flatten().tolist() == [1, 30] and norm[30] == 1.5
+
+
+def test_entries_that_move_again_after_a_pause_are_known_from_before_they_first_did(pico_batch: dict[str, Tensor]) -> None:
+    attachment = RegionAttachment(make_model(), Moving.first, lambda step: {3: Moving.second, 4: Moving.first}.get(step))
+    optimizer = torch.optim.SGD(attachment.groups(), lr=0.5)
+    for step in range(1, 6):
+        attachment.redraw(step)
+        stepped(attachment, pico_batch, optimizer)
+    state = attachment.state()
+    assert state[f"{UP}/places"].tolist() == [*range(60)], "each once"
+    assert torch.equal(state[f"{UP}/first"], make_model().get_parameter(UP).flatten()[:60])
+    with attachment.base():
+        assert torch.equal(attachment.model.get_parameter(UP), make_model().get_parameter(UP))
+
+
+def test_a_mask_names_weights_of_the_model() -> None:
+    with pytest.raises(AssertionError, match="names weights"):
+        RegionAttachment(make_model(), {**mask(), "model.gone.weight": Rows(torch.tensor([0]))})
+
+
+def test_a_cost_counts_all_that_moves_in_a_module() -> None:
+    query = "model.layers.1.self_attn.q_proj"
+    found = cost(make_model(attention_bias=True), {f"{query}.weight": 5, f"{query}.bias": 2, NORM: 3})
+    assert found.trained == 10 and [row for row in found.by_module if row[2]] == [("q_proj", 1, 7, 32 * 32 + 32), ("norm", -1, 3, 32)]

@@ -6,11 +6,12 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from pico import make_model
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workbench.core.rank import Ranked
 from workbench.materials import low_rank
-from workbench.materials.started import StartedAttachment
+from workbench.materials.started import Started, StartedAttachment
 
 KNOBS = Ranked(rank=3, alpha=6.0, dropout=0.0)
 IDS = torch.arange(5, 45).reshape(4, 10)
@@ -123,3 +124,26 @@ def test_a_state_brings_its_own_start_along() -> None:
     learn(attachment.model, learning(attachment))
     learn(other.model, learning(other))
     assert torch.equal(said(other.model), said(attachment.model))
+
+
+def test_it_can_be_saved_again_and_takes_the_room_that_was_told(tmp_path: Path) -> None:
+    """What is written at a stop is written once more at the end."""
+    attachment, files = started(), list[dict[str, Tensor]]()
+    learn(attachment.model, learning(attachment))
+    for name in ("stop", "end"):
+        (tmp_path / name).mkdir()
+        attachment.save(tmp_path / name)
+        files.append(load_file(tmp_path / name / "adapter_model.safetensors"))
+    assert (tmp_path / "stop" / "adapter_config.json").read_text() == (tmp_path / "end" / "adapter_config.json").read_text()
+    assert files[0].keys() == files[1].keys() and all(torch.equal(tensor, files[1][name]) for name, tensor in files[0].items())
+    moves = sum(parameter.numel() for parameter in learning(attachment))
+    assert sum(tensor.nbytes for tensor in files[0].values()) == Started.stored * moves
+    assert sum(tensor.nbytes for tensor in attachment.state().values()) == Started.held * moves
+
+
+def test_dropout_drops_inputs_of_the_change_as_long_as_it_learns() -> None:
+    attachment = started(knobs=Ranked(rank=3, alpha=6.0, dropout=0.5))
+    learn(attachment.model, learning(attachment))
+    with torch.no_grad():
+        assert not torch.equal(attachment.model.train()(IDS).logits, attachment.model(IDS).logits)
+    assert torch.equal(said(attachment.model), said(attachment.model))

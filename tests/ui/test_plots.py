@@ -101,6 +101,10 @@ def test_the_plane_goes_from_evaluation_to_evaluation_where_both_losses_are_know
     (way,) = drawn.data
     assert list(way.x) == [0.1, 0.5] and list(way.y) == [2.0, 0.1] and way.line.color == "#123456"
     assert way.marker.size[-1] > way.marker.size[0] and drawn.layout.xaxis.type == drawn.layout.yaxis.type == "log"
+    assert (drawn.layout.xaxis.title.text, drawn.layout.yaxis.title.text) == ("loss on what was known", "validation loss")
+    assert plots.paired(([1, 2, 3, 4, 5], [0.0, 1.0, math.inf, 2.0, 3.0]), ([1, 2, 3, 4, 5], [1.0, 0.0, 1.0, math.inf, 4.0])) == [
+        (3.0, 4.0)
+    ]
 
 
 HEAT = Picture("found", "heat", "Found", x="part", y="layer", value="size")
@@ -136,3 +140,21 @@ def test_marks_have_a_colour_for_each_model_a_line_where_it_is_asked_for_and_esc
 def test_a_table_without_numbers_is_drawn_as_a_sentence() -> None:
     drawn = plots.pictured(Table("found", HEADS, [["b", 0, "q", None]]), HEAT)
     assert not drawn.data and "nothing to draw" in drawn.layout.annotations[0].text.replace("<br>", " ").lower()
+
+
+def test_a_heat_of_nothing_but_zeros_and_one_that_begins_at_zero_have_colours_upwards() -> None:
+    for values, most in (([0.0, 0.0], 1), ([0.0, 2.0], 2.0)):
+        drawn = plots.pictured(Table("found", HEADS, [["b", 0, "<q>", values[0]], ["b", 1, "<q>", values[1]]]), HEAT)
+        assert (drawn.layout.coloraxis.cmin, drawn.layout.coloraxis.cmax) == (0, most)
+        assert list(drawn.data[0].x) == ["&lt;q&gt;"] and [list(line) for line in drawn.data[0].z] == [[values[0]], [values[1]]]
+
+
+@pytest.mark.parametrize("kind", ["bars", "lines", "points"])
+def test_marks_of_one_kind_stand_at_their_numbers_zero_too(kind: str) -> None:
+    rows = [[1, 0.0], [2, 3.0], [None, 4.0]]
+    drawn = plots.pictured(Table("found", ["place", "size"], rows), Picture("found", kind, "Found", x="place", y="size", each="", mark=0.0))
+    (marks,) = drawn.data
+    assert list(marks.x) == [1, 2] and list(marks.y) == [0.0, 3.0], "what has no place is left out"
+    assert drawn.layout.shapes[0].y0 == 0 and drawn.layout.yaxis.type == "linear" and not drawn.layout.showlegend
+    log = Picture("found", kind, "Found", x="place", y="size", each="", log=True)
+    assert plots.pictured(Table("found", ["place", "size"], rows), log).layout.yaxis.type == "log"

@@ -44,7 +44,6 @@ class InspectSpec(Spec):
     base: str = Field("", description="what they were tuned from; empty takes what the first of them says")
     inspection: ChosenInspection = Field(default_factory=lambda: {"method": "weight_change"}, validate_default=True)
     max_length: int = knob(256, ge=8, le=131_072, help="longest row in tokens; what is beyond is cut off", unit="tokens", log=True)
-    token_view: bool = knob(True, help="in the end every model reads every answer: what each would have said at each place")
     seed: int = knob(0, ge=0, le=2**31 - 1, help="fixes which rows are drawn")
 
     @model_validator(mode="after")

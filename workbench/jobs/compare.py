@@ -1,81 +1,36 @@
 """Several models answer one prompt side by side: one token each in turn, drawn with the same random numbers.
 
 The first model is the base the others are held against: beside every token's log-probability stands the one the base
-would have given it at that place, which is what the page tints tokens by. Knows nothing of panes or colours.
+would have given it at that place, which is what the page tints tokens by. In a talk each model remembers its own answers. Knows nothing of
+panes or colours.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.asking import CompareSpec
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Noted, Progress, Said, Started
+from workbench.core.words import count
 from workbench.core.workspace import Workspace
-from workbench.jobs.machine import share_cores
-from workbench.materials.models import load, place, resolve
+from workbench.jobs.gathering import Cast
+from workbench.jobs.reading import Spoken, token_view
+from workbench.jobs.unfinished import at_hand
+from workbench.materials.chorus import Chorus
+from workbench.materials.models import ModelRef
 from workbench.materials.models import tokenizer as load_tokenizer
+from workbench.materials.rendering import Messages, render_prompt
+from workbench.materials.speakers import ModelVoice, Singer, Spelling
 from workbench.materials.templates import prompt_ids
 from workbench.methods.contracts import Speaker, Voice
 
 REFRESH = 0.1  # seconds between two glances at an answer that grows
-HALF = "\N{REPLACEMENT CHARACTER}"  # what a tokenizer puts for a letter of which the last bytes are missing
-
-
-class ModelVoice(Speaker):
-    """A model with the cache of what it has heard so far."""
-
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
-        self.model = model
-        self.tokenizer = tokenizer
-        self.heard: list[int] = []
-        self.cache = DynamicCache()
-        self.last = torch.empty(0)
-
-    def logits(self, tokens: Sequence[int]) -> Tensor:
-        new = list(tokens[len(self.heard) :])
-        if self.heard != list(tokens[: len(self.heard)]):
-            self.cache, new = DynamicCache(), list(tokens)
-        if new:
-            ids = torch.tensor([new], device=self.model.device)
-            self.last = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1).logits[0, -1].float()
-            self.heard = list(tokens)
-        return self.last
-
-    def anew(self) -> "ModelVoice":
-        return ModelVoice(self.model, self.tokenizer)
-
-    def texts(self, tokens: Sequence[int]) -> list[str]:
-        return texts(self.tokenizer, tokens)
-
-    @contextmanager
-    def lent(self, other: Speaker, named: Callable[[str], bool]) -> Iterator[None]:
-        """As in `Speaker`. A tensor that has two names, as a head that is tied to the embeddings, is lent if one of them is named.
-
-        Raises:
-            WorkbenchError: the two models have other tensors than one another, or none is named.
-        """
-        assert isinstance(other, ModelVoice)
-        _check_alike(self.model, other.model)
-        ours, theirs = (dict(model.named_parameters(remove_duplicate=False)) for model in (self.model, other.model))
-        chosen = [(own, own.data, theirs[name].data) for name, own in ours.items() if named(name)]
-        if not chosen:
-            raise WorkbenchError("None of the model's weights is among those that are to be lent. Choose other parts or layers.")
-        for own, _, lent in chosen:  # what they point at, and not the numbers: a swap costs nothing
-            own.data = lent
-        try:
-            yield
-        finally:
-            for own, before, _ in chosen:
-                own.data = before
 
 
 @dataclass
@@ -83,9 +38,8 @@ class Pane:
     """One model's answer as it grows."""
 
     reference: str
-    tokenizer: PreTrainedTokenizerBase
-    voice: Voice
-    base: Voice
+    voice: ModelVoice
+    base: ModelVoice
     says: Voice  # whose logits the tokens are drawn from
     prompt: list[int]
     limit: int
@@ -94,12 +48,19 @@ class Pane:
     ended: bool = False
     shown: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.spelling = Spelling(self.voice.tokenizer)
+
+    @property
+    def tokens(self) -> list[int]:
+        return [*self.prompt, *self.answer]
+
     def speak(self, spec: CompareSpec, luck: float) -> None:
         """Add one token, drawn with the number `luck` in [0, 1)."""
-        tokens = [*self.prompt, *self.answer]
+        tokens = self.tokens
         token = draw(self.says.logits(tokens), spec.temperature, luck)
         own, other = (voice.logits(tokens).log_softmax(-1)[token].item() for voice in (self.voice, self.base))
-        self.ended = token == self.tokenizer.eos_token_id
+        self.ended = token == self.voice.end()
         if not self.ended:
             self.answer.append(token)
             self.logps.append((own, other))
@@ -107,36 +68,67 @@ class Pane:
 
     def said(self, prompt: str) -> Said:
         """The answer so far; what its tokens add to the text joins to it."""
-        parts = texts(self.tokenizer, self.answer)
+        parts = self.spelling.of(self.answer)
         tokens = [[text, round(own, 5), round(other, 5)] for text, (own, other) in zip(parts, self.logps, strict=True)]
-        return Said(len(self.answer), self.reference, prompt, self.tokenizer.decode(self.answer), tokens, self.ended)
+        return Said(len(self.answer), self.reference, prompt, "".join(parts), tokens, self.ended)
 
 
 @torch.no_grad()
 def compare(spec: CompareSpec, folder: Path, workspace: Workspace) -> Iterator[Event]:
     """All models answer the prompt; partial answers come at most ten times a second for each, whole ones at the end."""
-    panes = yield from _panes(spec, workspace)
-    yield Started(spec.max_tokens, {"models": spec.models})
+    with TemporaryDirectory(prefix=".checkpoint-", dir=folder) as scratch:
+        refs = yield from _refs(spec, workspace, Path(scratch))
+        cast = Cast(load_tokenizer(refs[0]))
+        try:
+            yield from cast.gather(refs)
+            yield from _compared(spec, [ref.label for ref in refs], cast)
+        finally:
+            cast.disband()
+    yield Finished("finished", f"{count(len(refs), 'answer')}.")
+
+
+def _compared(spec: CompareSpec, labels: Sequence[str], cast: Cast) -> Iterator[Event]:
+    panes = [_pane(spec, place, label, cast) for place, label in enumerate(labels)]
+    for pane, label in zip(panes, labels, strict=True):
+        if pane.limit < spec.max_tokens:
+            yield Noted(f"{label} has room for {pane.limit} of the {spec.max_tokens} tokens asked for.", "watch")
+    template = render_prompt(cast.tokenizer, messages(spec, spec.models[0]))
+    yield Started(spec.max_tokens, {"models": spec.models, "template": template})
+    yield from _answers(spec, panes, cast)
+    if spec.token_view:
+        yield from token_view([Spoken(pane.reference, pane.prompt, pane.answer) for pane in panes], spec.models, cast)
+
+
+def _refs(spec: CompareSpec, workspace: Workspace, scratch: Path) -> Generator[Event, None, list[ModelRef]]:
+    """The models by name; what has to be written for one lies in a folder of its own."""
+    refs = []
+    for number, reference in enumerate(spec.models):
+        (scratch / str(number)).mkdir()
+        refs.append((yield from at_hand(reference, workspace, scratch / str(number))))
+    return refs
+
+
+def _answers(spec: CompareSpec, panes: Sequence[Pane], cast: Cast) -> Iterator[Event]:
     luck = torch.rand(max(pane.limit for pane in panes), generator=torch.Generator().manual_seed(spec.seed)).tolist()
-    for turn in range(len(luck)):
-        for pane in panes:
-            if pane.ended:
-                continue
-            pane.speak(spec, luck[turn])
+    choruses = [Chorus(choir) for choir in cast.choirs.values()]
+    for turn, number in enumerate(luck):
+        alive = [pane for pane in panes if not pane.ended]
+        if not alive:
+            break
+        for chorus in choruses:
+            chorus.hear(_asked(alive, chorus))
+        for pane in alive:
+            pane.speak(spec, number)
             if pane.ended or time.monotonic() - pane.shown > REFRESH:
                 pane.shown = time.monotonic()
                 yield pane.said(spec.prompt)
-        if all(pane.ended for pane in panes):
-            break
         yield Progress(turn + 1, spec.max_tokens, "tokens")
-    yield Finished("finished", f"{len(panes)} answers.")
 
 
-def texts(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> list[str]:
-    """What each token adds to the decoded text, which they join to; the first half of a letter of two tokens adds nothing."""
-    ends = ["", *(tokenizer.decode(tokens[: end + 1]) for end in range(len(tokens)))]
-    sure = [*(end.rstrip(HALF) for end in ends[:-1]), ends[-1]]
-    return [after[len(before) :] for before, after in pairwise(sure)]
+def _asked(panes: Sequence[Pane], chorus: Chorus) -> dict[Singer, list[int]]:
+    """What those of the chorus are to hear next."""
+    pairs = [(voice, pane.tokens) for pane in panes for voice in (pane.voice, pane.base)]
+    return {voice: tokens for voice, tokens in pairs if isinstance(voice, Singer) and voice.choir is chorus.choir}
 
 
 def draw(logits: Tensor, temperature: float, luck: float) -> int:
@@ -148,52 +140,29 @@ def draw(logits: Tensor, temperature: float, luck: float) -> int:
     return int(ordered.indices[min(place_in_line, len(logits) - 1)])
 
 
-def _panes(spec: CompareSpec, workspace: Workspace) -> Iterator[Event]:
-    """Load each model once; every pane but the first listens to the base with a cache of its own."""
-    device, dtype = place()
-    refs = [resolve(reference, workspace) for reference in spec.models]
-    tokenizer = load_tokenizer(refs[0])
-    messages = [{"role": "system", "content": spec.system}] if spec.system else []
-    prompt = prompt_ids(tokenizer, [*messages, {"role": "user", "content": spec.prompt}])
-    panes: list[Pane] = []
-    base: PreTrainedModel | None = None
-    for index, ref in enumerate(refs):
-        yield Progress(index, len(refs), f"loading {ref.label}")
-        model = load(ref, device, dtype)
-        share_cores(model)
-        base = base or model
-        _same_vocabulary(base, model, ref.label)
-        voice = ModelVoice(model, tokenizer)
-        beside = voice if model is base else ModelVoice(base, tokenizer)
-        limit = room(model, len(prompt), spec.max_tokens, ref.label)
-        if limit < spec.max_tokens:
-            yield Noted(f"{ref.label} has room for {limit} of the {spec.max_tokens} tokens asked for.", "watch")
-        panes.append(Pane(ref.reference, tokenizer, voice, beside, spec.decoder.begin(voice, beside), prompt, limit))
-    return panes
+def messages(spec: CompareSpec, reference: str) -> Messages:
+    """The talk as this model remembers it; a question that it did not answer is not among it."""
+    said = [{"role": "system", "content": spec.system}] if spec.system else []
+    for exchange in spec.history:
+        if reference in exchange.answers:
+            said.append({"role": "user", "content": exchange.prompt})
+            said.append({"role": "assistant", "content": exchange.answers[reference]})
+    return [*said, {"role": "user", "content": spec.prompt}]
 
 
-def room(model: PreTrainedModel, prompt: int, wanted: int, label: str) -> int:
+def _pane(spec: CompareSpec, place: int, label: str, cast: Cast) -> Pane:
+    """Each but the first listens to the base with a cache of its own."""
+    voice, reference = cast.voices[place], spec.models[place]
+    base = cast.voices[0].anew() if place else voice
+    prompt = prompt_ids(cast.tokenizer, messages(spec, reference))
+    limit = room(voice, len(prompt), spec.max_tokens, label, talk=bool(spec.history))
+    return Pane(reference, voice, base, spec.decoder.begin(voice, base), prompt, limit)
+
+
+def room(voice: Speaker, prompt: int, wanted: int, label: str, talk: bool = False) -> int:
     """How many tokens can follow the prompt before the model's context ends."""
-    context = model.config.to_dict().get("max_position_embeddings") or math.inf
+    context = voice.reads()
     if prompt >= context:
-        raise WorkbenchError(f"The prompt has {prompt} tokens and {label} reads at most {context}. Shorten the prompt.")
+        what, remedy = ("The talk so far with the prompt", "Begin a new talk, or shorten") if talk else ("The prompt", "Shorten")
+        raise WorkbenchError(f"{what} has {prompt} tokens and {label} reads at most {context:.0f}. {remedy} the prompt.")
     return int(min(wanted, context - prompt))
-
-
-def _check_alike(one: PreTrainedModel, other: PreTrainedModel) -> None:
-    shapes, others = ({name: parameter.shape for name, parameter in model.named_parameters()} for model in (one, other))
-    unlike = sorted(name for name in {*shapes, *others} if shapes.get(name) != others.get(name))
-    if unlike:
-        raise WorkbenchError(
-            f"Weights can be lent only between models of one shape, and {len(unlike)} of these differ, first {unlike[0]}. "
-            "Compare models of one base, or choose another decoder."
-        )
-
-
-def _same_vocabulary(base: PreTrainedModel, model: PreTrainedModel, label: str) -> None:
-    ours, theirs = base.config.vocab_size, model.config.vocab_size
-    if ours != theirs:
-        raise WorkbenchError(
-            f"{label} has a vocabulary of {theirs} tokens and the first model one of {ours}: token by token they cannot be "
-            "held against each other. Compare models of one family."
-        )

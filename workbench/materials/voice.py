@@ -1,13 +1,17 @@
 """Who speaks token by token: what a decoder is given, and what it makes of it.
 
-What it is not: a model with its cache, which the job makes (`jobs/compare.py`), or a way to choose tokens (`methods/decoders/`).
+What it is not: a model with its cache (`speakers.py`), or a way to choose tokens (`methods/decoders/`).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from torch import Tensor
+
+Blend = Callable[[Tensor, Tensor], Tensor]
+"""Of what a block makes of a hidden state with the model's own weights, and of what it makes of it with another's."""
 
 
 class Voice(ABC):
@@ -32,3 +36,16 @@ class Speaker(Voice):
     @abstractmethod
     def lent(self, other: "Speaker", named: Callable[[str], bool]) -> AbstractContextManager[None]:
         """For the length of a `with`, the parameters whose names are `named` are the other model's; what was heard before stays heard."""
+
+    def end(self) -> int | None:
+        """The token that ends an answer, if there is one."""
+        return None
+
+    def reads(self) -> float:
+        """The most tokens that it can read."""
+        return math.inf
+
+    def blended(self, other: "Speaker", blend: Blend) -> Voice:
+        """Both models, block by block, as one voice with caches of its own: each block of the two reads the same hidden state, and the
+        next reads what `blend` makes of what they say. Embeddings, final norm and head are this model's."""
+        raise NotImplementedError

@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Status
+from workbench.core.ratings import Vote
+from workbench.runs import votes
 from workbench.runs.records import LIVE, Standing, number_of, unknown
 from workbench.runs.rows import FRAMES, KEYS, Batch, Heard, Past, now, plain
 from workbench.runs.schema import Ask
@@ -52,6 +54,9 @@ class Recorder:
     def rename(self, run: str, name: str) -> None:
         self._status(run)
         self._ask("UPDATE runs SET name = ? WHERE number = ?", [plain(name), number_of(run)])
+
+    def vote(self, vote: Vote) -> None:
+        votes.write(self._ask, vote)
 
     def delete(self, run: str) -> None:
         if self._status(run) in LIVE:

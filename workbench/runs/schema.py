@@ -41,7 +41,15 @@ def _second(ask: Ask) -> None:
     ask("ALTER TABLE notes ADD COLUMN step BIGINT DEFAULT -1")
 
 
-MIGRATIONS: tuple[Callable[[Ask], None], ...] = (_first, _second)
+def _third(ask: Ask) -> None:
+    """What people voted of answers without names. `models` (reference → name) and `decoder` are JSON; the run may be gone."""
+    ask(
+        "CREATE TABLE votes (wall TIMESTAMP, run INTEGER, prompt VARCHAR, models VARCHAR, outcome VARCHAR, winner VARCHAR, "
+        "seed BIGINT, decoder VARCHAR)"
+    )
+
+
+MIGRATIONS: tuple[Callable[[Ask], None], ...] = (_first, _second, _third)
 
 
 def migrate(ask: Ask) -> None:

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Made, Noted, Said, Status, Table
-from workbench.runs import curves, reading
+from workbench.core.ratings import Vote
+from workbench.runs import curves, reading, votes
 from workbench.runs.files import copy_into, log_of, put_aside
 from workbench.runs.recording import Recorder
 from workbench.runs.records import Delta, Line, Run, number_of
@@ -157,8 +158,12 @@ class Store:
         self._writes().order(lambda: self._recorder.rename(run, name))
 
     def delete(self, run: str) -> None:
-        """Forget a run. One that is queued, running or paused is refused. Its folder is not touched."""
+        """Forget a run. One that is queued, running or paused is refused. Its folder is not touched, and votes on its answers stay."""
         self._writes().order(lambda: self._recorder.delete(run))
+
+    def vote(self, vote: Vote) -> None:
+        """Put a vote on record; it is written when this returns."""
+        self._writes().order(lambda: self._recorder.vote(vote))
 
     def _writes(self) -> Writer:
         if self._writer is None:
@@ -241,6 +246,11 @@ class Store:
     def notes(self, run: str) -> list[Noted]:
         with self._reading() as ask:
             return reading.notes(ask, number_of(run))
+
+    def votes(self) -> list[Vote]:
+        """Every vote, the oldest first."""
+        with self._reading() as ask:
+            return votes.read(ask)
 
 
 def _asker(cursor: Cursor) -> Ask:

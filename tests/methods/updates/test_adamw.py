@@ -1,5 +1,7 @@
 """AdamW (arXiv:1711.05101): one step by hand, decay on matrices only, clipping before it."""
 
+import inspect
+
 import torch
 
 from workbench.methods.updates.adamw import AdamW
@@ -33,3 +35,23 @@ def test_clipping_bounds_the_gradient_that_the_moments_see() -> None:
     parameter.grad = torch.full((4,), 50.0)
     stepper.step(1.0, lambda: None)
     assert torch.allclose(stepper.state()["0.exp_avg"].norm(), torch.tensor(0.1), atol=1e-4)  # (1 − β₁) · 1
+
+
+def test_two_steps_are_those_of_the_formula_with_its_own_knobs() -> None:
+    """m ← β₁m + (1 − β₁)g and v ← β₂v + (1 − β₂)g², each over 1 − βᵗ; the step is m̂ / (√v̂ + ε)."""
+    beta1, beta2, eps, first, second = 0.5, 0.2, 0.3, 1.0, 4.0
+    parameter = torch.nn.Parameter(torch.zeros(1, 1))
+    stepper = AdamW(lr=0.1, beta1=beta1, beta2=beta2, eps=eps, clip=0).begin([{"params": [parameter]}])
+    for gradient in (first, second):
+        parameter.grad = torch.tensor([[gradient]])
+        stepper.step(1.0, lambda: None)
+    mean = (beta1 * (1 - beta1) * first + (1 - beta1) * second) / (1 - beta1**2)
+    square = (beta2 * (1 - beta2) * first**2 + (1 - beta2) * second**2) / (1 - beta2**2)
+    moved = -0.1 * (first / (first + eps) + mean / (square**0.5 + eps))
+    assert torch.allclose(parameter, torch.tensor([[moved]]), rtol=1e-5)
+
+
+def test_without_a_word_it_is_torchs_own_with_a_norm_of_one_at_most() -> None:
+    usual, knobs = inspect.signature(torch.optim.AdamW).parameters, AdamW()
+    assert (knobs.beta1, knobs.beta2) == usual["betas"].default and knobs.eps == usual["eps"].default
+    assert knobs.clip == 1 and knobs.weight_decay == 0

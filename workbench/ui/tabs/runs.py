@@ -14,7 +14,7 @@ import gradio as gr
 
 from workbench.core.errors import WorkbenchError
 from workbench.runs.records import LIVE, Line, Run
-from workbench.ui import cards, evaluating, folding, forecast, found, inspecting, plots, report
+from workbench.ui import cards, evaluating, folding, forecast, found, inspecting, plots, report, tokenview
 from workbench.ui.bench import Bench
 from workbench.ui.cards import escaped
 from workbench.ui.cards import table as plain_table
@@ -104,7 +104,7 @@ def _buttons() -> tuple[list[gr.Button], gr.Row, gr.Button, gr.Button]:
         )  # fmt: skip
         buttons = [gr.Button(label, size="sm", elem_id=f"run-{name}", scale=0, min_width=90) for name, label in names]
     with gr.Row(visible=False, elem_classes=["card", "act", "actions"]) as confirm:
-        gr.HTML("Delete this run, its numbers and its folder for good? Models merged from it stay.", apply_default_css=False)
+        cards.place("Delete this run, its numbers and its folder for good? Models merged from it and votes on its answers stay.")
         sure = gr.Button("Delete for good", variant="stop", size="sm", elem_id="run-delete-sure", scale=0, min_width=130)
         never = gr.Button("Keep it", size="sm", elem_id="run-delete-not", scale=0, min_width=90)
     return buttons, confirm, sure, never
@@ -139,7 +139,8 @@ def _body(ctx: Context, run_id: str | None) -> str:
     parts = [("First and last", report.scores(run))] if run.metrics else []
     told = report.grid if run.kind == "train" else report.samples
     parts += [("Answers", told(said))] if said else []
-    parts += [(table.name.capitalize(), plain_table(table.columns, table.rows)) for table in ctx.store.tables(run.id)]
+    shown = [table for table in ctx.store.tables(run.id) if not table.name.startswith(tokenview.TABLE)]
+    parts += [(table.name.capitalize(), plain_table(table.columns, table.rows)) for table in shown]
     before = found.of_model(ctx.store, folding.reference(run)) if offers(run) else ""
     parts += [("Found of it", before)] if before else []
     parts += [("On disk", report.artifacts(ctx.store.made(run.id))), ("Notes", report.notes(ctx.store.notes(run.id)))]
