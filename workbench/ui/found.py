@@ -80,7 +80,7 @@ def figures(tables: Sequence[Table], pictures: Sequence[Picture]) -> list[Any]:
 
 def sentences(noted: Sequence[Noted]) -> str:
     """What was found, in the order in which it was said."""
-    return f'<ul class="notes">{"".join(f"<li>{escaped(note.text)}</li>" for note in noted)}</ul>' if noted else ""
+    return f'<ul class="notes found">{"".join(f"<li>{escaped(note.text)}</li>" for note in noted)}</ul>' if noted else ""
 
 
 def tables(found: Sequence[Table]) -> str:
