@@ -1,6 +1,8 @@
 """The laws of the inspections' shelf, held against every one of them (`methods/contracts.py` states them)."""
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from subjects import moved, subject, unchanged
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from workbench.core.job import drain
 from workbench.core.looking import LooksAtRows
@@ -81,3 +83,18 @@ def test_it_says_the_same_again_and_leaves_models_and_chance_as_they_were(method
 def test_one_that_reads_rows_says_what_it_costs(method: Method) -> None:
     if isinstance(method, LooksAtRows):
         assert method.costs()
+
+
+def test_no_more_than_two_models_are_in_memory(method: Method, lay: Lay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that a loop leaves behind keeps a model alive while the next one is loaded."""
+    loaded, plain = list[weakref.ref[PreTrainedModel]](), Subject._loaded
+
+    def counted(laid: Subject, place: int) -> PreTrainedModel:
+        gc.collect()
+        assert sum(one() is not None for one in loaded) <= 1, "the one before is still there"
+        model = plain(laid, place)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(Subject, "_loaded", counted)
+    drain(method.inspect(lay(method, *[moved(0.02, seed) for seed in (1, 2, 3)])))

@@ -87,6 +87,17 @@ def test_a_block_of_the_demo_model_counted_by_hand(setting: dict, in_four_bytes:
     assert activations == 1000 * spec.batch_size * (6 * (4 * in_four_bytes + 2 * in_two) + norm)
 
 
+def test_an_update_that_takes_no_gradient_holds_what_answering_holds_counted_by_hand(pico_folder: Path, workspace: Workspace) -> None:
+    """Width 32, MLP 64, 400 tokens: four of the width and three of the MLP a token, and three tables of what is learnt; no gradient ever."""
+    plain = {"model": str(pico_folder), "adapter": "full", "update": "mezo", "probes": [], "data": {"validation_share": 0.0}}
+    for accumulate, batch, longest, learnt in ((1, 1, 8, 0.0), (2, 1, 8, 0.5), (2, 3, 100, 1.0)):
+        spec = TrainSpec(**plain, accumulate=accumulate, batch_size=batch)
+        memory = dict(estimate(spec, workspace, Rows(longest, learnt)).memory)
+        passing, tables = 4 * (4 * 32 + 3 * 64), 3 * 4 * 400 * learnt
+        assert memory.pop("activations") == int(batch * longest * (passing + tables))
+        assert set(memory) == {"weights", "copy of the start"}
+
+
 # Held against a real step.
 
 

@@ -261,7 +261,8 @@ def test_a_report_asks_the_base_first_and_hands_its_settings_on(
 ) -> None:
     handed = list[Any]()
     numbers = [
-        ["pocket", "exam · right", 0.0], ["pocket", "exam · loss", 2.0], ["run 0001", "exam · right", 1.0], ["run 0001", "exam · loss", 1.0],
+        ["pocket", "exam · right", 0.0], ["pocket", "exam · loss", 2.0],
+        ["run 0001", "exam · right", 1.0], ["run 0001", "exam · loss", 1.0],
     ]  # fmt: skip
 
     def heard(spec: Any, *_: Any) -> list[Event]:

@@ -16,6 +16,7 @@ from workbench.core.job import drain
 from workbench.core.method import SHELVES, discover
 from workbench.jobs import gathering
 from workbench.jobs.gathering import Cast
+from workbench.materials import few_rows
 from workbench.materials.choir import LowRank, Sparse
 from workbench.materials.chorus import Chorus
 from workbench.materials.evidence import Evidence
@@ -126,6 +127,17 @@ def test_a_merge_an_untied_head_and_a_model_of_the_same_shape_join_in(
     assert (part["lm_head.weight"] is part["model.embed_tokens.weight"]) == tied, "a tied tensor is held once"
 
 
+def test_large_matrices_say_the_same_by_the_routine_for_few_rows(
+    base: ModelRef, tuned: Callable[..., ModelRef], pico_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few_rows, "LARGE", 0)
+    refs = [base, tuned("lora"), tuned("full"), tuned("lift", budget=1)]
+    cast = gathered(refs, pico_tokenizer)
+    same_as_alone(cast, refs)
+    cast.disband()
+    assert not any("forward" in vars(module) for module in cast.voices[0].model.modules())
+
+
 def test_an_adapter_whose_base_is_nobodys_own_pane_leads_the_others(
     base: ModelRef, tuned: Callable[..., ModelRef], pico_tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -162,11 +174,14 @@ def test_a_lora_that_brings_its_own_embeddings_is_heard_with_them(
         same_as_alone(cast, refs)
 
 
+@pytest.mark.parametrize("bias", ["none", "all"])
 def test_a_dora_on_matrices_with_a_bias_leaves_the_bias_alone(
-    make: Callable[..., str], tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast
+    bias: str, make: Callable[..., str], tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     path = make("biased", 0.1, attention_bias=True)
-    peft = get_peft_model(AutoModelForCausalLM.from_pretrained(path), LoraConfig(target_modules=["q_proj", "o_proj"], r=2, use_dora=True))
+    peft = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(path), LoraConfig(target_modules=["q_proj", "o_proj"], r=2, use_dora=True, bias=bias)
+    )
     torch.manual_seed(1)
     for parameter in peft.parameters():
         if parameter.requires_grad:
@@ -174,7 +189,8 @@ def test_a_dora_on_matrices_with_a_bias_leaves_the_bias_alone(
     peft.save_pretrained(tmp_path / "dora")
     refs = [ModelRef(path, path, path), ModelRef("dora", "dora", path, tmp_path / "dora")]
     cast = gathered(refs, pico_tokenizer)
-    assert all(isinstance(change, LowRank) for change in cast.voices[1].part.values())  # type: ignore[attr-defined]
+    part = cast.voices[1].part  # type: ignore[attr-defined]
+    assert all(isinstance(change, LowRank) == name.endswith("weight") for name, change in part.items())
     same_as_alone(cast, refs)
 
 
@@ -193,6 +209,8 @@ def test_who_stops_is_let_go_and_the_others_go_on(
     chorus.hear({})
     chorus.hear({cast.voices[1]: TEXTS[2]})  # type: ignore[dict-item]
     assert torch.allclose(cast.voices[1].logits(TEXTS[2]), alone(refs[1])(TEXTS[2]), atol=1e-5)
+    chorus.hear({cast.voices[1]: [*TEXTS[2], 50], cast.voices[0]: TEXTS[1]})  # type: ignore[dict-item]
+    assert len(chorus.rows) == 2, "one goes on, and another joins it"
     for text in ([*range(60, 70)], [*range(80, 92)]):  # all of them again, then a text that does not go on from the last
         chorus.hear(dict.fromkeys(cast.voices, text))  # type: ignore[arg-type]
         assert len(chorus.rows) == 3

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pico import make_model
 from safetensors.torch import load_file
 
 from tests.jobs.story import run, series
@@ -15,6 +16,7 @@ from workbench.core.job import drain
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import checkpoint, objective
+from workbench.jobs.prepare import KNOWN_ROWS, prepare
 from workbench.jobs.scaling import Scaling
 from workbench.jobs.schedule import rate
 from workbench.jobs.train import begin, train
@@ -300,3 +302,25 @@ def test_an_update_that_reads_its_rows_again_has_the_same_dropout_and_gradients_
     assert first and all(torch.equal(second[name], gradient) for name, gradient in first.items())
     assert told["value"] == told["objective"] and abs(told["objective"] - told["loss"]) > 0.01
     assert completed == [1, 1], "gradients are complete once more"
+
+
+def test_an_earlier_run_of_another_model_is_refused_with_both_names(
+    spec: TrainSpec, workspace: Workspace, make: Callable[..., str]
+) -> None:
+    other = make("other")
+    (workspace.run("0001") / "spec.yaml").write_text(TrainSpec(model=other).to_yaml())
+    (workspace.run("0001") / "adapter").mkdir()
+    LoRA(rank=2).attach(make_model(), seed=0).save(workspace.run("0001") / "adapter")
+    wrong = TrainSpec(**{**spec.model_dump(), "adapter": {"method": "grasp", "earlier_run": "run:0001"}})
+    with pytest.raises(WorkbenchError, match=r"was tuned from other, and this run starts from .*pico.* Name a LoRA run of .*pico"):
+        run(wrong, workspace.run("0002"), workspace)
+
+
+def test_the_demo_model_is_asked_what_it_knew_without_being_told_so(workspace: Workspace, spec: TrainSpec) -> None:
+    def asked(**changes: str) -> int:
+        plain = {**spec.model_dump(), "prompts": ["Where is Kori?"], **changes}
+        prepared = drain(prepare(TrainSpec(**plain), workspace))
+        assert prepared.prompts == ["Where is Kori?"]
+        return sum(len(batch["input_ids"]) for batch in prepared.known)
+
+    assert asked() == 0 and asked(model="pocket") == asked(known="known") == KNOWN_ROWS

@@ -1,5 +1,7 @@
 """Weights of the base in a tuned model: put in, taken out to the bit, ranked over the whole model; and the loss on rows."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from workbench.core.errors import WorkbenchError
+from workbench.core.job import drain
+from workbench.core.method import find
 from workbench.materials.grafted import Grafted, mean_loss
 from workbench.materials.subject import Subject
 
@@ -86,6 +90,23 @@ def test_the_loss_is_the_mean_over_tokens_whatever_the_batches(lay: Callable[...
         tokens += int((labels[1:] != -100).sum())
     for size in (1, 5, 100):
         assert mean_loss(laid.base, laid.evidence.batches(size=size)) == pytest.approx(sums / tokens, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["fisher", "intruder_removal", "layer_swap", "restoration", "skill_localisation"])
+def test_who_exchanges_weights_lets_a_model_go_before_the_next_one_comes(lay: Callable[..., Subject], name: str) -> None:
+    laid, alive = lay(moved(0.05), moved(0.05, seed=2)), list[weakref.ref[nn.Module]]()
+    load = laid._loaded
+
+    def loaded(place: int) -> nn.Module:
+        gc.collect()
+        assert sum(model() is not None for model in alive) <= 1, "the base alone"
+        model = load(place)
+        alive.append(weakref.ref(model))
+        return model
+
+    laid._loaded = loaded  # type: ignore[method-assign,assignment]
+    drain(find("inspections", name)().inspect(laid))
+    assert len(alive) == 3
 
 
 def test_a_model_with_modules_beside_its_own_is_refused(lay: Callable[..., Subject]) -> None:

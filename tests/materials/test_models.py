@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from pico import make_model
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.spec import TrainSpec
@@ -110,3 +111,11 @@ def test_a_run_on_top_of_an_adapter_says_what_to_do(workspace: Workspace, pico_f
     (second / "spec.yaml").write_text(TrainSpec(model="run:0001").to_yaml())
     with pytest.raises(WorkbenchError, match=r"Save as a model.*python -m workbench fold run:0001"):
         resolve("run:0002", workspace)
+
+
+def test_attention_is_torchs_own_where_the_family_allows_it(pico_folder: Path, tmp_path: Path, workspace: Workspace) -> None:
+    shape = {"vocab_size": 100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8}
+    Gemma2ForCausalLM(Gemma2Config(**shape, num_key_value_heads=2)).save_pretrained(tmp_path / "gemma")
+    llama, gemma = (load(resolve(str(place), workspace), torch.device("cpu"), torch.float32) for place in (pico_folder, tmp_path / "gemma"))
+    assert llama.config._attn_implementation == "sdpa"
+    assert gemma(input_ids=torch.tensor([[1, 2, 3]])).logits.isfinite().all(), "it refuses torch's, for its soft cap"

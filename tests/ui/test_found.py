@@ -1,9 +1,12 @@
 """What a run found, as figures, sentences and tables; which runs offer a closer look, and what is begun there."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from workbench.core.errors import SpecError
@@ -11,13 +14,14 @@ from workbench.core.events import Finished, Measured, Noted, Table
 from workbench.core.picture import Picture
 from workbench.core.spec import InspectSpec, MergeSpec, ReportSpec, TrainSpec
 from workbench.core.workspace import Workspace
-from workbench.jobs.evaluate import ANSWERS, HEADS, SCORES
-from workbench.jobs.inspect import NUMBERS
+from workbench.jobs.evaluate import ANSWERS, HEADS, PICTURES, SCORES
+from workbench.jobs.inspect import NUMBERS, pictures_of
 from workbench.jobs.report import CHANGED
 from workbench.runs.runner import Runner
 from workbench.runs.store import Store
 from workbench.ui import evaluating, found, inspecting
-from workbench.ui.closer import offers
+from workbench.ui.bench import make_bench
+from workbench.ui.closer import Closer, offers
 from workbench.ui.context import Context
 
 
@@ -47,6 +51,12 @@ def test_answers_stand_side_by_side_where_models_differ_first() -> None:
     assert shown.rows[0][3:] == ["✓ y", "✗ <z>"]
     html = found.tables([Table(ANSWERS, heads, lines), Table(NUMBERS, ["model"], [["x"]])])
     assert "&lt;z&gt;" in html and "<z>" not in html and NUMBERS.capitalize() not in html
+
+
+def test_the_same_question_twice_is_two_rows_and_what_a_model_was_not_asked_stays_empty() -> None:
+    lines = [["exam", "exam", row, "a?", "x", model, "x", True, 0.1] for model, row in (("base", 1), ("tuned", 1), ("tuned", 2))]
+    shown = found.side_by_side(Table(ANSWERS, HEADS[ANSWERS], lines))
+    assert [row[3:] for row in shown.rows] == [["✓ x", "✓ x"], ["", "✓ x"]]
 
 
 def test_a_report_shows_what_was_learnt_and_lost_before_all_else() -> None:
@@ -81,8 +91,22 @@ def test_a_report_is_held_against_the_runs_before_it(ctx: Context) -> None:
     figures = found.drawn_of(ctx.store, ctx.store.run(reported))
     assert [trace.name for trace in figures[0].data] == [f"{trained[1]} · two", f"{trained[0]} · one"], "the reported one is drawn last"
     assert len(figures) == 3
+    newest = found.plane(ctx.store, ctx.store.run(run(ctx, "report", ReportSpec(model=f"run:{trained[1]}"))))[0].data
+    assert [trace.name for trace in newest] == [f"{trained[0]} · one", f"{trained[1]} · two"], "the newest run too"
+    assert list(newest[1].x) == pytest.approx([0.1, 0.2, 0.3]) and list(newest[1].y) == pytest.approx([1, 1 / 2, 1 / 3])
+    of_unmeasured = run(ctx, "report", ReportSpec(model="run:0003"))
+    on_top = run(ctx, "train", TrainSpec(name="<b>", model=f"run:{trained[0]}"), Measured(1, {"base_loss": 1.0, "validation_loss": 1.0}))
+    assert [found.plane(ctx.store, ctx.store.run(number)) for number in (of_unmeasured, on_top)] == [[], []]
+    assert f"{on_top} · &lt;b&gt;" in [trace.name for trace in found.drawn_of(ctx.store, ctx.store.run(reported))[0].data]
     of_merge = run(ctx, "report", ReportSpec(model="model:both"), status="stopped")
     assert found.plane(ctx.store, ctx.store.run(of_merge)) == []
+
+
+def test_pictures_are_those_of_what_was_asked_for(ctx: Context) -> None:
+    own = pictures_of("weight_change")
+    inspected = ctx.store.run(run(ctx, "inspect", InspectSpec(models=["run:0001"], inspection="weight_change")))
+    reported = ctx.store.run(run(ctx, "report", ReportSpec(model="run:0001", inspections=["weight_change"])))
+    assert own and found.pictures(inspected) == own and [*found.pictures(reported)] == [*PICTURES, *own]
 
 
 def test_a_model_lists_what_was_found_of_it(ctx: Context) -> None:
@@ -150,3 +174,27 @@ def test_what_was_found_of_several_runs_stands_side_by_side_the_newest_of_each(c
     assert "0.1<" not in html, "found again since"
     assert "run 0021" not in html and "run 0021" in found.side_by_side_numbers(ctx.store, [ctx.store.run("0004")])
     assert "two" not in found.side_by_side_numbers(ctx.store, [one]) and found.side_by_side_numbers(ctx.store, []) == ""
+
+
+def test_what_is_begun_is_opened_and_a_mistake_leaves_the_panel_as_it_is(ctx: Context) -> None:
+    """The outputs are what was wrong, which panel is open, and the opened run."""
+    trained, begun = run(ctx, "train", TrainSpec()), list[Any]()
+    runner = SimpleNamespace(submit=lambda spec: begun.append(spec) or "0007")
+    with gr.Blocks() as page:
+        bench = make_bench(gr.Tabs())
+        which, button = gr.Textbox(), gr.Button()
+        closer = Closer(replace(ctx, runner=runner), bench, gr.State("inspect"), gr.State(""), gr.HTML())  # type: ignore[arg-type]
+        closer.starts(button, lambda opened, given: inspecting.spec_of(opened, [], {"method": given[which]}), {which})
+        (act,) = (wired for wired in page.fns.values() if (button._id, "click") in wired.targets)
+        assert act.fn({bench.opened: trained, which: "weight_change"}) == ("", "", "0007") and begun[0].models == [f"run:{trained}"]
+        card, *rest = act.fn({bench.opened: trained, which: "none"})
+    assert "card act" in card and rest == [gr.skip(), gr.skip()] and len(begun) == 1
+
+
+def test_a_mistake_in_a_setting_is_a_card_and_what_stood_there_stays() -> None:
+    def wrong() -> tuple[str, str]:
+        raise SpecError(["it is wrong"])
+
+    closer = Closer(None, None, None, None, None)  # type: ignore[arg-type]
+    card, other = closer.said(wrong)()
+    assert "it is wrong" in card and other == gr.skip() and closer.said(lambda: ("", "right"))() == ("", "right")

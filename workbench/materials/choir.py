@@ -47,10 +47,10 @@ class Plan:
     """What happens at one module, given who sits in which row. Ranges are of rows."""
 
     pieces: list[tuple[int, int, list[tuple[nn.Parameter, Tensor]]]] = field(default_factory=list)  # each with tensors of its own in place
-    beside: list[tuple[int, int, Tensor, Tensor]] = field(default_factory=list)  # (k, n, r), (k, r, m)
-    sparse: list[tuple[int, int, Tensor]] = field(default_factory=list)
-    gains: list[tuple[int, int, Tensor]] = field(default_factory=list)
     alike: bool = True  # whether none of the pieces has any
+    beside: tuple[int, int, Tensor, Tensor] | None = None  # (k, n, r), (k, r, m)
+    sparse: list[tuple[int, int, Tensor]] = field(default_factory=list)
+    gains: list[tuple[int, int, Tensor, Tensor | None]] = field(default_factory=list)  # with the bias, which they leave alone
 
 
 class Host:
@@ -70,13 +70,13 @@ class Host:
         factors = [place for place, change in enumerate(matrices) if isinstance(change, LowRank)]
         if factors:
             first, stop = factors[0], factors[-1] + 1
-            plan.beside.append((first, stop, *_stacked(matrices[first:stop])))
-        for start, stop, held in _runs([{"weight": change} if change is not None else {} for change in matrices]):
-            change = held.get("weight")
+            plan.beside = (first, stop, *_stacked(matrices[first:stop]))
+        for start, stop, held in _runs(rows):
+            change, bias = held.get("weight"), held.get("bias", own.get("bias"))
             if isinstance(change, Sparse):
                 plan.sparse.append((start, stop, change.change))
             elif isinstance(change, LowRank) and change.gain is not None:
-                plan.gains.append((start, stop, change.gain))
+                plan.gains.append((start, stop, change.gain, bias if isinstance(bias, Tensor) else None))
         return plan
 
     def forward(self, shown: Tensor) -> Tensor:
@@ -87,13 +87,15 @@ class Host:
             out = self.alone(shown)
         else:
             out = torch.cat([self._with(tensors, shown[start:stop]) for start, stop, tensors in plan.pieces])
-        for start, stop, down, up in plan.beside:
+        if plan.beside is not None:
+            start, stop, down, up = plan.beside
             out[start:stop].baddbmm_(torch.bmm(shown[start:stop], down), up)
         for start, stop, change in plan.sparse:
             flat = shown[start:stop].reshape(-1, shown.shape[-1])
             out[start:stop] += (change @ flat.T).T.reshape(out[start:stop].shape)
-        for start, stop, gain in plan.gains:
-            out[start:stop] = self._scaled(out[start:stop], gain)
+        for start, stop, gain, bias in plan.gains:
+            said = out[start:stop]
+            out[start:stop] = said * gain if bias is None else (said - bias) * gain + bias
         return out
 
     def _with(self, tensors: list[tuple[nn.Parameter, Tensor]], shown: Tensor) -> Tensor:
@@ -106,11 +108,6 @@ class Host:
         finally:
             for own, tensor in before:
                 own.data = tensor
-
-    def _scaled(self, said: Tensor, gain: Tensor) -> Tensor:
-        """The bias, if the module has one, is not scaled."""
-        bias = dict(self.module.named_parameters(recurse=False)).get("bias")
-        return said * gain if bias is None else (said - bias) * gain + bias
 
 
 Seating = dict[Host, Plan]

@@ -36,14 +36,14 @@ SAYS_NOTHING = {  # settings that change no number in a forward pass
 def of_lora(model: PreTrainedModel, folder: Path, label: str) -> Part | None:
     """The part of an adapter folder on its base; None where it is not made of two factors beside matrices, or not of this model's."""
     try:
-        lora, lengths = _read(folder, label)
+        lora, replaced, lengths = _read(folder, label)
     except (WorkbenchError, OSError, ValueError, SafetensorError):  # what is wrong with it, if anything, is told where it is opened
         return None
     there = parameters(model)
     fits = all(name in there and there[name].shape == shape and there[name].is_floating_point() for name, shape in lora.wanted())
     if not fits:
         return None
-    part: dict[str, Change] = {name: read_rows(entry, 0, entry.rows).to(there[name]) for name, entry in lora.replaced.items()}
+    part: dict[str, Change] = {name: tensor.to(there[name]) for name, tensor in replaced.items()}
     for name, pair in lora.factors.items():
         down, up = pair.right.T.contiguous().to(there[name]), pair.left.T.contiguous().to(there[name])
         gain = lengths[name].to(there[name]) / (there[name] + (down @ up).T).norm(dim=1) if name in lengths else None
@@ -91,18 +91,27 @@ def written_out(model: PreTrainedModel, name: str, change: Change | None) -> Ten
     return moved if change.gain is None else moved * change.gain[:, None]
 
 
-def _read(folder: Path, label: str) -> tuple[Lora, dict[str, Tensor]]:
-    """The adapter, and by matrix the lengths that a DoRA gives its rows. `read_lora` knows none of these and is shown the rest."""
+def _read(folder: Path, label: str) -> tuple[Lora, dict[str, Tensor], dict[str, Tensor]]:
+    """The adapter, the tensors that it brings, and by matrix the lengths that a DoRA gives its rows.
+
+    `read_lora` knows no lengths and is shown the rest.
+    """
     told = json.loads((folder / ADAPTER[0]).read_text(encoding="utf-8"))
     if not told.get("use_dora"):
-        return read_lora(folder, label), {}
+        lora = read_lora(folder, label)
+        return lora, _brought(lora), {}
     tensors = load_file(folder / ADAPTER[1])
     found = {name: tensors.pop(name) for name in [*tensors] if LENGTHS in name}
     with TemporaryDirectory(prefix="workbench-") as scratch:
         (Path(scratch) / ADAPTER[0]).write_text(json.dumps(told | {"use_dora": False}), encoding="utf-8")
         save_file(tensors, Path(scratch) / ADAPTER[1])
         lora = read_lora(Path(scratch), label)
-    return lora, {f"{name.removeprefix(PREFIX).partition(LENGTHS)[0]}.weight": lengths for name, lengths in found.items()}
+        brought = _brought(lora)
+    return lora, brought, {f"{name.removeprefix(PREFIX).partition(LENGTHS)[0]}.weight": lengths for name, lengths in found.items()}
+
+
+def _brought(lora: Lora) -> dict[str, Tensor]:
+    return {name: read_rows(entry, 0, entry.rows) for name, entry in lora.replaced.items()}
 
 
 def _least(model: PreTrainedModel, name: str, own: Tensor, tensor: Tensor) -> Change:

@@ -1,8 +1,9 @@
 """Large matrices times a few rows on a CPU, as when several models are asked for their next token at once.
 
-torch hands the product of float32 numbers to a routine that is made for many rows; oneDNN, which torch brings along, has one for few. With
-2816 × 1024 numbers that come from main memory and seven rows it took half the time here, and 1.3 times that of one row (torch: 2.3 times).
-Small matrices are left alone: the call itself costs more than it saves. What it is not: another precision; both are float32.
+torch hands the product of float32 numbers to a routine that is made for many rows; oneDNN, which torch brings along, has one for few. For
+2816 × 1024 numbers that come from main memory and seven rows it took 0.56 of the time here (AMD EPYC, one core), 1.3 times that of one
+row where torch took 2.3 times. Small matrices are left alone: the call itself costs more than it saves. What it is not: another precision;
+both are float32.
 """
 
 from functools import partial

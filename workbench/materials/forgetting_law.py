@@ -2,15 +2,16 @@
 
     F(P, N) = c + a · (P + p₀)^α · (N + n₀)^β        F = c₀ − c₁ · L
 
-F is what a tuned model's loss is on text of the kind it knew, by its base's own distributions where these are at hand; P counts the
-numbers that moved, N the steps, L is the loss on the new task. After "Scaling Laws for Forgetting When Fine-Tuning Large Language
-Models": forgetting is a shifted power law of P and N, and falls in a straight line as L rises [P]; the exact form is ours [O].
+F is what a tuned model's loss is on text of the kind it knew: on the text, or by its base's own distributions, which is their entropy and
+the KL from the base. The KL alone is no F, because it is 0 of the base, and c would have to lie below 0 [D]. P counts the numbers that
+moved, N the steps, L is the loss on the new task. After "Scaling Laws for Forgetting When Fine-Tuning Large Language Models": forgetting
+is a shifted power law of P and N, and falls in a straight line as L rises [P]; the exact form is ours [O].
 
 Six numbers want at least `FEWEST` runs, with three different P and three different N among them [O]. c is found with the rest, between 0
 and the least forgetting that was seen; the fit is of ln F [O]. Where runs tell c and the shifts poorly, the exponents are poor too: look
 at the residuals. Nothing is foretold beyond twice, or below half, of what was seen.
 What it is not: it knows no run (`jobs/forecast.py` reads those), and nothing of how forgetting is measured (`probes/forgetting.py`).
-Tags as in the project's notes: [P] the paper's abstract, [O] our own choice.
+Tags as in the project's notes: [P] the paper's abstract, [D] derived, [O] our own choice.
 """
 
 import math

@@ -84,15 +84,14 @@ def available(workspace: Workspace) -> list[ModelChoice]:
 
 
 def load(ref: ModelRef, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """The model in eval mode on `device`, its adapter folded in or beside it. Attention is torch's scaled dot product."""
+    """The model in eval mode on `device`, its adapter folded in or beside it. Attention is torch's scaled dot product where the family
+    allows it, and else the family's own (Gemma 2)."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            ref.path, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False
-        )
+        model = AutoModelForCausalLM.from_pretrained(ref.path, dtype=dtype, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError, SafetensorError) as error:  # a quantised model wants libraries of its own
         raise _cannot_load(ref, error) from error
     if ref.adapter is not None:
@@ -112,7 +111,7 @@ def built(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PreTraine
     """The model of a config.json and a state dict, in eval mode on the CPU; a head that is tied may be left out."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), trust_remote_code=False, attn_implementation="sdpa")
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), trust_remote_code=False)
     model.load_state_dict(tensors, strict=False)
     return model.float().eval()
 

@@ -53,8 +53,8 @@ def alongside(
 ) -> Iterator[None]:
     """For the length of a `with`, every block of `tuned` that reads is followed by the base's at the same hidden state, and by `meet`.
 
-    layers: the blocks at which this is so, if not at all. memory: what the base's blocks remember, where `tuned` is asked with a cache of
-    its own; it belongs to that cache.
+    layers: at which blocks; None for every one. memory: what the base's blocks remember, where `tuned` is asked with a cache of its own; it
+    belongs to that cache.
     """
 
     def follower(layer: int, other: nn.Module) -> Callable[..., Any]:

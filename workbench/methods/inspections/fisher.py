@@ -59,9 +59,7 @@ class Fisher(LooksAtRows, Inspection, title="Fisher information"):
         rows, places, parts = subject.evidence.batches(self.rows, size=1), list[list[Any]](), list[list[Any]]()
         totals, strongest = dict[str, float](), dict[str, list[Any]]()
         for place, label in enumerate([BASE, *subject.labels]):
-            model = subject.tuned(place - 1) if place else subject.base
-            shown = (yield from drawn(model, rows, subject.seed)) if self.own_answers else rows
-            sums = yield from _sums(model, shown)
+            sums = yield from self._read(subject, place, rows)
             totals[label] = sum(own for own, _ in sums.values()) / sum(count for _, count in sums.values())
             found = _by_layer(label, sums)
             places += found
@@ -75,6 +73,11 @@ class Fisher(LooksAtRows, Inspection, title="Fisher information"):
         numbers = {label: _numbers(totals[label], totals[BASE]) for label in subject.labels}
         what = "Answers of its own" if self.own_answers else "The rows"
         return Finding([_said(what, label, numbers[label], strongest) for label in subject.labels], tables, numbers)
+
+    def _read(self, subject: Subject, place: int, rows: Sequence[Batch]) -> Generator[Progress, None, Sums]:
+        """Of the base, which is at place 0, or of a tuned model, which is let go."""
+        model = subject.tuned(place - 1) if place else subject.base
+        return (yield from _sums(model, (yield from drawn(model, rows, subject.seed)) if self.own_answers else rows))
 
 
 def drawn(model: PreTrainedModel, rows: Sequence[Batch], seed: int) -> Generator[Progress, None, list[Batch]]:

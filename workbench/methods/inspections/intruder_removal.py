@@ -33,7 +33,8 @@ class IntruderRemoval(LooksAtKnown, Inspection, title="Intruder dimensions made 
     Intruders are the strong left singular vectors u' of a tuned matrix whose best match with the base's lies below ε: of the ten strongest,
     below 0.5 [R]. They cause forgetting, and their effects can be made smaller [P]; that this is done by scaling them is our own form [O].
     At c = 1 the model is as it was tuned, at c = 0 the intruders are gone from every matrix inside the blocks at once. If the loss on what
-    was known falls before the loss on the new task rises, a weaker intruder is the better model. The models on the disk stay as they are.
+    was known falls before the loss on the new task rises, a weaker intruder is the better model. Experts that lie in one tensor are left as
+    they are [O], and so are the models on the disk.
     """
 
     pictures = (Picture("losses", "lines", "Loss as the intruders get weaker", x="strength left", y="loss (nats)", each="read"),)
@@ -52,14 +53,18 @@ class IntruderRemoval(LooksAtKnown, Inspection, title="Intruder dimensions made 
     def inspect(self, subject: Subject) -> Generator[Progress, None, Finding]:
         numbers, rows, says = dict[str, dict[str, float]](), list[list[Any]](), list[str]()
         for number, label in enumerate(subject.labels):
-            graft = Grafted(subject, number)
-            found = yield from self._intruders(graft)
-            curves = yield from self._curves(subject, graft, found)
+            found, curves = yield from self._tried(subject, number)
             for name, curve in curves.items():
                 rows += [[label, read_as(label, name), strength, loss] for strength, loss in zip(STRENGTHS, curve, strict=True)]
             numbers[label] = _numbers(found, curves[self.rows], curves[self.known] if self.known else None)
             says.append(_said(label, numbers[label]))
         return Finding(says, [Table("losses", ["model", "read", "strength left", "loss (nats)"], rows)], numbers)
+
+    def _tried(self, subject: Subject, number: int) -> Generator[Progress, None, tuple[dict[str, Directions], dict[str, list[float]]]]:
+        """The intruders of one model, and its curves; the model is let go."""
+        graft = Grafted(subject, number)
+        found = yield from self._intruders(graft)
+        return found, (yield from self._curves(subject, graft, found))
 
     def _intruders(self, graft: Grafted) -> Generator[Progress, None, dict[str, Directions]]:
         """By the names of the matrices that have some."""

@@ -71,29 +71,32 @@ class LayerPatching(LooksAtRows, Inspection, title="Layer patching", paper="arXi
         return f"Reads up to {self.most_rows} rows some six times for each layer, with each tuned model and the base; nothing is generated."
 
     def inspect(self, subject: Subject) -> Generator[Progress, None, Finding]:
-        batches = subject.evidence.batches(self.rows, AT_ONCE)
         found: dict[str, list[list[Any]]] = {"states": [], "layers": []}
         numbers, says = dict[str, dict[str, float]](), list[str]()
         for number, label in enumerate(subject.labels):
-            tuned, base = subject.tuned(number), subject.base
-            places = self._places(len(paired(tuned, base, label)))
-            change, undone = list[Tensor](), {place: list[Tensor]() for place in places}
-            for done, batch in enumerate(batches):
-                before, after, states = judged(tuned, batch)[0], judged(base, batch)[0], left_by_blocks(base, batch)
-                change.append(after - before)
-                for tried, place in enumerate(places):
-                    made = (number * len(batches) + done) * len(places) + tried
-                    yield Progress(made, len(subject.labels) * len(batches) * len(places), "patches tried")
-                    with self._patch(place, tuned, base, batch, states):
-                        undone[place].append(judged(tuned, batch)[0] - before)
-            did = torch.cat(change)
-            told = {place: restored(torch.cat(own), did) for place, own in undone.items()}
+            did, undone = yield from self._tried(subject, number)
+            told = {place: restored(own, did) for place, own in undone.items()}
             for place, value in told.items():
                 found[place.kind].append([label, place.what, place.layer, value])
             numbers[label] = {"what tuning did": -float(did.mean())}
             says.append(_said(label, numbers[label]["what tuning did"], told))
         tables = [Table("states", ["model", *STATES], found["states"]), Table("layers", ["model", *LAYERS], found["layers"])]
         return Finding(says, tables, numbers)
+
+    def _tried(self, subject: Subject, number: int) -> Generator[Progress, None, tuple[Tensor, dict[Place, Tensor]]]:
+        """(N,) of each row how much likelier its answer is to the base, and how much likelier each patch makes it."""
+        batches, tuned, base = subject.evidence.batches(self.rows, AT_ONCE), subject.tuned(number), subject.base
+        places = self._places(len(paired(tuned, base, subject.labels[number])))
+        change, undone = list[Tensor](), {place: list[Tensor]() for place in places}
+        for done, batch in enumerate(batches):
+            before, after, states = judged(tuned, batch)[0], judged(base, batch)[0], left_by_blocks(base, batch)
+            change.append(after - before)
+            for tried, place in enumerate(places):
+                made = (number * len(batches) + done) * len(places) + tried
+                yield Progress(made, len(subject.labels) * len(batches) * len(places), "patches tried")
+                with self._patch(place, tuned, base, batch, states):
+                    undone[place].append(judged(tuned, batch)[0] - before)
+        return torch.cat(change), {place: torch.cat(own) for place, own in undone.items()}
 
     def _places(self, layers: int) -> list[Place]:
         """Everything that is tried, states before layers."""

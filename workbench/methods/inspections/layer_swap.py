@@ -22,6 +22,7 @@ from workbench.methods.contracts import Inspection
 
 LOST, BROUGHT = "share gone back", "share brought along"
 COLUMNS = ["model", "read", "layer", "loss with the base's (nats)", "loss with it alone (nats)", LOST, BROUGHT]
+Sets = dict[str, list[Batch]]
 Place = int | None
 """A block, or None for all that lies in no block."""
 
@@ -56,21 +57,28 @@ class LayerSwap(LooksAtKnown, Inspection, title="Layers exchanged with the base"
         batches = {name: subject.evidence.batches(name) for name in self.looks_at()}
         base, rows, numbers, says = losses(subject.base, batches), list[list[Any]](), dict[str, dict[str, float]](), list[str]()
         for number, label in enumerate(subject.labels):
-            graft = Grafted(subject, number)
-            own, places = losses(graft.model, batches), [*range(len(blocks(graft.model))), None]
-            found = {name: list[list[Any]]() for name in batches}
-            for done, place in enumerate(places):
-                yield Progress(done, len(places), f"blocks of {label} exchanged")
-                without, alone = (self._with(graft, place, which, batches) for which in (_exchanged, _alone))
-                for name, told in found.items():
-                    shares = _shares(base[name], own[name], without[name], alone[name])
-                    told.append([label, read_as(label, name), place, without[name], alone[name], *shares])
+            own, found = yield from self._tried(subject, number, batches, base)
             says += [self._said(read_as(label, name), base[name] - own[name], told) for name, told in found.items()]
             numbers[label] = {"loss": own[self.rows], "gain over the base": base[self.rows] - own[self.rows], **_most(found[self.rows])}
             rows += [row for told in found.values() for row in told]
         return Finding(says, [Table("layers", COLUMNS, rows)], numbers)
 
-    def _with(self, graft: Grafted, place: Place, which: Callable[..., Tensor], batches: dict[str, list[Batch]]) -> dict[str, float]:
+    def _tried(
+        self, subject: Subject, number: int, batches: Sets, base: dict[str, float]
+    ) -> Generator[Progress, None, tuple[dict[str, float], dict[str, list[list[Any]]]]]:
+        """Of one model its losses, and its rows of the table for each set of rows; the model is let go."""
+        graft, label = Grafted(subject, number), subject.labels[number]
+        own, places = losses(graft.model, batches), [*range(len(blocks(graft.model))), None]
+        found = {name: list[list[Any]]() for name in batches}
+        for done, place in enumerate(places):
+            yield Progress(done, len(places), f"blocks of {label} exchanged")
+            without, alone = (self._with(graft, place, which, batches) for which in (_exchanged, _alone))
+            for name, told in found.items():
+                shares = _shares(base[name], own[name], without[name], alone[name])
+                told.append([label, read_as(label, name), place, without[name], alone[name], *shares])
+        return own, found
+
+    def _with(self, graft: Grafted, place: Place, which: Callable[..., Tensor], batches: Sets) -> dict[str, float]:
         with graft.put(partial(which, self._together(place))) as model:
             return losses(model, batches)
 

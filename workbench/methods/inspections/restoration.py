@@ -49,19 +49,25 @@ class Restoration(LooksAtKnown, Inspection, title="Changes undone"):
         return f"Reads up to {self.most_rows} rows {times} times with each tuned model; nothing is generated."
 
     def inspect(self, subject: Subject) -> Generator[Progress, None, Finding]:
-        batches = {name: subject.evidence.batches(name) for name in self.looks_at()}
         rows, numbers = {SMALLEST: list[list[Any]](), LARGEST: list[list[Any]]()}, dict[str, dict[str, float]]()
         for number, label in enumerate(subject.labels):
-            graft, curves = Grafted(subject, number), {SMALLEST: list[float](), LARGEST: list[float]()}
-            for done, (order, share, cut) in enumerate(steps(graft)):
-                yield Progress(done, 2 * len(SHARES), f"shares of {label} tried")
-                with graft.put(partial(kept, order, cut)) as model:
-                    found = losses(model, batches)
+            curves = {SMALLEST: list[float](), LARGEST: list[float]()}
+            for order, share, found in (yield from self._tried(subject, number)):
                 rows[order] += [[label, read_as(label, name), share, loss] for name, loss in found.items()]
                 curves[order].append(found[self.rows])
             numbers[label] = _numbers(curves)
         tables = [Table(order, ["model", "read", "share undone", "loss (nats)"], own) for order, own in rows.items()]
         return Finding([said(label, own) for label, own in numbers.items()], tables, numbers)
+
+    def _tried(self, subject: Subject, number: int) -> Generator[Progress, None, list[tuple[str, float, dict[str, float]]]]:
+        """(which go back first, share, loss on each set of rows) of one model, which is let go."""
+        graft, batches = Grafted(subject, number), {name: subject.evidence.batches(name) for name in self.looks_at()}
+        found = list[tuple[str, float, dict[str, float]]]()
+        for order, share, cut in steps(graft):
+            yield Progress(len(found), 2 * len(SHARES), f"shares of {subject.labels[number]} tried")
+            with graft.put(partial(kept, order, cut)) as model:
+                found.append((order, share, losses(model, batches)))
+        return found
 
 
 def steps(graft: Grafted) -> list[tuple[str, float, float]]:

@@ -110,7 +110,7 @@ def _share(label: str, refused: list[bool]) -> list[Any]:
 
 def _said(own: list[Any], base: list[Any], stopped: int, began: int) -> str:
     label, count, refused, share, low, high = own
-    change = f"it refuses {stopped} no more and {began} anew" if stopped or began else "the same ones"
+    change = f"it refuses {stopped} no more and {began} anew" if stopped or began else "no answer changed sides"
     return (
         f"{label} refuses {refused} of {count} questions ({share:.0%}, between {low:.0%} and {high:.0%}), the base {base[2]} "
         f"({base[3]:.0%}): {change}."

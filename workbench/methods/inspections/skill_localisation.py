@@ -17,6 +17,7 @@ from torch import Tensor
 from workbench.core.events import Progress, Table
 from workbench.core.known import LooksAtKnown
 from workbench.core.picture import Finding, Picture
+from workbench.materials.evidence import Batch
 from workbench.materials.grafted import Grafted, losses, read_as
 from workbench.materials.subject import Subject
 from workbench.methods.contracts import Inspection
@@ -24,6 +25,7 @@ from workbench.methods.contracts import Inspection
 SHARES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 0.5, 1.0)  # of all numbers [O]
 WHOLE = 0.95  # share of the gain that counts as all of it; the paper's figure [P]
 LEAST = "share of numbers that brings 95 % of the gain"
+Tried = list[tuple[float, dict[str, float]]]
 
 
 class SkillLocalisation(LooksAtKnown, Inspection, title="Skill localisation", paper="arXiv:2302.06600"):
@@ -54,22 +56,27 @@ class SkillLocalisation(LooksAtKnown, Inspection, title="Skill localisation", pa
         base, rows = losses(subject.base, batches), list[list[Any]]()
         numbers, cuts = dict[str, dict[str, float]](), list[list[float]]()
         for number, label in enumerate(subject.labels):
-            graft, curve = Grafted(subject, number), list[float]()
-            cuts.append(graft.cuts([max(1, int(share * graft.count())) for share in SHARES]))
-            own = losses(graft.model, batches)
-            for done, (share, cut) in enumerate(zip(SHARES, cuts[-1], strict=True)):
-                yield Progress(done, len(SHARES), f"shares of {label} tried")
-                with graft.put(partial(taken, cut)) as model:
-                    found = losses(model, batches)
-                for name, loss in found.items():
-                    gain = (base[name] - loss) / (base[name] - own[name]) if own[name] != base[name] else None
-                    rows.append([label, read_as(label, name), in_words(share), share, loss, gain])
-                curve.append(found[self.rows])
-            numbers[label] = _numbers(base[self.rows], own[self.rows], curve)
+            found = yield from _tried(subject, number, batches)
+            own = found[-1][1]  # with all numbers it is the tuned model
+            for share, (_, loss) in zip(SHARES, found, strict=True):
+                gains = {name: (base[name] - loss[name]) / (base[name] - own[name]) if own[name] != base[name] else None for name in loss}
+                rows += [[label, read_as(label, name), in_words(share), share, loss[name], gain] for name, gain in gains.items()]
+            numbers[label] = _numbers(base[self.rows], own[self.rows], [loss[self.rows] for _, loss in found])
+            cuts.append([cut for cut, _ in found])
         tables = [Table("gain", ["model", "read", "numbers taken", "share taken", "loss (nats)", "share of the gain"], rows)]
         if len(subject.labels) > 1:
             tables.append((yield from _overlap(subject, cuts)))
         return Finding([_said(label, own) for label, own in numbers.items()], tables, numbers)
+
+
+def _tried(subject: Subject, number: int, batches: dict[str, list[Batch]]) -> Generator[Progress, None, Tried]:
+    """At each share how far a number moved at least that is taken, and the loss on each set of rows; the model is let go."""
+    graft, found = Grafted(subject, number), Tried()
+    for cut in graft.cuts([max(1, int(share * graft.count())) for share in SHARES]):
+        yield Progress(len(found), len(SHARES), f"shares of {subject.labels[number]} tried")
+        with graft.put(partial(taken, cut)) as model:
+            found.append((cut, losses(model, batches)))
+    return found
 
 
 def taken(cut: float, name: str, base: Tensor, own: Tensor) -> Tensor:

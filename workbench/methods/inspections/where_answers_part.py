@@ -78,32 +78,32 @@ class WhereAnswersPart(LooksAtRows, Inspection, title="Where answers part"):
                 yield Progress(number * len(prompts) + place, len(subject.labels) * len(prompts), "questions answered")
                 parting = self._parted(subject.tuned(number), subject.base, prompt, subject.tokenizer.eos_token_id)
                 found |= {place: parting} if parting else {}
+            partings = list(found.values())
             rows += [[label, place + 1, *self._told(subject, place, parting)] for place, parting in found.items()]
-            layers += _by_layer(label, [parting.own for parting in found.values()], [parting.decided[0] for parting in found.values()])
+            layers += _by_layer(label, [(parting.own, parting.decided[0]) for parting in partings])
             beside = f"{subject.refs[0].label}, where {label} differs"
-            layers += _by_layer(beside, [parting.base for parting in found.values()], [parting.decided[1] for parting in found.values()])
+            layers += _by_layer(beside, [(parting.base, parting.decided[1]) for parting in partings])
             numbers[label] = {"answers that part": len(found) / len(prompts)}
-            if found:
-                numbers[label]["layer that decides"] = sum(parting.decided[0] for parting in found.values()) / len(found)
+            if partings:
+                numbers[label]["layer that decides"] = sum(parting.decided[0] for parting in partings) / len(partings)
             says.append(_said(label, numbers[label], len(prompts), self.most_tokens))
         tables = [Table("where they part", ROWS, rows), Table("by layer", LAYERS, layers)]
         return Finding(says, [table for table in tables if table.rows], numbers)
 
     @torch.no_grad()
     def _parted(self, tuned: PreTrainedModel, base: PreTrainedModel, prompt: list[int], end: int | None) -> Parting | None:
-        common = list[int]()
-        readers, context = (
-            (_Reader(tuned), _Reader(base)),
-            tuned.config.to_dict().get("max_position_embeddings") or len(prompt) + self.most_tokens,
-        )
-        new = prompt
-        while len(common) < self.most_tokens and len(prompt) + len(common) <= context and (not common or common[-1] != end):
+        context = tuned.config.to_dict().get("max_position_embeddings")
+        room = min(self.most_tokens, context - len(prompt) + 1) if context else self.most_tokens
+        readers, common, new = (_Reader(tuned), _Reader(base)), list[int](), prompt
+        for _ in range(room):
             own, other = (reader.next(new) for reader in readers)
             if own != other:
                 ids = torch.tensor([prompt + common], device=tuned.device)
                 batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
                 seen = (head_logits(model, lens(model, batch)[:, 0, -1]) for model in (tuned, base))
                 return Parting(common, own, other, *((logits[:, own] - logits[:, other]).cpu() for logits in seen))
+            if own == end:
+                break
             common.append(own)
             new = [own]
         return None
@@ -130,10 +130,11 @@ def settled(holds: Tensor) -> int:
     return len(holds) - int(holds.flip(0).int().cumprod(0).sum())
 
 
-def _by_layer(label: str, leans: Sequence[Tensor], decided: Sequence[int]) -> list[list[Any]]:
-    if not leans:
+def _by_layer(label: str, found: Sequence[tuple[Tensor, int]]) -> list[list[Any]]:
+    """Rows of `LAYERS`, from how each answer leans layer by layer and the layer that decided it."""
+    if not found:
         return []
-    table = torch.stack(list(leans))
+    table, decided = torch.stack([leans for leans, _ in found]), [layer for _, layer in found]
     shares, means = (table > 0).double().mean(0).tolist(), table.double().mean(0).tolist()
     return [[label, layer, share, mean, decided.count(layer)] for layer, (share, mean) in enumerate(zip(shares, means, strict=True))]
 
