@@ -174,7 +174,7 @@ def compare(
     """Ask up to four models the same; --set decoder=ensemble lets the first one have a say in the others' answers."""
     registry()
     given = {"kind": "compare", "models": model, "prompt": prompt, "system": system, "seed": seed}
-    given |= {"temperature": temperature, "max_tokens": max_tokens}
+    given |= {"temperature": temperature, "max_tokens": max_tokens, "token_view": False}
     finish(parse_spec(override(given, set or [])), home, kind="compare", json=json)
 
 

@@ -11,6 +11,7 @@ from pico import make_model
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers.pytorch_utils import Conv1D
 
 from workbench.core.job import drain
 from workbench.core.spec import TrainSpec
@@ -88,7 +89,7 @@ def test_a_block_of_the_demo_model_counted_by_hand(setting: dict, in_four_bytes:
 
 
 def test_an_update_that_takes_no_gradient_holds_what_answering_holds_counted_by_hand(pico_folder: Path, workspace: Workspace) -> None:
-    """Width 32, MLP 64, 400 tokens: four of the width and three of the MLP a token, and three tables of what is learnt; no gradient ever."""
+    """Width 32, MLP 64, 400 tokens: four of the width and three of the MLP a token, and three tables of what is learnt; no gradient."""
     plain = {"model": str(pico_folder), "adapter": "full", "update": "mezo", "probes": [], "data": {"validation_share": 0.0}}
     for accumulate, batch, longest, learnt in ((1, 1, 8, 0.0), (2, 1, 8, 0.5), (2, 3, 100, 1.0)):
         spec = TrainSpec(**plain, accumulate=accumulate, batch_size=batch)
@@ -96,6 +97,40 @@ def test_an_update_that_takes_no_gradient_holds_what_answering_holds_counted_by_
         passing, tables = 4 * (4 * 32 + 3 * 64), 3 * 4 * 400 * learnt
         assert memory.pop("activations") == int(batch * longest * (passing + tables))
         assert set(memory) == {"weights", "copy of the start"}
+
+
+def test_where_activations_are_computed_anew_one_block_is_whole_and_of_the_others_the_input_is_kept(
+    pico_folder: Path, workspace: Workspace
+) -> None:
+    """Width 32, 4 heads and 2 of keys of 8, MLP 64, 3 blocks, 400 tokens; and the gradients of one MLP."""
+    spec = TrainSpec(model=str(pico_folder), adapter="full", batch_size=1, probes=[], data={"validation_share": 0.0}, recompute=True)
+    block = 4 * ((2 + 4) * 32 + 2 * 32 + 2 * 16 + 3 * 64 + 64) + 4 * 2 * (32 + 64)
+    for learnt in (0.0, 0.1, 1.0):
+        activations = dict(estimate(spec, workspace, Rows(longest=1000, learnt=learnt)).memory)["activations"]
+        table = 4 * 400 * learnt
+        assert activations == int(1000 * (3 * 4 * 32 + max(3 * table, table + block)))
+
+
+def test_an_evaluation_is_counted_where_there_is_one_with_the_longest_row_that_may_come(pico_folder: Path, workspace: Workspace) -> None:
+    plain = {"model": str(pico_folder), "adapter": "full", "update": "mezo", "probes": [], "batch_size": 1}
+    passing, table = 4 * (4 * 32 + 3 * 64), 4 * 400 * 0.5
+    for share, known, longest in ((0.0, "known", 256), (0.1, "known", 256), (0.1, "", 8)):
+        spec = TrainSpec(**plain, data={"validation_share": share, "max_length": 256}, known=known)
+        assert dict(estimate(spec, workspace, Rows(8, 0.5)).memory)["evaluation"] == int(16 * longest * (3 * table + passing))
+    demo = TrainSpec(**{**plain, "model": "pocket"}, data={"validation_share": 0.0})
+    assert "evaluation" in dict(estimate(demo, workspace, Rows(8, 0.5)).memory), "what it knew"
+
+
+def test_what_a_matrix_reads_is_known_though_it_is_stored_the_other_way_round() -> None:
+    assert module._reads(Conv1D(96, 32)) == 32 == module._reads(torch.nn.Linear(32, 96))
+
+
+def test_a_block_that_an_adapter_adds_is_counted(pico_folder: Path, workspace: Workspace) -> None:
+    few, more = (
+        dict(estimate(TrainSpec(model=str(pico_folder), adapter={"method": "block_expansion", "every": every}), workspace).memory)
+        for every in (3, 1)
+    )
+    assert more["activations"] > 1.2 * few["activations"]
 
 
 # Held against a real step.
@@ -179,6 +214,12 @@ def test_on_a_gpu_the_base_is_in_half_precision_and_the_start_lies_elsewhere(
 ) -> None:
     monkeypatch.setattr(module, "place", lambda _: (torch.device("cuda"), torch.bfloat16))
     parameters = sum(parameter.numel() for parameter in make_model().parameters())
+    reads = 3 * (6 * 32 + 64)  # what seven matrices of three blocks read, of which dropout marks each number in a byte there
+    noise = [
+        dict(estimate(TrainSpec(model=str(pico_folder), adapter={**LORA, "dropout": dropout}), workspace, Rows(100, 0.0)).memory)
+        for dropout in (0.1, 0.0)
+    ]
+    assert noise[0]["activations"] - noise[1]["activations"] == 8 * 100 * reads
     lora, full = (dict(estimate(TrainSpec(model=str(pico_folder), adapter=adapter), workspace).memory) for adapter in (LORA, "full"))
     assert lora["weights"] == 2 * parameters and "copy of the start" not in full
     inside = parameters - 400 * 32 - 7 * 32  # without the embeddings and the seven norms
@@ -211,6 +252,21 @@ def test_what_takes_turns_is_kept_as_it_was_and_the_optimizer_holds_what_moves(p
         assert memory["copy of the start"] == 4 * cost.moved
     assert memory["optimizer"] == 8 * cost.trained
     assert disk(spec, workspace).checkpoint == 4 * cost.moved + 8 * cost.trained
+
+
+def test_an_adapter_is_as_large_on_the_disk_as_what_it_saves(pico_folder: Path, workspace: Workspace) -> None:
+    spec = TrainSpec(model=str(pico_folder), adapter={"method": "cola", "rank": 2, "chain": 3})
+    cost = spec.adapter.cost(make_model())
+    assert cost.saved > cost.trained and disk(spec, workspace).artifact == 4 * cost.saved
+    half = TrainSpec(**{**spec.model_dump(), **HALF})
+    assert dict(estimate(half, workspace).memory)["weights in half precision"] == 2 * (cost.trained + cost.beside), "links at rest too"
+
+
+def test_what_was_best_is_kept_with_a_checkpoint_too(pico_folder: Path, workspace: Workspace) -> None:
+    plain = TrainSpec(model=str(pico_folder), adapter=LORA)
+    best = TrainSpec(**{**plain.model_dump(), "stop": {"keep_best": True}})
+    trained = plain.adapter.cost(make_model()).trained
+    assert disk(best, workspace).checkpoint - disk(plain, workspace).checkpoint == 4 * trained
 
 
 def test_a_file_that_is_replaced_lies_beside_the_new_one() -> None:

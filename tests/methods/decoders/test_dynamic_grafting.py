@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from workbench.core.errors import WorkbenchError
-from workbench.jobs.compare import ModelVoice
+from workbench.materials.speakers import ModelVoice
 from workbench.methods.contracts import Voice
 from workbench.methods.decoders.dynamic_grafting import DynamicGrafting, standing
 

@@ -136,7 +136,10 @@ def _decoder(chosen: gr.State) -> None:
 
 
 def _models(ctx: Context) -> list[tuple[str, str]]:
-    return [(label, reference) for reference, label in choices(ctx.workspace)]
+    """What can be asked; a run that is at work answers with its newest checkpoint."""
+    done = [(label, reference) for reference, label in choices(ctx.workspace)]
+    at_work = [(f"run {job.id}, at work", f"run:{job.id}") for job in ctx.runner.live() if job.kind == "train"]
+    return [*done, *(job for job in at_work if job[1] not in {reference for _, reference in done})]
 
 
 def _rated(ctx: Context) -> str:

@@ -1,7 +1,7 @@
 """The Runs tab: every run on record. Tick some to lay their curves over each other; open one to see all of it.
 
 Elements for tests: `runs-table` (`[data-event=open][data-run]`, `[data-event=tick]`), `runs-metric`, `runs-curves`, `runs-numbers`,
-`run-head run-chart run-report run-tables`, `runs-forecast`, buttons `run-again run-resume run-compare run-fold run-inspect run-evaluate
+`run-head run-chart run-report run-tables`, `runs-forecast`, `runs-forgetting`, buttons `run-again run-resume run-compare run-fold run-inspect run-evaluate
 run-delete run-delete-sure run-delete-not`.
 """
 
@@ -14,7 +14,7 @@ import gradio as gr
 
 from workbench.core.errors import WorkbenchError
 from workbench.runs.records import LIVE, Line, Run
-from workbench.ui import cards, evaluating, folding, forecast, found, inspecting, plots, report, tokenview
+from workbench.ui import cards, evaluating, folding, forecast, forgetting, found, inspecting, plots, report, tokenview
 from workbench.ui.bench import Bench
 from workbench.ui.cards import escaped
 from workbench.ui.cards import table as plain_table
@@ -42,6 +42,7 @@ def build(ctx: Context, bench: Bench) -> None:
         curves = gr.Plot(show_label=False, elem_id="runs-curves", elem_classes=["figure"])
         numbers = cards.place(elem_id="runs-numbers")
     forecast.build(ctx)
+    forgetting.build(ctx)
     with gr.Column(visible=False, elem_id="run-opened") as detail:
         head = polled(ctx.pulse, lambda run: (_head(ctx, run), ""), "run-head", every=2)
         buttons, confirm, sure, never = _buttons()
