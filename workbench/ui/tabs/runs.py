@@ -1,8 +1,8 @@
 """The Runs tab: every run on record. Tick some to lay their curves over each other; open one to see all of it.
 
 Elements for tests: `runs-table` (`[data-event=open][data-run]`, `[data-event=tick]`), `runs-metric`, `runs-curves`, `runs-numbers`,
-`run-head run-chart run-report run-tables`, `runs-forecast`, `runs-forgetting`, buttons `run-again run-resume run-compare run-fold run-inspect run-evaluate
-run-delete run-delete-sure run-delete-not`.
+`run-head run-chart run-report run-tables`, `runs-forecast`, `runs-forgetting`, buttons `run-again run-resume run-compare
+run-fold run-inspect run-evaluate run-delete run-delete-sure run-delete-not`.
 """
 
 import shutil
