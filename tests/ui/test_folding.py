@@ -53,7 +53,7 @@ def test_it_is_offered_where_a_run_that_is_over_made_an_adapter_that_can_be_fold
     ctx.store.append(empty, Finished("stopped"))
     ctx.store.flush()
     assert not folding.offers(ctx, ctx.store.run(empty))
-    assert [button.visible for button in offered(ctx, offers["stopped"])] == [True, True, False, True, True]
+    assert [button.visible for button in offered(ctx, offers["stopped"])] == [True, True, False, True, True, True, True]
 
 
 def test_a_merge_is_named_by_its_model_and_a_training_run_by_its_number(ctx: Context, pico_folder: Path) -> None:

@@ -98,6 +98,8 @@ def test_a_report_is_held_against_the_runs_before_it(ctx: Context) -> None:
     on_top = run(ctx, "train", TrainSpec(name="<b>", model=f"run:{trained[0]}"), Measured(1, {"base_loss": 1.0, "validation_loss": 1.0}))
     assert [found.plane(ctx.store, ctx.store.run(number)) for number in (of_unmeasured, on_top)] == [[], []]
     assert f"{on_top} · &lt;b&gt;" in [trace.name for trace in found.drawn_of(ctx.store, ctx.store.run(reported))[0].data]
+    named_alike = run(ctx, "report", ReportSpec(model=f"model:{trained[0]}"))
+    assert found.plane(ctx.store, ctx.store.run(named_alike)) == [], "a merged model is no run, whatever it is called"
     of_merge = run(ctx, "report", ReportSpec(model="model:both"), status="stopped")
     assert found.plane(ctx.store, ctx.store.run(of_merge)) == []
 
@@ -153,6 +155,8 @@ def test_an_evaluation_asks_the_base_first_and_a_report_asks_of_one_model(ctx: C
     assert evaluating.evaluation_of(trained, [], [], how, ["arc_easy"]).tasks == ["arc_easy"]
     report = evaluating.report_of(trained, [], how)
     assert (report.model, report.base, report.sets) == ("run:0001", "pocket", [])
+    merged = ctx.store.run(run(ctx, "merge", MergeSpec(name="both", base="hub/base", models=[{"model": "run:0001"}])))
+    assert evaluating.evaluation_of(merged, [], [], how).models == ["hub/base", "model:both"]
     with pytest.raises(SpecError, match="regular expression"):
         evaluating.report_of(trained, ["known"], {**how, "pattern": "("})
 

@@ -3,6 +3,7 @@
 What it is not: going on with the run (`train.py`), which reads the same checkpoint. Nothing is written into the run's folder.
 """
 
+import math
 from collections.abc import Generator
 from pathlib import Path
 
@@ -45,9 +46,11 @@ def at_hand(reference: str, workspace: Workspace, scratch: Path) -> Generator[Pr
 
 
 def _is_ahead(folder: Path) -> bool:
-    """Whether a checkpoint was written since the run saved what it made, if it did: in the end that comes last."""
-    state, made = folder / checkpoint.FILE, [path for kind in ("adapter", "model") for path in (folder / kind).glob("*.safetensors")]
-    return state.exists() and all(path.stat().st_mtime_ns < state.stat().st_mtime_ns for path in made)
+    """Whether a checkpoint was written since the run saved what it made, if it did: in the end that comes last. A folder that has lost
+    its weights is damaged, and opening it tells."""
+    state, made = folder / checkpoint.FILE, [own for kind in ("adapter", "model") if (own := folder / kind).is_dir()]
+    newest = [max((path.stat().st_mtime_ns for path in own.glob("*.safetensors")), default=math.inf) for own in made]
+    return state.exists() and all(written < state.stat().st_mtime_ns for written in newest)
 
 
 def _save(spec: TrainSpec, base: ModelRef, folder: Path, scratch: Path, workspace: Workspace) -> int:
