@@ -229,8 +229,8 @@ def test_sets_are_counted_apart_though_their_tasks_are_called_alike(
     numbers = {line["measure"]: line["value"] for line in found[NUMBERS] if line["model"] == "base"}
     assert (numbers["exam.jsonl · right"], numbers["quiz.jsonl · right"]) == (1.0, 0.0)
     says = [event.text for event in events if isinstance(event, Noted)]
-    assert says[0].startswith("base answers 100.0% of the 2 questions of exam.jsonl")
-    assert says[1].startswith("base answers 0.0% of the 1 question") and "quiz.jsonl" in says[1]
+    assert says[0].startswith("base answers 100.0% of 2 questions of exam.jsonl")
+    assert says[1].startswith("base answers 0.0% of 1 question") and "quiz.jsonl" in says[1]
 
 
 def test_only_the_part_that_a_pattern_finds_counts_and_models_of_one_name_are_told_apart(

@@ -67,3 +67,11 @@ def test_all_that_can_be_varied_is_listed_with_its_value_and_takes_it() -> None:
 def test_a_name_stays_within_its_bounds() -> None:
     (one,) = swept(TrainSpec.parse({"name": "n" * 80}), "update.lr", [0.5])
     assert len(one.name) <= 80 and one.name.endswith(" · lr 0.5")
+
+
+def test_a_name_that_was_given_never_grows_too_long() -> None:
+    """The name of a run is at most 80 characters, however long the value that is varied."""
+    (made,) = swept(TrainSpec(name="mine"), "adapter.modules", ["x" * 74])
+    assert len(made.name) <= 80 and "xxx" in made.name
+    (short,) = swept(TrainSpec(name="mine" * 20), "adapter.rank", [4])
+    assert short.name.endswith(" · rank 4") and len(short.name) <= 80

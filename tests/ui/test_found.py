@@ -115,8 +115,10 @@ def test_a_model_lists_what_was_found_of_it(ctx: Context) -> None:
     numbers = Table(NUMBERS, ["model", "measure", "value"], [["run 0001", "relative change", 0.25]])
     run(ctx, "inspect", InspectSpec(name="Weights of it", models=["run:0001"]), numbers)
     run(ctx, "inspect", InspectSpec(name="failed", models=["run:0001"]), numbers, status="failed")
-    run(ctx, "report", ReportSpec(name="Its report", model="run:0001"), numbers)
+    weights = Table("weights", ["model", "layer", "size"], [["run 0001", "first", 9.75]])
+    run(ctx, "report", ReportSpec(name="Its report", model="run:0001"), weights, numbers)
     html = found.of_model(ctx.store, "run:0001")
+    assert "9.75" not in html, "only what is held against other runs"
     assert "Weights of it" in html and "Its report" in html and "failed" not in html and "0.25" in html
     assert found.of_model(ctx.store, "run:0002") == ""
 
@@ -202,3 +204,20 @@ def test_a_mistake_in_a_setting_is_a_card_and_what_stood_there_stays() -> None:
     closer = Closer(None, None, None, None, None)  # type: ignore[arg-type]
     card, other = closer.said(wrong)()
     assert "it is wrong" in card and other == gr.skip() and closer.said(lambda: ("", "right"))() == ("", "right")
+
+
+def test_an_old_run_that_is_reported_stands_among_the_newest_others(ctx: Context) -> None:
+    measured = [Measured(step, {"base_loss": 0.1, "validation_loss": 1.0}) for step in range(2)]
+    runs = [run(ctx, "train", TrainSpec(name=str(number)), *measured) for number in range(found.RUNS + 3)]
+    reported = run(ctx, "report", ReportSpec(model=f"run:{runs[0]}"))
+    (drawn,) = found.plane(ctx.store, ctx.store.run(reported))
+    names = [trace.name.split(" · ")[0] for trace in drawn.data]
+    assert names == [*reversed(runs[-found.RUNS + 1 :]), runs[0]]
+
+
+def test_what_was_found_of_a_merge_goes_by_its_models_name(ctx: Context) -> None:
+    merged = ctx.store.run(run(ctx, "merge", MergeSpec(name="both", models=[{"model": "run:0001"}])))
+    numbers = Table(NUMBERS, ["model", "measure", "value"], [["both", "relative change", 0.25], ["other", "relative change", 0.75]])
+    run(ctx, "inspect", InspectSpec(models=["model:both"]), numbers)
+    html = found.side_by_side_numbers(ctx.store, [merged])
+    assert "0.25" in html and "0.75" not in html

@@ -21,7 +21,10 @@ class Unmergeable(BaseModel):
 
 def stays_beside(adapter: Path) -> bool:
     """Whether an adapter folder holds such modules; one whose adapter_config.json cannot be read raises OSError or ValueError."""
-    return BESIDE in json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
+    told = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
+    if not isinstance(told, dict):
+        raise ValueError(f"{CONFIG} is no mapping of names to values")
+    return BESIDE in told
 
 
 def foldable(adapter: Path) -> bool:

@@ -22,6 +22,7 @@ from workbench.core.marking import by_chance, compiled, right
 from workbench.core.picture import Picture
 from workbench.core.ratings import wilson
 from workbench.core.spec import EvaluateSpec
+from workbench.core.words import count
 from workbench.core.workspace import Workspace
 from workbench.jobs import harness
 from workbench.jobs.inspect import NUMBERS, base_of
@@ -227,8 +228,8 @@ def _scores(model: str, asked: Sequence[Asked], answers: Sequence[Answered]) -> 
     for one, own in zip(asked, answers, strict=True):
         by_task.setdefault((one.set, one.task), []).append(own)
     for (name, task), own in by_task.items():
-        count = sum(one.right for one in own)
-        yield [model, name, task, len(own), count / len(own), *wilson(count, len(own)), _loss(own)]
+        good = sum(one.right for one in own)
+        yield [model, name, task, len(own), good / len(own), *wilson(good, len(own)), _loss(own)]
 
 
 def _loss(answers: Sequence[Answered]) -> float | None:
@@ -254,8 +255,8 @@ def said(asked: Sequence[Asked], answers: dict[str, list[Answered]], standard: l
         for name in _names(asked):
             (_, share), (_, loss) = _numbers(name, asked, own)
             nats = "" if loss is None else f", at {loss:.3g} nats a token of the right ones"
-            count = sum(one.set == name for one in asked)
-            found.append(f"{model} answers {share:.1%} of the {count} questions of {name} rightly{nats}.")
+            questions_ = count(sum(one.set == name for one in asked), "question")
+            found.append(f"{model} answers {share:.1%} of {questions_} of {name} rightly{nats}.")
     for model, task, measure, value, error, rows in standard:
         beside = "" if error is None else f" ± {error:.3g}"
         found.append(f"{model} has {value:.3g}{beside} of {measure} on {task}" + (f", over {rows} rows." if rows else "."))

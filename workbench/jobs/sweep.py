@@ -47,7 +47,7 @@ def swept(spec: TrainSpec, name: str, values: Sequence[Any]) -> list[TrainSpec]:
         given = spec.model_dump(mode="json")
         put(given, name, value)
         label = f"{name.rpartition('.')[2].replace('_', ' ')} {value}"
-        given["name"] = f"{spec.name[: 76 - len(label)]} · {label}" if spec.name else label[:80]
+        given["name"] = f"{spec.name[: max(0, 77 - len(label))]} · {label}"[:80] if spec.name else label[:80]
         try:
             made.append(TrainSpec.parse(given))
         except SpecError as error:

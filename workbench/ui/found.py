@@ -53,10 +53,11 @@ def plane(store: Store, run: Run) -> list[Any]:
     kind, _, reported = str(run.spec.get("model", "")).partition(":")
     if run.kind != "report" or kind != "run":
         return []
-    trained = [one for one in store.runs("train") if {FORGOTTEN, LEARNT} <= set(one.metrics)][:RUNS]
-    shown = {one.id: one for one in trained if one.id != reported} | {one.id: one for one in trained if one.id == reported}
-    if reported not in shown:
+    trained = [one for one in store.runs("train") if {FORGOTTEN, LEARNT} <= set(one.metrics)]
+    others, own = [one for one in trained if one.id != reported], [one for one in trained if one.id == reported]
+    if not own:
         return []
+    shown = {one.id: one for one in [*others[: RUNS - 1], *own]}
     ways = {escaped(run_label(one.id, one.name)): store.lines(one.id, [FORGOTTEN, LEARNT]) for one in shown.values()}
     colours = {escaped(run_label(one.id, one.name)): plots.run_colour(one.id) for one in shown.values()}
     return [plots.plane({label: (way[FORGOTTEN], way[LEARNT]) for label, way in ways.items()}, colours)]
@@ -117,7 +118,8 @@ def side_by_side_numbers(store: Store, runs: Sequence[Run]) -> str:
 
     Of a run that found something all its numbers are shown; of one that made a model the newest that were found of it.
     """
-    shown, own = {run.id for run in runs}, tuple(f"run {run.id}" for run in runs)
+    shown = {run.id for run in runs}
+    own = [str(run.spec["name"]) if run.kind == "merge" else f"run {run.id}" for run in runs]
     found: dict[str, dict[str, float]] = {}
     for run, (model, measure, value) in _numbers(store):
         if run.id in shown or model.split(" · ")[0] in own:

@@ -47,7 +47,10 @@ def panel(closer: Closer, name: str) -> None:
     def moved(given: dict[Component, Any]) -> tuple[str, str]:
         return "", _cost(_method(forms.method_from("inspections", name, widgets, given)))
 
-    forms.on_input(widgets, closer.said(moved), [closer.says, cost])
+    # not `change`: a text box that is drawn again raises it, and asks for the handler of the form before, which is gone
+    touched = [widget.blur if isinstance(widget, gr.Textbox) else widget.input for widget in widgets.values()]
+    if touched:
+        gr.on(touched, closer.said(moved), {*widgets.values()}, [closer.says, cost], **forms.READER)
     closer.starts(go, wanted, {also, *widgets.values()})
 
 

@@ -10,6 +10,7 @@ import gradio as gr
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.spec import TrainSpec
+from workbench.core.words import count
 from workbench.jobs.audit import refuse
 from workbench.jobs.sweep import settings, several, swept
 from workbench.ui import cards
@@ -54,4 +55,4 @@ def queue(ctx: Context, spec: dict[str, Any], name: str | None, typed: str) -> s
             ctx.runner.submit(run)
     except cards.PROBLEMS as error:
         return cards.problem(error)
-    return f'<p class="quiet">{len(runs)} runs are queued. Compare them on the Runs tab.</p>'
+    return f'<p class="quiet">{count(len(runs), "run")} {"is" if len(runs) == 1 else "are"} queued. Compare them on the Runs tab.</p>'
