@@ -60,6 +60,7 @@ def test_the_main_job(page: Page, tmp_path: Path) -> None:
     merge_both(page)
     compare(page)
     find_the_runs(page)
+    look_closer(page)
     read_the_papers(page)
 
 
@@ -283,6 +284,28 @@ def find_the_runs(page: Page) -> None:
     page.locator("#run-delete").click()
     page.locator("#run-delete-sure").click()
     expect(table.locator("[data-run='0003']")).to_have_count(0)
+
+
+def look_closer(page: Page) -> None:
+    """What a run learnt and lost, and an inspection of it: each a run of its own that is opened when it begins."""
+    opened = page.locator("#runs-table [data-event=open][data-run='0001']")
+    opened.click()
+    page.locator("#run-evaluate").click()
+    page.locator("#run-evaluate-most_rows textarea, #run-evaluate-most_rows input").first.fill("6")
+    page.locator("#run-evaluate-report").click()
+    expect(page.locator("#run-picture-4 .js-plotly-plot")).to_be_visible(timeout=90_000)
+    expect(page.locator("#run-report")).to_contain_text(re.compile("Learnt|Lost|Kept"))
+    expect(page.locator("#run-tables")).to_contain_text("Learnt and lost")
+    shot(page, "report")
+    for name in ("Intruder dimensions", "Skill localisation"):  # a form that is drawn again must not ask for what is gone
+        opened.click()
+        page.locator("#run-inspect").click()
+        choose(page, "run-inspect-which", name)
+        expect(page.locator("#run-closer h3")).to_contain_text(name)
+        page.locator("#run-inspect-go").click()
+        expect(page.locator("#run-head")).to_contain_text(name)
+        expect(page.locator("#run-picture-0 .js-plotly-plot")).to_be_visible(timeout=90_000)
+    expect(page.locator(".toast-body.error")).to_have_count(0)
 
 
 def read_the_papers(page: Page) -> None:
