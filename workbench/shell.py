@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import typer
 
+from workbench.core.asking import FINDING
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Noted, Progress, Table, to_dict
 from workbench.core.method import SHELVES, Method, discover
@@ -22,7 +23,6 @@ from workbench.runs.runner import Runner
 from workbench.runs.store import InUse, Store
 from workbench.runs.text import ProgressLine, as_json, run_in_brief, table
 
-FINDING = ("inspect", "evaluate", "report")  # kinds of runs that find something and make nothing
 STOPPED = 130  # the shell's own status for a program that was interrupted
 Value = TypeVar("Value")
 

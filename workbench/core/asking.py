@@ -9,6 +9,9 @@ from workbench.core.marking import Scorer, compiled
 from workbench.core.method import knob
 from workbench.core.parts import ChosenDecoder, ChosenInspection, Spec
 
+FINDING = ("inspect", "evaluate", "report")
+"""Kinds of runs that find something and make nothing."""
+
 
 class Exchange(Spec):
     """One question of a talk, and what each model answered."""

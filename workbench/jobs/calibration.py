@@ -4,25 +4,17 @@ The estimate (`estimate.py`) counts tensors; the rest is learnt from the runs on
 takes. Tags: [O] our own choice.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any, Protocol
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.estimate import Estimate, estimate
+from workbench.jobs.records import Records
 
 MEASURED = "memory_gb"
 RUNS = 5  # the newest runs of the same base that are asked [O]
-
-
-class Records(Protocol):
-    """What is read of the database of runs."""
-
-    def runs(self, kind: str | None = None) -> Sequence[Any]: ...
-    def series(self, run: str, name: str) -> tuple[list[int], list[float]]: ...
 
 
 @dataclass(frozen=True)

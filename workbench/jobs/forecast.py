@@ -12,11 +12,12 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Table
 from workbench.core.words import count, number
+from workbench.jobs.records import Records
 from workbench.materials.scaling import FEWEST, Law, Line, accept_then_stop, fit
 
 ROWS, LEARNT, HELD = "rows", "learnt from", "held back for the validation loss"
@@ -25,14 +26,6 @@ FREE = ("name", "model", "steps", "evaluate_every", "sample_every", "checkpoint_
 """What may differ between the runs of a curve: fewer rows need fewer steps, and the lowest validation loss of a run counts [O]."""
 HARDLY = 0.02  # share of the loss that is not worth a word [O]
 AHEAD = 4  # times the most rows seen, where nobody asks for another number
-
-
-class Records(Protocol):
-    """What is read of the database of runs."""
-
-    def runs(self, kind: str | None = None) -> list[Any]: ...
-    def tables(self, run: str) -> list[Table]: ...
-    def series(self, run: str, name: str) -> tuple[list[int], list[float]]: ...
 
 
 @dataclass(frozen=True)

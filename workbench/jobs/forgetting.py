@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Table
@@ -18,6 +18,7 @@ from workbench.core.spec import TrainSpec
 from workbench.core.words import number
 from workbench.core.workspace import Workspace
 from workbench.jobs.estimate import estimate
+from workbench.jobs.records import Records
 from workbench.materials.forgetting_law import FEWEST, Law, Line, Tuned, fit, line
 
 LEARNT, FORGOTTEN = "validation_loss", "base_loss"
@@ -30,12 +31,6 @@ COLUMNS = ["run", "adapter", "numbers tuned", "steps", "validation loss", "loss 
 PICTURE = Picture(
     "runs", "points", "What was forgotten by what was learnt", x="validation loss", y="loss on what was known", each="adapter"
 )
-
-
-class Records(Protocol):
-    """What is read of the database of runs."""
-
-    def runs(self, kind: str | None = None) -> Sequence[Any]: ...
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,17 @@ from workbench.materials.low_rank import FIRST, LowRankAttachment
 
 
 class BarredAttachment(LowRankAttachment):
-    """`directions`: (n, k) orthonormal columns by the name of the module that may not read them; one that is not named is free."""
+    """`directions` as `bar` takes them; more may be barred before the first step."""
 
     def __init__(self, wrapper: PeftModel, directions: Mapping[str, Tensor]):
         super().__init__(wrapper)
+        self.barred: list[tuple[Tensor, Tensor]] = []
+        self.bar(directions)
+
+    def bar(self, directions: Mapping[str, Tensor]) -> None:
+        """(n, k) orthonormal columns by the name of the module that may not read them; one that is not named, or not adapted, is free."""
         factors = {name: layer.lora_A[FIRST].weight for name, layer in low_rank.layers(self.model)}
-        self.barred = [(factors[name], own.to(factors[name])) for name, own in directions.items()]
+        self.barred += [(factors[name], own.to(factors[name])) for name, own in directions.items() if name in factors]
         self.after_step(0)  # B is still 0, so this changes nothing that the model says
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.core.asking import FINDING
 from workbench.core.events import Noted, Table
 from workbench.core.picture import Picture
 from workbench.jobs import evaluate, report
@@ -22,7 +23,6 @@ from workbench.ui.context import Context
 from workbench.ui.forms import DRAWN
 from workbench.ui.words import run_label
 
-KINDS = ("inspect", "evaluate", "report")
 ROWS = 100  # of a table that are shown
 RUNS = 12  # training runs that a report is held against
 FORGOTTEN, LEARNT = "base_loss", "validation_loss"
@@ -137,5 +137,5 @@ def _asked(run: Run) -> list[str]:
 def _numbers(store: Store) -> Iterator[tuple[Run, list[Any]]]:
     """Each (model, measure, value) that a finished run found, newest first."""
     for run in store.runs():
-        if run.kind in KINDS and run.status == "finished":
+        if run.kind in FINDING and run.status == "finished":
             yield from ((run, row) for table in store.tables(run.id) if table.name == NUMBERS for row in table.rows)

@@ -4,19 +4,17 @@ The goal is read in the abstract [A]; everything below it is a reconstruction, b
 What is derived of it is marked [D], what was measured on toys [M], our own choice [O].
 """
 
-from dataclasses import dataclass
-
 import torch
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import knob
 from workbench.core.rank import Ranked
 from workbench.materials import low_rank
+from workbench.materials.barred import BarredAttachment
 from workbench.materials.lora import Factors, Lora
-from workbench.materials.low_rank import LowRankAttachment
 from workbench.methods.contracts import Adapter, Cost
 
 READERS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "qkv_proj", "gate_up_proj", "query_key_value", "fc1", "dense_h_to_4h")
@@ -59,37 +57,18 @@ class GRASP(Ranked, Adapter, title="GRASP", paper="arXiv:2605.27676"):
         return "Needs a finished LoRA run on the same base, whose directions it forbids." if self.directions else ""
 
 
-@dataclass
-class Held:
-    """A matrix A (r, n) and the orthonormal directions (n, k) that it may not read."""
-
-    factor: nn.Parameter
-    directions: Tensor
-
-
-class GRASPAttachment(LowRankAttachment):
-    """LoRA's layers, of which each A is put back behind its bars after every step."""
+class GRASPAttachment(BarredAttachment):
+    """LoRA's layers, barred from what the earlier run leant on as soon as that is known."""
 
     def __init__(self, wrapper: PeftModel, knobs: GRASP):
-        super().__init__(wrapper)
+        super().__init__(wrapper, {})
         self.knobs = knobs
-        self.held: list[Held] = []
 
     def heed(self, earlier: Lora) -> None:
         forbidden = forbidden_of(earlier, self.knobs)
-        parameters = dict(self.trained())
-        for name, directions in forbidden.items():
-            factor = parameters.get(f"{name.removesuffix('.weight')}.lora_A.default.weight")
-            if factor is not None:
-                self.held.append(Held(factor, directions.to(factor)))
-        if forbidden and not self.held:
+        self.bar({name.removesuffix(".weight"): directions for name, directions in forbidden.items()})
+        if forbidden and not self.barred:
             raise WorkbenchError("The earlier run adapted other matrices than this one would. Choose the same targets as there.")
-        self.after_step(0)  # B is still 0, so this changes nothing that the model says
-
-    @torch.no_grad()
-    def after_step(self, step: int) -> None:
-        for held in self.held:
-            held.factor -= held.factor @ held.directions @ held.directions.T
 
 
 def forbidden_of(earlier: Lora, knobs: GRASP) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.core.asking import FINDING
 from workbench.core.errors import WorkbenchError
 from workbench.runs.records import LIVE, Line, Run
 from workbench.ui import cards, evaluating, folding, forecast, forgetting, found, inspecting, plots, report, tokenview
@@ -135,7 +136,7 @@ def _body(ctx: Context, run_id: str | None) -> str:
     if run is None:
         return ""
     said = ctx.store.said(run.id)
-    if run.kind in found.KINDS:
+    if run.kind in FINDING:
         return f"<h3>What was found</h3>{found.sentences(ctx.store.notes(run.id))}{report.spec_sheet(run)}"
     parts = [("First and last", report.scores(run))] if run.metrics else []
     told = report.grid if run.kind == "train" else report.samples
@@ -151,7 +152,7 @@ def _body(ctx: Context, run_id: str | None) -> str:
 def _tables(ctx: Context, run_id: str | None) -> str:
     """The tables of what was found, which are wide."""
     run = _found(ctx, run_id)
-    return found.tables(ctx.store.tables(run.id)) if run is not None and run.kind in found.KINDS else ""
+    return found.tables(ctx.store.tables(run.id)) if run is not None and run.kind in FINDING else ""
 
 
 def _wire_overlay(
@@ -188,12 +189,12 @@ def _wire_opening(ctx: Context, bench: Bench, table: gr.HTML, body: gr.HTML, sta
     """`standing`: what follows the run's status also while it is open: the buttons, and which run has pictures to show."""
 
     def stands(run: Run | None) -> list[Any]:
-        return [*offered(ctx, run), f"{run.id}:{run.status}" if run is not None and run.kind in found.KINDS else ""]
+        return [*offered(ctx, run), f"{run.id}:{run.status}" if run is not None and run.kind in FINDING else ""]
 
     def opened(run_id: str, asked: dict[str, Any]) -> tuple[Any, ...]:
         run = _found(ctx, run_id)
         shown = run.id if run else ""
-        curves = gr.HTML({"run": shown}, visible=run is None or run.kind not in found.KINDS)
+        curves = gr.HTML({"run": shown}, visible=run is None or run.kind not in FINDING)
         drawn = ({**asked, "open": shown}, gr.Column(visible=bool(run)), shown, curves, shown, shown)
         return (*drawn, gr.Row(visible=False), gr.Row(visible=False), "", "", "", *stands(run))
 
