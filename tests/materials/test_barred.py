@@ -8,6 +8,7 @@ from torch import Tensor
 from workbench.core.rank import Ranked
 from workbench.materials import low_rank
 from workbench.materials.barred import BarredAttachment
+from workbench.methods.adapters.lora import LoRA
 from workbench.methods.updates.adamw import AdamW
 from workbench.methods.updates.muon import Muon
 
@@ -52,3 +53,13 @@ def test_nothing_changes_before_the_first_step() -> None:
         assert torch.equal(attachment.model.eval()(IDS).logits, make_model()(IDS).logits)
         read = attachment.model.get_submodule(UP).lora_A["default"].weight
         assert (read @ columns(5)).abs().max() < 1e-6 < read.abs().max(), "A is behind its bars already"
+
+
+def test_the_bars_hold_before_the_first_step() -> None:
+    wrapper = low_rank.wrapped(make_model(), LoRA(rank=4), 0)
+    bare = BarredAttachment(wrapper, {})
+    name, layer = next(iter(low_rank.layers(bare.model)))
+    factor = layer.lora_A["default"].weight
+    directions = torch.linalg.qr(torch.randn(factor.shape[1], 3, generator=torch.Generator().manual_seed(0))).Q
+    bare.bar({name: directions, "not.adapted": directions})
+    assert len(bare.barred) == 1 and (factor @ directions).abs().max() < 1e-6
