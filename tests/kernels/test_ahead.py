@@ -1,0 +1,43 @@
+"""Every kernel builds for A100 and H100 without a GPU: nothing spilt, no double precision, matrix instructions where it multiplies."""
+
+from pathlib import Path
+
+import pytest
+from workbench_kernels import rms_norm
+from workbench_kernels.parts import Variant
+
+pytest.importorskip("triton", reason="kernels are compiled where triton is installed")
+
+from workbench_kernels.ahead import CAPABILITIES, SHARED, built, every_variant
+
+FOLDER = Path(rms_norm.__file__).parent
+OPS = sorted(path.stem for path in FOLDER.glob("*.py") if "\ndef variants(" in path.read_text())
+VARIANTS = dict(every_variant(OPS))
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_it_builds_well(name: str, capability: int) -> None:
+    variant = VARIANTS[name]
+    found = built(variant, capability)
+    assert found.stack == found.spills == 0, f"registers did not fit: {found}"
+    assert found.doubles == 0, f"something is computed in double precision: {found}"
+    assert found.shared <= SHARED[capability], f"more shared memory than there is: {found}"
+    if variant.matrix:
+        assert (found.wgmma and not found.mma) if capability == 90 else found.mma, f"no matrix instructions: {found}"
+    if variant.wide:
+        assert found.wide_loads, f"no loads of 128 bits: {found}"
+
+
+def test_every_module_with_a_kernel_is_built() -> None:
+    kernels = {path.stem for path in FOLDER.glob("*.py") if "\n@jit\n" in path.read_text()} - {"parts"}
+    assert kernels == set(OPS)
+
+
+def test_what_it_looks_for_it_finds() -> None:
+    """The same kernel on numbers in double precision, and on rows that do not begin at multiples of 16."""
+    good = next(rms_norm.variants())
+    types = {name: "*fp64" if kind.startswith("*") else kind for name, kind in good.types.items()}
+    assert built(Variant(good.kernel, types, good.constants, good.launch, good.aligned), 90).wide_loads
+    loose = Variant(good.kernel, good.types, good.constants, good.launch)
+    assert built(loose, 90).wide_loads == 0
