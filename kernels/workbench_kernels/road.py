@@ -35,14 +35,20 @@ def pick(tensor: Tensor) -> Road:
     Raises:
         RuntimeError: Triton was asked for where it cannot run, or the variable says what is no road.
     """
-    wanted = FORCED.road or os.environ.get("WORKBENCH_ROAD", "")
-    if wanted not in ("", "reference", "triton"):
-        raise RuntimeError(f"WORKBENCH_ROAD is {wanted!r}. Set it to reference or triton, or leave it out.")
+    wanted = forced()
     runs = THERE and (tensor.is_cuda or interpreted())
     if wanted == "triton" and not runs:
         why = f"the tensors are on {tensor.device}" if THERE else "it is not installed"
         raise RuntimeError(f"The Triton road was asked for, but {why}. Unset WORKBENCH_ROAD, or move to a GPU with triton installed.")
     return "triton" if runs and wanted != "reference" else "reference"
+
+
+def forced() -> Road | None:
+    """The road that was asked for, if one was. Where it is the reference, nothing but plain torch may run: no gradient of our own either."""
+    wanted = FORCED.road or os.environ.get("WORKBENCH_ROAD") or None
+    if wanted not in (None, "reference", "triton"):
+        raise RuntimeError(f"WORKBENCH_ROAD is {wanted!r}. Set it to reference or triton, or leave it out.")
+    return wanted
 
 
 @contextmanager
