@@ -43,7 +43,8 @@ from workbench.core.method import discover
 from workbench.core.workspace import Workspace
 from workbench.jobs.compare import compare
 from workbench.jobs.machine import share_cores
-from workbench.materials.models import load, place, resolve, tokenizer
+from workbench.materials.models import load, resolve, tokenizer
+from workbench.materials.precision import place
 from workbench.materials.templates import prompt_ids
 
 RESULT = ROOT / "benchmarks" / "results" / "generate.json"

@@ -2,14 +2,14 @@
 
     python benchmarks/train_cpu.py [--case 7M] [--rounds 5] [--steps 18] [--out FILE]
 
-Seven contenders learn the same rows from the same weights (`train_cpu_case.py`): Trainer + peft with padded batches, which is
-1.00; the same with batches grouped by length; the workbench packed and padded, with the probes that a spec has by default and
-without any; and a loop of ten lines over the same model call, adapter, batches and optimizer as the workbench without probes has
-them padded, against which the workbench's own cost is read. All use the number format and the threads that the workbench chooses
-for this model on this machine, LoRA r 8 on all linear matrices and torch's fused AdamW. All see every row once, those who pad
-without grouping in the same batches, and no padding is counted.
+All contenders learn the same rows from the same weights (`train_cpu_case.py`): Trainer + peft in float32 with padded batches, which is
+1.00; the same with batches grouped by length, and that once more in the numbers in which the workbench trains this model on this machine;
+the workbench packed, in these numbers and in float32, and padded, with the probes that a spec has by default and without any; and a loop of
+ten lines over the same model call, adapter, kernels, batches and optimizer as the workbench without probes has them padded, against which
+the workbench's own cost is read. All use the threads that the workbench chooses, LoRA r 8 on all linear matrices and torch's fused
+AdamW. All see every row once, those who pad without grouping in the same batches, and no padding is counted.
 
-The first five are measured in a process each, because a contender leaves things behind: the number of threads, accelerate's state,
+All but the last two are measured in a process each, because a contender leaves things behind: the number of threads, accelerate's state,
 memory that the allocator keeps. There it first trains one step that does not count, on a model of its own; the clock then runs
 from before the first batch is drawn until the last step is done. The last two, which are to be told apart within 3 %, share a
 process and take turns step by step, without the first step; whatever slows the machine down meets both. Loading, evaluation,
@@ -52,11 +52,13 @@ from workbench.jobs.train import train
 from workbench.materials.models import label_table
 
 RESULTS = ROOT / "benchmarks" / "results"
-TRAINER, BY_LENGTH, PACKED, PADDED = "trainer", "trainer by length", "workbench packed", "workbench"
+TRAINER, BY_LENGTH, BY_LENGTH_SAME = "trainer", "trainer by length", "trainer by length, same numbers"
+PACKED, PACKED_FLOAT32, PADDED = "workbench packed", "workbench packed, float32", "workbench"
 PACKED_UNPROBED, UNPROBED, BARE, IN_TURNS = "workbench packed, no probes", "workbench, no probes", "bare loop", "in turns"
 GOALS = {  # (contender, held against): times as fast
     "7M": {(PACKED, TRAINER): 3.5, (PACKED, BY_LENGTH): 1.4, (UNPROBED, BARE): 0.97},
     "13M": {(PACKED, TRAINER): 4.5, (PACKED, BY_LENGTH): 2.0, (UNPROBED, BARE): 0.97},
+    "0.5B": {(PACKED, TRAINER): 3.0, (UNPROBED, BARE): 0.97},
 }
 
 Clock = tuple[float, float]  # wall seconds, CPU seconds
@@ -86,9 +88,9 @@ def between(began: Clock, ended: Clock) -> Clock:
 # The contenders. `steps` is 1 to warm up and 0 for one epoch.
 
 
-def with_trainer(home: Path, out: Path, steps: int, by_length: bool) -> Lap:
+def with_trainer(home: Path, out: Path, steps: int, by_length: bool, precision: str = "float32") -> Lap:
     """transformers' Trainer and peft as their guides have it, with nothing logged or saved on the way."""
-    prepared = case.prepared_from(home)
+    prepared = case.prepared_from(home, precision)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     torch.manual_seed(0)
     model = get_peft_model(prepared.model, LoraConfig(r=8, lora_alpha=16, target_modules=targets, task_type="CAUSAL_LM"))
@@ -116,11 +118,11 @@ class Times(TrainerCallback):
         self.ended = clock()
 
 
-def with_workbench(home: Path, out: Path, steps: int, packing: bool, probed: bool = True) -> Lap:
+def with_workbench(home: Path, out: Path, steps: int, packing: bool, probed: bool = True, precision: str = "auto") -> Lap:
     """The training job as everyone iterates it. Step 1 begins when the event before its own has been taken."""
     rows = case.rows_of(home)
     steps = steps or len(case.epoch(home, rows, packing))
-    events = [(event, clock()) for event in train(case.spec_of(home, packing, probed, steps), out, Workspace(home))]
+    events = [(event, clock()) for event in train(case.spec_of(home, packing, probed, steps, precision), out, Workspace(home))]
     measured = [place for place, (event, _) in enumerate(events) if isinstance(event, Measured) and event.step > 0]
     last = next(place for place in measured if events[place][0].step == steps)  # the step's own; an evaluation's comes behind it
     return Lap(between(events[measured[0] - 1][1], events[last][1]), case.real_tokens(case.epoch(home, rows)), out)
@@ -173,6 +175,8 @@ def bare_loop(home: Path, out: Path, steps: int) -> Iterator[Measured]:
 CONTENDERS: dict[str, Callable[[Path, Path, int], Lap]] = {
     TRAINER: lambda home, out, steps: with_trainer(home, out, steps, by_length=False),
     BY_LENGTH: lambda home, out, steps: with_trainer(home, out, steps, by_length=True),
+    BY_LENGTH_SAME: lambda home, out, steps: with_trainer(home, out, steps, by_length=True, precision="auto"),
+    PACKED_FLOAT32: lambda home, out, steps: with_workbench(home, out, steps, packing=True, precision="float32"),
     PACKED: lambda home, out, steps: with_workbench(home, out, steps, packing=True),
     PACKED_UNPROBED: lambda home, out, steps: with_workbench(home, out, steps, packing=True, probed=False),
     PADDED: lambda home, out, steps: with_workbench(home, out, steps, packing=False),
@@ -242,7 +246,7 @@ def main() -> None:
     parser.add_argument("--case", choices=case.SHAPES, default="7M")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=18, help="steps of 16 rows in one measurement")
-    parser.add_argument("--out", type=Path, help="where the result goes, else benchmarks/results/train_cpu.json or train_cpu_13m.json")
+    parser.add_argument("--out", type=Path, help="where the result goes, else benchmarks/results/train_cpu.json, train_cpu_13m.json …")
     parser.add_argument("--measure", choices=MEASUREMENTS, help=argparse.SUPPRESS)
     parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -273,7 +277,7 @@ def main() -> None:
         | {"python": platform.python_version()},
         "date": date.today().isoformat(),
     }
-    out = given.out or RESULTS / ("train_cpu.json" if given.case == "7M" else f"train_cpu_{given.case.lower()}.json")
+    out = given.out or RESULTS / ("train_cpu.json" if given.case == "7M" else f"train_cpu_{given.case.lower().replace('.', '_')}.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{table(result)}\n→ {out}")

@@ -1,6 +1,7 @@
 """What `train_cpu.py` trains: a Llama with random weights, rows of chat-like lengths, and the spec; and what shows that it trained.
 
-Row lengths are log-normal (median 110 tokens, sigma 0.65, at most 512), the law of chats; the words are drawn by Zipf's law from
+The weights are saved in bfloat16, as models are published. Row lengths are log-normal (median 110 tokens, sigma 0.65, at most 512, or 256
+for the large model), the law of chats; the words are drawn by Zipf's law from
 the demo model's vocabulary, and the answer, which is learnt, is on average half of a row. A measurement can afford some 200
 rows, among which too few are alike to be grouped well (62 % useful, against 97 % of a large set). So the batches are taken from
 those that transformers forms by length in a set of 12,800 rows, one from each of as many equal parts from the shortest to the longest:
@@ -34,21 +35,27 @@ from workbench.materials.corpus import load
 from workbench.materials.packing import pack, pad
 from workbench.materials.templates import Encoded, encode_all
 
-SHAPES = {"7M": (8, 4_096), "13M": (6, 32_000)}  # case → layers, vocabulary
 LENGTH, ROWS, PACKS = 512, 16, 4  # longest row and size of a pack; rows or packs in a step, about as many tokens either way
+SMALL = {"hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 4, "num_key_value_heads": 2}
+SHAPES = {
+    "7M": {**SMALL, "num_hidden_layers": 8, "vocab_size": 4_096},
+    "13M": {**SMALL, "num_hidden_layers": 6, "vocab_size": 32_000},
+    "0.5B": {  # as Qwen2.5-0.5B
+        "hidden_size": 896, "intermediate_size": 4_864, "num_attention_heads": 14, "num_key_value_heads": 2, "num_hidden_layers": 24,
+        "vocab_size": 151_936,
+    },
+}  # fmt: skip
 LARGE = 12_800  # rows among which transformers groups by length: 16 times the 50 batches that it sorts at once
 STATE = "checkpoint/state.safetensors"
 RATE, BETA2, CLIP = 1e-3, 0.999, 100.0  # the clip takes its time but binds nothing, so that the moments show the gradient
 
 
 def make(home: Path, case: str, steps: int) -> None:
-    layers, vocabulary = SHAPES[case]
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=256, intermediate_size=704, num_hidden_layers=layers, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=LENGTH, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None, eos_token_id=1,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(home / "model")
+        **SHAPES[case], max_position_embeddings=LENGTH, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None, eos_token_id=1
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(home / "model")
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(ASSETS / "pocket" / name, home / "model" / name)
     for seed in count():
@@ -82,7 +89,7 @@ def conversations(tokens: list[int], seed: int) -> Iterator[list[dict[str, str]]
         yield [{"role": "user", "content": " ".join(text[:asked])}, {"role": "assistant", "content": " ".join(text[asked:])}]
 
 
-def spec_of(home: Path, packing: bool = False, probed: bool = True, steps: int = 1) -> TrainSpec:
+def spec_of(home: Path, packing: bool = False, probed: bool = True, steps: int = 1, precision: str = "auto") -> TrainSpec:
     """What is not training happens before the first step or after the last. `probed`: with the probes that a spec has by default."""
     given = {
         "model": str(home / "model"),
@@ -90,14 +97,14 @@ def spec_of(home: Path, packing: bool = False, probed: bool = True, steps: int =
         "adapter": {"method": "lora", "rank": 8, "alpha": 16, "dropout": 0.0},
         "update": {"method": "adamw", "lr": RATE, "beta2": BETA2, "clip": CLIP},
         "schedule": "constant", "warmup": 0.0, "steps": steps, "batch_size": PACKS if packing else ROWS, "packing": packing,
-        "evaluate_every": 10**6, "sample_every": 10**6, "checkpoint_every": 10**6, "prompts": ["the"],
+        "precision": precision, "evaluate_every": 10**6, "sample_every": 10**6, "checkpoint_every": 10**6, "prompts": ["the"],
     }  # fmt: skip
     return TrainSpec.parse(given if probed else {**given, "probes": []})
 
 
-def prepared_from(home: Path) -> Prepared:
+def prepared_from(home: Path, precision: str = "auto") -> Prepared:
     """The model, the rows and the threads as the workbench's job has them."""
-    return drain(prepare(spec_of(home), Workspace(home)))
+    return drain(prepare(spec_of(home, precision=precision), Workspace(home)))
 
 
 def rows_of(home: Path) -> list[Encoded]:
@@ -160,7 +167,7 @@ def what_was_learnt(home: Path, folder: Path) -> dict[str, Any]:
     state = load_file(folder / STATE)
     steps = int(state["optimizer/0.step"])
     squares = sum(moment.double().sum().item() for name, moment in state.items() if name.endswith(".exp_avg_sq"))
-    prepared = prepared_from(home)
+    prepared = prepared_from(home, "float32")
     rows = pad(prepared.train[:32], 0)
     before = loss_on(prepared.model, rows)
     tuned = PeftModel.from_pretrained(prepared.model, folder / "adapter")
@@ -171,7 +178,6 @@ def what_was_learnt(home: Path, folder: Path) -> dict[str, Any]:
         "moved": math.sqrt(sum(moved)),
         "loss_before": before,
         "loss_after": loss_on(tuned, rows),
-        "dtype": str(prepared.model.dtype),
         "threads": torch.get_num_threads(),
     }
 

@@ -17,7 +17,7 @@ MAY: dict[str, tuple[set[str], set[str]]] = {
     "kernels/workbench_kernels": (set(), {"torch", "triton"}),
     "workbench/core": (set(), {"pydantic", "pydantic_core", "yaml"}),
     "workbench/materials": (
-        {"core"},
+        {"core", "kernels"},
         {
             "torch",
             "transformers",

@@ -20,8 +20,8 @@ def test_losses_without_gradients_and_of_validation_rows_know_no_dropout_and_wei
     job = drain(begin(TrainSpec(**{**spec.model_dump(), **dropped}), workspace.run("0001"), workspace))
     job.advance()
     own, window, graded = job.objective, job.batches.window(1), list[bool]()
-    reading = objective.label_table
-    monkeypatch.setattr(objective, "label_table", lambda *given: graded.append(torch.is_grad_enabled()) or reading(*given))
+    reading = objective.label_logp
+    monkeypatch.setattr(objective, "label_logp", lambda *given: graded.append(torch.is_grad_enabled()) or reading(*given))
     for read in (lambda: own.losses(window, 1, 0.0)["loss"], lambda: own.mean_loss(window)):
         job.attachment.model.train()
         assert read() == read() == pytest.approx(own.losses(window, 1, 0.0)["loss"], rel=1e-5)

@@ -69,7 +69,7 @@ class TrainSpec(Spec):
     precision: Literal["auto", "bfloat16", "float16", "float32"] = knob(
         "auto",
         help="numbers of the frozen weights and of the arithmetic: auto is bfloat16 on a GPU that has it, float16 on an older one, "
-        "float32 without; what moves is float32",
+        "and without a GPU float32, or bfloat16 for a frozen base that was saved so where the CPU multiplies it; what moves is float32",
         more=True,
     )
     evaluate_every: int = knob(10, ge=1, help="steps between two validation losses", unit="steps", more=True)

@@ -8,6 +8,7 @@ does not know: mixtures of experts (counted as dense), what a probe needs, and w
 
 import contextlib
 import functools
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,13 +16,16 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from workbench_kernels.linear_cross_entropy import BLOCK, ROWS
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import shelf
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.machine import memory_total
-from workbench.materials.models import POCKET, available, layer_of, place, resolve, skeleton
+from workbench.jobs.objective import reads_table
+from workbench.materials.models import POCKET, available, layer_of, resolve, skeleton
+from workbench.materials.precision import place
 from workbench.methods.contracts import Cost
 
 FLOAT = torch.float32.itemsize
@@ -94,9 +98,10 @@ class Numbers:
 
 def estimate(spec: TrainSpec, workspace: Workspace, rows: Rows | None = None) -> Estimate:
     """The cost of `spec` on this machine; wrong references and impossible adapters are `WorkbenchError`s."""
-    model = skeleton(resolve(spec.model, workspace).path)
+    path = resolve(spec.model, workspace).path
+    model = skeleton(path)
     cost = spec.adapter.cost(model)
-    device, dtype = place(spec.precision)
+    device, dtype = place(spec.precision, "" if spec.adapter.whole else path)
     numbers = Numbers(half=dtype != torch.float32, noise=FLOAT if device.type == "cpu" else 1)
     whole = spec.adapter.whole
     memory = [
@@ -158,8 +163,8 @@ def _moments(model: PreTrainedModel, spec: TrainSpec, cost: Cost, rows: Rows, nu
     """The moments at which memory may be fullest, each with what is held then beside what always is."""
     gradients, config = FLOAT * cost.trained, model.config
     length = spec.data.max_length if spec.packing else rows.longest
-    tokens, table = spec.batch_size * length, FLOAT * config.vocab_size * rows.learnt  # a token's share of the table
-    tables = TABLES * (2 if spec.loss.needs_base() else 1)
+    tokens = spec.batch_size * length
+    head, left = (size / tokens for size in _head(model, spec, tokens * rows.learnt, numbers))
     before = gradients if spec.accumulate > 1 else 0  # of the batches before
     copied = sum(module.weight.numel() for _, module in _matrices(model)) if spec.adapter.whole else cost.trained + cost.beside
     block, after = _block(model, spec, cost, length, numbers)
@@ -167,18 +172,39 @@ def _moments(model: PreTrainedModel, spec: TrainSpec, cost: Cost, rows: Rows, nu
     inputs = config.hidden_size * FLOAT
     if spec.recompute:  # only each block's input is kept; the block at work is there whole, with the gradients of its MLP
         at_work = block + 2 * (config.hidden_size + _inner(model)) * numbers.width
-        held = blocks * inputs + max(tables * table, table + at_work)
+        held = blocks * inputs + max(head, at_work + left)
     else:
-        held = blocks * block + after + tables * table
+        held = blocks * block + after + head
     passing = (4 * config.hidden_size + 3 * _inner(model)) * numbers.width  # what a block holds where nothing is kept for a backward pass
     if spec.update.forward_only:
-        held, gradients, before = passing + tables * table, 0, 0
+        held, gradients, before = passing + head, 0, 0
     yield [("activations", int(tokens * held)), ("gradients", before), ("weights in half precision", 2 * copied if numbers.half else 0)]
     watched = any(probe.when == "step" for probe in spec.probes)  # the parameters before the step, then how far they went
     yield [("gradients", gradients), ("copies to measure the step", FLOAT * cost.trained if watched else 0)]
     if spec.data.validation_share or spec.known or spec.model == POCKET:
-        longest = spec.data.max_length if spec.known or spec.model == POCKET else rows.longest  # what must not be forgotten was not read
-        yield [("evaluation", int(EVALUATED * longest * (TABLES * table + passing)))]
+        known = bool(spec.known) or spec.model == POCKET  # rows that must not be forgotten, which were not read here; compared by tables
+        tokens = EVALUATED * (spec.data.max_length if known else rows.longest)
+        learnt = tokens * rows.learnt
+        told = TABLES * FLOAT * config.vocab_size * learnt if known else _slice(config.vocab_size, learnt, numbers)
+        yield [("evaluation", int(tokens * passing + told))]
+
+
+def _head(model: PreTrainedModel, spec: TrainSpec, learnt: float, numbers: Numbers) -> tuple[float, float]:
+    """Bytes of the head's work on so many learnt tokens, and what is left of it when the last block is worked on. Tables over the
+    vocabulary where the loss wants them; else a slice of one, what is handed back to each token, and the gradient of a head that learns."""
+    vocabulary, hidden = model.config.vocab_size, model.config.hidden_size
+    if reads_table(spec.loss):
+        table = FLOAT * vocabulary * learnt
+        return TABLES * (2 if spec.loss.needs_base() else 1) * table, table
+    own = FLOAT * vocabulary * hidden if spec.adapter.whole else learnt * hidden * numbers.width
+    own = 0 if spec.update.forward_only else own
+    return _slice(vocabulary, learnt, numbers) + own, own
+
+
+def _slice(vocabulary: int, learnt: float, numbers: Numbers) -> float:
+    """Bytes of the logits that `linear_cross_entropy` holds at a time: a slice, and of a part of it the probabilities, in float32."""
+    logits = learnt / max(1, math.ceil(learnt / ROWS)) * vocabulary
+    return logits * numbers.width + (2 if numbers.half else 1) * FLOAT * min(logits, max(vocabulary, BLOCK))
 
 
 def _block(model: PreTrainedModel, spec: TrainSpec, cost: Cost, length: int, numbers: Numbers) -> tuple[float, float]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.asking import EvaluationSet
@@ -31,9 +30,11 @@ from workbench.jobs.scoring import held_back, of_runs, short
 from workbench.materials.corpus import Example
 from workbench.materials.corpus import load as load_data
 from workbench.materials.evidence import Batch
-from workbench.materials.models import POCKET, label_table, load, place, resolve
+from workbench.materials.models import POCKET, load, resolve
 from workbench.materials.models import tokenizer as load_tokenizer
+from workbench.materials.odds import label_logp
 from workbench.materials.packing import IGNORED, pad
+from workbench.materials.precision import place
 from workbench.materials.speaking import spoken
 from workbench.materials.templates import Encoded, encode_all, prompt_ids
 
@@ -185,9 +186,8 @@ def surprises(model: PreTrainedModel, batch: Batch) -> list[tuple[float, int]]:
     """Of each row the nats of its answer, and the tokens that it has."""
     rows = {name: tensor.to(model.device) for name, tensor in batch.items()}
     learnt = rows["labels"][:, 1:] != IGNORED
-    labels: Tensor = rows["labels"][:, 1:][learnt]
     nats = torch.zeros(learnt.shape, dtype=torch.float64, device=model.device)
-    nats[learnt] = -label_table(model, rows).gather(1, labels[:, None])[:, 0].double()
+    nats[learnt] = -label_logp(model, rows).double()
     return list(zip(nats.sum(1).tolist(), learnt.sum(1).tolist(), strict=True))
 
 

@@ -21,7 +21,8 @@ from workbench.core.words import size
 from workbench.jobs.machine import share_cores
 from workbench.materials.choir import Choir, Part, takes_turns
 from workbench.materials.differing import between, of_lora
-from workbench.materials.models import ADAPTER, ModelRef, load, place, skeleton
+from workbench.materials.models import ADAPTER, ModelRef, load, skeleton
+from workbench.materials.precision import place
 from workbench.materials.speakers import ModelVoice, Singer
 from workbench.materials.tensors import read_header
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.workspace import Workspace
-from workbench.materials.models import label_table, load, resolve, tokenizer
-from workbench.materials.packing import IGNORED, pad
+from workbench.materials.models import load, resolve, tokenizer
+from workbench.materials.odds import label_logp
+from workbench.materials.packing import pad
 from workbench.materials.templates import Encoded
 from workbench.methods.contracts import Loss
 
@@ -73,17 +75,12 @@ def judged(
     return loss.scores(torch.stack(columns, -1)) if columns else torch.empty(0)
 
 
-def _read(label: str, model: torch.nn.Module, rows: Sequence[Encoded]) -> Generator[Progress, None, Tensor]:
+def _read(label: str, model: PreTrainedModel, rows: Sequence[Encoded]) -> Generator[Progress, None, Tensor]:
     """(n,) log-probabilities of all learnt tokens under one model."""
     parts = []
     model.eval()
     for start in range(0, len(rows), AT_ONCE):
         yield Progress(start, len(rows), f"rows read by {label}")
-        parts.append(_logp(model, pad(rows[start : start + AT_ONCE], 0)))
+        with torch.no_grad():
+            parts.append(label_logp(model, pad(rows[start : start + AT_ONCE], 0)))
     return torch.cat(parts)
-
-
-@torch.no_grad()
-def _logp(model: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    labels = batch["labels"][:, 1:]
-    return label_table(model, batch).gather(1, labels[labels != IGNORED][:, None])[:, 0]

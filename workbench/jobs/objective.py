@@ -16,6 +16,7 @@ from torch import Tensor
 from workbench.jobs.judging import Known
 from workbench.jobs.scaling import Scaling
 from workbench.materials.models import label_table
+from workbench.materials.odds import label_logp, label_odds
 from workbench.materials.packing import IGNORED
 from workbench.materials.token_stats import Learnt, TokenStats, kl
 from workbench.methods.contracts import Attachment, Loss, Noise, Showing
@@ -69,14 +70,14 @@ class Objective:
         for batch, shown, (start, end) in zip(window, self._shown(window, generator, share), spans(window), strict=True):
             labels = labels_of(batch)
             base = self._base_table(batch) if self.loss.needs_base() else None
-            table, again = self._tables(shown, generator)
-            stats = self._stats(table, labels, all_learnt, slice(start, end), share)
+            read = self._read(shown, labels, generator)
+            stats = self._stats(read, all_learnt, slice(start, end), share)
             loss = -(self.loss.weights(stats) * stats.logp).sum() / count
-            if again:
-                loss = loss + self.loss.difference(table, again).sum() / count
+            if read.again:
+                loss = loss + self.loss.difference(read.table, read.again).sum() / count
             if base is not None:
-                loss = loss + self.loss.penalty(table, base, labels).sum() / count
-                distance += kl(base, table.detach()).sum().item() / count
+                loss = loss + self.loss.penalty(read.table, base, labels).sum() / count
+                distance += kl(base, read.table.detach()).sum().item() / count
             if backward:
                 self.accelerator.backward(self.scaling.up(loss))
             total -= stats.logp.sum().item()
@@ -90,11 +91,10 @@ class Objective:
         self.attachment.model.eval()
         total = count = 0.0
         for batch in batches:
-            labels = labels_of(batch)
             with self._numbers():
-                table = label_table(self.attachment.model, batch)
-            total -= table.gather(1, labels[:, None]).sum().item()
-            count += len(labels)
+                logp = label_logp(self.attachment.model, batch)
+            total -= logp.sum().item()
+            count += len(logp)
         return total / count if count else math.nan
 
     def learnt(self, window: Sequence[Batch]) -> Learnt:
@@ -102,17 +102,19 @@ class Objective:
         row = torch.cat([batch["rows"][:, 1:][learnt_at(batch)] for batch in window])
         return Learnt(row, self.known.tasks.to(row.device)[row], self.known.scores_of(row))
 
-    def _stats(self, table: Tensor, labels: Tensor, window: Learnt, part: slice, share: float) -> TokenStats:
-        logp = table.gather(1, labels[:, None])[:, 0]
-        over = self.loss.entropy_over()
+    def _stats(self, read: "Read", window: Learnt, part: slice, share: float) -> TokenStats:
         return TokenStats(
-            logp, torch.ones_like(logp), None if over is None else entropy_of(table.detach(), over), window.row[part], window.task[part],
-            window.score[part], window, share, table.shape[-1],
+            read.logp, torch.ones_like(read.logp), read.entropy, window.row[part], window.task[part], window.score[part], window, share,
+            self.attachment.model.get_input_embeddings().weight.shape[0],
         )  # fmt: skip
 
-    def _tables(self, shown: Batch, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
-        """(N, V) log-probabilities of the plain reading, and of the further ones that the loss asks for."""
-        model = self.attachment.model
+    def _read(self, shown: Batch, labels: Tensor, generator: torch.Generator) -> "Read":
+        """One batch as the model reads it; the table of all tokens only for a loss that asks for more than the labels' own."""
+        model, over = self.attachment.model, self.loss.entropy_over()
+        if not reads_table(self.loss):
+            with self._numbers():
+                odds = label_odds(model, shown, entropy=over == 0)
+            return Read(odds.logp, None if odds.entropy is None else odds.entropy.detach())
         further = self.loss.further(model, shown)
         with further.watching() if further else nullcontext(), self._numbers():
             table = label_table(model, shown)
@@ -120,7 +122,8 @@ class Objective:
         for reading in further.readings(generator) if further else ():
             with reading, self._numbers():
                 again.append(label_table(model, shown))
-        return table, again
+        entropy = None if over is None else entropy_of(table.detach(), over)
+        return Read(table.gather(1, labels[:, None])[:, 0], entropy, table, again)
 
     def _generator(self, step: int) -> torch.Generator:
         """Chance for the noises and the further readings: from the seed and the step alone, so that a resumed run has the same."""
@@ -143,6 +146,21 @@ class Objective:
         """What the base gives every token of the vocabulary where this batch is learnt, (N, V)."""
         with self.attachment.base(), self._numbers():
             return label_table(self.attachment.model, batch)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a model made of the N learnt tokens of a batch. `table`: (N, V) log-probabilities; `again`: those of further readings."""
+
+    logp: Tensor
+    entropy: Tensor | None
+    table: Tensor = field(default_factory=lambda: torch.empty(0))
+    again: list[Tensor] = field(default_factory=list)
+
+
+def reads_table(loss: Loss) -> bool:
+    """Whether a loss asks for more than each learnt token's own log-probability and its entropy over the whole vocabulary."""
+    return loss.needs_base() or bool(loss.entropy_over()) or type(loss).further is not Loss.further
 
 
 def learnt_at(batch: Batch) -> Tensor:

@@ -20,9 +20,10 @@ from workbench.jobs.machine import share_cores
 from workbench.jobs.mixing import encoded, learning
 from workbench.materials.corpus import load
 from workbench.materials.lora import Lora, read_lora
-from workbench.materials.models import POCKET, ModelRef, place, resolve
+from workbench.materials.models import POCKET, ModelRef, resolve
 from workbench.materials.models import load as load_model
 from workbench.materials.models import tokenizer as load_tokenizer
+from workbench.materials.precision import place
 from workbench.materials.templates import Encoded
 
 VALIDATION_ROWS = 64  # most rows a validation loss is read on; the rest of the share stays unseen
@@ -33,6 +34,7 @@ SAMPLE_PROMPTS = 3
 @dataclass(frozen=True)
 class Prepared:
     model: PreTrainedModel
+    numbers: torch.dtype  # of the arithmetic
     tokenizer: PreTrainedTokenizerBase
     train: list[Encoded]
     draws: list[Draw]  # what an epoch takes of them; all where there is none
@@ -53,7 +55,7 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
     ref = base_of(spec, workspace)
     tokenizer = load_tokenizer(ref)
     data = yield from learning(spec, tokenizer, workspace, VALIDATION_ROWS)
-    device, dtype = place(spec.precision)
+    device, dtype = place(spec.precision, "" if spec.adapter.whole else ref.path)
     model = load_model(ref, device, torch.float32 if spec.adapter.whole else dtype)
     share_cores(model)
     known = yield from _known(spec, tokenizer, workspace)
@@ -62,6 +64,7 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
     pad, apart = tokenizer.pad_token_id, sorted(set(data.held_tasks)) if told else []
     return Prepared(
         model=model,
+        numbers=dtype,
         tokenizer=tokenizer,
         train=data.train,
         draws=data.draws,

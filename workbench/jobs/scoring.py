@@ -15,10 +15,10 @@ from workbench.core.job import drain
 from workbench.core.parts import DataSpec
 from workbench.core.spec import TrainSpec, read_spec
 from workbench.core.workspace import Workspace
-from workbench.jobs.objective import labels_of
 from workbench.jobs.steps import sifted
 from workbench.materials.corpus import Example, normalised, split
-from workbench.materials.models import POCKET, label_table
+from workbench.materials.models import POCKET
+from workbench.materials.odds import label_logp
 from workbench.materials.packing import pad
 from workbench.materials.rows import Chosen
 from workbench.materials.speaking import spoken
@@ -111,7 +111,7 @@ def losses(model: PreTrainedModel, tasks: Sequence[Task]) -> list[float]:
     found = []
     for task in tasks:
         rows = {name: tensor.to(model.device) for name, tensor in task.rows.items()}
-        found.append(-label_table(model, rows).gather(1, labels_of(rows)[:, None]).mean().item())
+        found.append(-label_logp(model, rows).mean().item())
     return found
 
 

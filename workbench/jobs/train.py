@@ -31,7 +31,6 @@ from workbench.jobs.redrawing import Moving, redraw
 from workbench.jobs.schedule import begun, opens, rate, shorten
 from workbench.jobs.steering import Steering, Wish, in_words
 from workbench.jobs.studying import attached
-from workbench.materials.models import place
 from workbench.materials.speaking import greedy
 from workbench.methods.contracts import Attachment, Moment, Stepper
 
@@ -87,9 +86,9 @@ class Run:
         self.probing = Probing(spec.probes)
         self.average, self.moving = Average(), Moving()
         self.gpu = Gpu.here()
-        numbers = place(spec.precision)[1]
         special = prepared.tokenizer.all_special_ids
-        self.objective = Objective(spec.loss, spec.noises, self.attachment, self.accelerator, numbers, prepared.about, special, spec.seed)
+        numbers, about = prepared.numbers, prepared.about
+        self.objective = Objective(spec.loss, spec.noises, self.attachment, self.accelerator, numbers, about, special, spec.seed)
         self._take_up()
 
     def _take_up(self) -> None:

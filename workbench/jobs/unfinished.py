@@ -20,7 +20,8 @@ from workbench.jobs.averaging import Average
 from workbench.jobs.prepare import base_of
 from workbench.jobs.studying import FILE
 from workbench.materials.lora import read_lora
-from workbench.materials.models import ModelRef, load, place, resolve, tokenizer
+from workbench.materials.models import ModelRef, load, resolve, tokenizer
+from workbench.materials.precision import place
 from workbench.methods.contracts import Attachment, Informed
 
 
@@ -55,7 +56,7 @@ def _is_ahead(folder: Path) -> bool:
 
 def _save(spec: TrainSpec, base: ModelRef, folder: Path, scratch: Path, workspace: Workspace) -> int:
     """Write what the checkpoint holds; returns its step."""
-    device, dtype = place(spec.precision)
+    device, dtype = place(spec.precision, "" if spec.adapter.whole else base.path)
     model = load(base, device, torch.float32 if spec.adapter.whole else dtype)
     attachment: Attachment
     if isinstance(spec.adapter, Informed):

@@ -22,8 +22,10 @@ from workbench.core.workspace import Workspace
 from workbench.materials import gradients, models, readings
 from workbench.materials.asking import Draws, tally
 from workbench.materials.corpus import digest, load
+from workbench.materials.odds import label_logp
 from workbench.materials.packing import pad
 from workbench.materials.pooling import Pooling, pooled
+from workbench.materials.precision import place
 from workbench.materials.rendering import Messages
 from workbench.materials.rows import Example, told
 from workbench.materials.templates import Encoded, encode_all
@@ -155,10 +157,10 @@ class Around:
     ) -> Iterator[Progress]:
         """Read what is missing, a stretch of rows at a time in the order in which they lie, within it the shortest first."""
         total, done, stretch = len(missing), 0, list[tuple[int, int, Example]]()
-        for place, example in enumerate(examples if missing else ()):
-            if digests[place] in missing:
-                missing.discard(digests[place])
-                stretch.append((len(text(example)), digests[place], example))
+        for index, example in enumerate(examples if missing else ()):
+            if digests[index] in missing:
+                missing.discard(digests[index])
+                stretch.append((len(text(example)), digests[index], example))
             if len(stretch) == STRETCH or (stretch and not missing):
                 stretch.sort(key=lambda row: row[:2])
                 yield from self._stretch(folder, ref, stretch, done, total, read, at_once)
@@ -181,7 +183,7 @@ class Around:
 
     def _opened(self, ref: models.ModelRef) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         if ref not in self._open:
-            self._open[ref] = models.load(ref, *models.place()), models.tokenizer(ref)
+            self._open[ref] = models.load(ref, *place()), models.tokenizer(ref)
         return self._open[ref]
 
 
@@ -212,9 +214,7 @@ def _surprises(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
     """(B, 2) the sum of −log p over each row's learnt tokens, and how many they are."""
     labels = batch["labels"][:, 1:]
     learnt = labels != -100
-    table = models.label_table(model, batch)
-    rows = learnt.nonzero()[:, 0]
-    lost = -table.gather(1, labels[learnt][:, None])[:, 0]
+    rows, lost = learnt.nonzero()[:, 0], -label_logp(model, batch)
     return torch.stack([torch.zeros(len(labels), device=lost.device).index_add(0, rows, lost), learnt.sum(1).float()], -1).cpu()
 
 

@@ -13,9 +13,8 @@ from transformers import PreTrainedModel
 
 from workbench.core.errors import WorkbenchError
 from workbench.materials.evidence import Batch
-from workbench.materials.models import label_table
+from workbench.materials.odds import label_logp
 from workbench.materials.order import Ranking
-from workbench.materials.packing import IGNORED
 from workbench.materials.subject import Subject
 
 
@@ -82,9 +81,9 @@ def mean_loss(model: PreTrainedModel, batches: Sequence[Batch]) -> float:
     """The mean cross-entropy over all learnt tokens, in nats."""
     total, tokens = 0.0, 0
     for batch in batches:
-        learnt = batch["labels"][:, 1:][batch["labels"][:, 1:] != IGNORED]
-        total -= float(label_table(model, batch).gather(-1, learnt[:, None]).double().sum())
-        tokens += len(learnt)
+        found = label_logp(model, batch)
+        total -= float(found.double().sum())
+        tokens += len(found)
     return total / tokens
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # its model code takes seconds to import, and a merge has no 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 POCKET = "pocket"
-PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 LAYER = re.compile(r"^(?:.*\.)?(?:layers|h)\.(\d+)\.")
 BLOCK = re.compile(r"(?:.*\.)?(?:layers|h)\.\d+")
@@ -140,14 +139,6 @@ def skeleton(path: str) -> PreTrainedModel:
         raise _cannot_load(ModelRef(path, path, path), error) from error
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-
-
-def place(precision: str = "auto") -> tuple[torch.device, torch.dtype]:
-    """Where models run here and in which numbers: the GPU in half of them, else the CPU in float32, unless a precision is named."""
-    if torch.cuda.is_available():
-        half = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-        return torch.device("cuda"), PRECISIONS.get(precision, half)
-    return torch.device("cpu"), PRECISIONS.get(precision, torch.float32)
 
 
 def layer_of(name: str) -> int | None:

@@ -17,7 +17,8 @@ from workbench.core.errors import WorkbenchError
 from workbench.materials.evidence import Evidence
 from workbench.materials.family import Member, differences, same_head
 from workbench.materials.folded import any_member
-from workbench.materials.models import ModelRef, layer_of, load, place, tokenizer
+from workbench.materials.models import ModelRef, layer_of, load, tokenizer
+from workbench.materials.precision import place
 from workbench.materials.rows import Example
 from workbench.materials.templates import Encoded
 

@@ -1,0 +1,226 @@
+"""Log-probability, log-sum-exp and entropy of every token straight from the hidden states, with no (N, V) tensor of logits.
+
+    z = cap(scale·h·Wᵀ + b),  cap(x) = c·tanh(x/c) (Gemma 2)      logp = (z_y − m) − log s,  lse = m + log s,  m = max z,  s = Σ e^(z−m)
+    p = softmax(z)                                                H = log s − Σ p·(z − m)
+    dz_k = g_p·(1[k=y] − p_k) + g_s·p_k − g_H·p_k·(log p_k + H),  times scale·(1 − (z/c)²);  dh = dz·W,  dW = dzᵀ·h,  db = Σ dz
+
+dz of a token is linear in its own three upstream numbers, whatever the objective weighs it with. So where the head is frozen the forward
+pass forms u = Σ_k (p_k − 1[k=y])·cap′_k·W_k beside the statistics, chunk after chunk of rows, and the backward pass only scales it:
+d logp/dh = −scale·u and d lse/dh = scale·(u + cap′_y·W_y). The entropy's gradient, and a head that learns, compute the chunks once more
+in the backward pass. Ours, from kernels that fix the token's weight before (github.com/linkedin/Liger-Kernel, arXiv:2411.09009).
+
+Shapes: hidden (N, D) · weight (V, D) in float32, bfloat16 or float16 · labels (N,) int64, −100 for a row that is left out: its results
+are 0, it has no gradient, and no product is spent on it · results (N,) float32. Logits are rounded to the weight's kind as transformers
+does; then all is float32, and dz is rounded once. 1 − p_y is the sum of the others, not a difference: a confident token keeps its
+gradient. Operations: 2NVD for the statistics, 4NVD with a gradient, 8NVD where the head learns or the entropy carries a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.function import once_differentiable
+
+from workbench_kernels.parts import cdiv
+from workbench_kernels.road import forced
+
+IGNORED = -100
+ROWS = 256  # of a chunk on a CPU: fewer read the weight too often, more only cost memory
+BLOCK = 2**18  # logits that a CPU works on at a time, so that they stay in its cache
+
+
+class TokenOdds(NamedTuple):
+    """Of every row: log p of its label, log-sum-exp of its logits, and its entropy where that was asked for."""
+
+    logp: Tensor
+    lse: Tensor
+    entropy: Tensor | None
+
+
+def reference(
+    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None,
+    softcap: float | None = None, scale: float = 1.0, entropy: bool = False,
+) -> TokenOdds:  # fmt: skip
+    """The specification: all logits at once, in the weight's kind as transformers computes them, then in float32 (float64 stays)."""
+    z = F.linear(hidden.to(weight.dtype), weight)
+    z = (z if z.dtype == torch.float64 else z.float()) * scale
+    z = z if bias is None else z + bias.to(z.dtype)
+    z = z if softcap is None else softcap * torch.tanh(z / softcap)
+    lived, table = labels != IGNORED, z.log_softmax(-1)
+    logp = table.gather(1, labels.where(lived, 0)[:, None])[:, 0]
+    spread = -(table.exp() * table).sum(-1) if entropy else None
+    return TokenOdds(*(None if one is None else torch.where(lived, one, 0) for one in (logp, z.logsumexp(-1), spread)))
+
+
+def _chunks(hidden: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Rows, and their products with the weight in a buffer that the next chunk takes over."""
+    n = hidden.shape[0]
+    each = cdiv(n, cdiv(n, ROWS)) if n else 1
+    buffer = hidden.new_empty(min(n, each), weight.shape[0])
+    for start in range(0, n, each):
+        rows = slice(start, min(start + each, n))
+        yield rows, torch.mm(hidden[rows], weight.T, out=buffer[: rows.stop - start])
+
+
+def _blocks(rows: slice, product: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    each = max(1, BLOCK // product.shape[1])
+    for start in range(0, product.shape[0], each):
+        block = product[start : start + each]
+        yield slice(rows.start + start, rows.start + start + block.shape[0]), block
+
+
+def _logits(block: Tensor, bias: Tensor | None, softcap: float | None, scale: float) -> Tensor:
+    """z of a block in float32; a float32 block becomes it."""
+    z = block.float()
+    z = z if scale == 1 else z.mul_(scale)
+    z = z if bias is None else z.add_(bias)
+    return z if softcap is None else z.div_(softcap).tanh_().mul_(softcap)
+
+
+def _slope(z: Tensor, softcap: float | None) -> Tensor | None:
+    """cap′ = 1 − (z/c)², where there is a cap."""
+    return None if softcap is None else (z / softcap).square_().neg_().add_(1)
+
+
+def _odds(top: Tensor, rest: Tensor, turn: Tensor, z_y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """logp, lse and H of m, z_y, and over all tokens but the label Σ e^(z−m) and Σ e^(z−m)·(z−m)."""
+    own = z_y - top
+    s = rest + own.exp()
+    # With the likeliest token as label s is 1 + rest, which is 1 in float32 long before rest is nothing.
+    log_s = torch.where(own == 0, rest.log1p(), s.log())
+    return own - log_s, top + log_s, (log_s - (turn + own.exp() * own) / s).clamp_min(0)
+
+
+@torch.library.custom_op("workbench::token_odds", mutates_args=())
+def _forward(
+    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool, pull: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """logp, lse, H (empty where it is not asked for) and u (N, D) (empty unless `pull`)."""
+    n, live = labels.shape[0], (labels != IGNORED).nonzero()[:, 0]
+    own, h = labels[live, None], hidden[live]
+    u = torch.empty_like(h) if pull else h[:0]
+    top, rest, turn, z_y = torch.zeros(4, live.shape[0], device=h.device)
+    for rows, product in _chunks(h, weight):
+        for place, block in _blocks(rows, product):
+            z, y = _logits(block, bias, softcap, scale), own[place]
+            z_y[place], top[place] = z.gather(1, y)[:, 0], z.amax(1)
+            p, slope = z.softmax(1), _slope(z, softcap) if pull else None
+            s = 1 / p.amax(1)
+            others = p.scatter_(1, y, 0).sum(1)
+            rest[place] = others * s
+            if entropy:
+                turn[place] = torch.linalg.vecdot(p, z.sub_(top[place, None])) * s
+            if pull:
+                p.scatter_(1, y, -others[:, None])
+                block.copy_(p if slope is None else p.mul_(slope))
+        if pull:
+            torch.mm(product, weight, out=u[rows])
+    logp, lse, spread = (one.new_zeros(n).index_copy_(0, live, one) for one in _odds(top, rest, turn, z_y))
+    return logp, lse, spread if entropy else spread[:0].clone(), u.new_zeros(n, u.shape[1]).index_copy_(0, live, u) if pull else u.clone()
+
+
+@_forward.register_fake
+def _(
+    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool, pull: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    n, d = hidden.shape
+    line = hidden.new_empty(n, dtype=torch.float32)
+    return line, torch.empty_like(line), line.new_empty(n if entropy else 0), hidden.new_empty(n if pull else 0, d)
+
+
+@torch.library.custom_op("workbench::token_odds_backward", mutates_args=())
+def _backward(
+    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, logp: Tensor, lse: Tensor, spread: Tensor,
+    g_p: Tensor, g_s: Tensor, g_h: Tensor | None, softcap: float | None, scale: float, wanted: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """dh, dW and db from the chunks computed once more, the last two in float32; what is not wanted comes back empty."""
+    live = (labels != IGNORED).nonzero()[:, 0]
+    own, h, g_p, g_s, logp, lse = labels[live, None], hidden[live], g_p[live], g_s[live], logp[live], lse[live]
+    others, at_y = g_s - g_p, g_s * logp.exp() - g_p * logp.expm1()
+    if g_h is not None:
+        g_h, spread = g_h[live], spread[live]
+        at_y = at_y - g_h * logp.exp() * (logp + spread)
+    dh = torch.empty_like(h) if wanted[0] else h[:0]
+    dw = torch.zeros(weight.shape if wanted[1] else (0, 0), device=h.device)
+    db = torch.zeros(weight.shape[0] if wanted[2] else 0, device=h.device)
+    for rows, product in _chunks(h, weight):
+        for place, block in _blocks(rows, product):
+            z = _logits(block, bias, softcap, scale)
+            dz, slope, factor = z.softmax(1), _slope(z, softcap), others[place, None]
+            if g_h is not None:
+                factor = z.sub_((lse - spread)[place, None]).mul_(-g_h[place, None]).add_(factor)
+            dz.mul_(factor).scatter_(1, own[place], at_y[place, None])
+            dz = dz if slope is None else dz.mul_(slope)
+            if wanted[2]:
+                db.add_(dz.sum(0))
+            block.copy_(dz if scale == 1 else dz.mul_(scale))
+        if wanted[0]:
+            torch.mm(product, weight, out=dh[rows])
+        if wanted[1]:
+            dw.addmm_(product.T, h[rows]) if h.dtype == torch.float32 else dw.add_(product.T @ h[rows])
+    return hidden.new_zeros(hidden.shape).index_copy_(0, live, dh) if wanted[0] else dh.clone(), dw, db
+
+
+@_backward.register_fake
+def _(
+    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, logp: Tensor, lse: Tensor, spread: Tensor,
+    g_p: Tensor, g_s: Tensor, g_h: Tensor | None, softcap: float | None, scale: float, wanted: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    dh = hidden.new_empty(hidden.shape if wanted[0] else (0, hidden.shape[1]))
+    return dh, logp.new_empty(weight.shape if wanted[1] else (0, 0)), logp.new_empty(weight.shape[0] if wanted[2] else 0)
+
+
+class Odds(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx, hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.learns = ctx.needs_input_grad[1] or ctx.needs_input_grad[3]
+        logp, lse, spread, u = _forward(hidden, weight, labels, bias, softcap, scale, entropy, not ctx.learns)
+        again = (hidden, bias) if ctx.learns or entropy else (None, None)
+        ctx.save_for_backward(weight, labels, logp, lse, spread, u, *again)
+        ctx.set_materialize_grads(False)
+        ctx.softcap, ctx.scale = softcap, scale
+        return logp, lse, spread
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g_p: Tensor | None, g_s: Tensor | None, g_h: Tensor | None) -> tuple[Tensor | None, ...]:
+        weight, labels, logp, lse, spread, u, hidden, bias = ctx.saved_tensors
+        g_p = torch.zeros_like(logp) if g_p is None else g_p
+        if ctx.learns or g_h is not None:
+            wanted, g_s = [ctx.needs_input_grad[place] for place in (0, 1, 3)], torch.zeros_like(logp) if g_s is None else g_s
+            found = _backward(hidden, weight, labels, bias, logp, lse, spread, g_p, g_s, g_h, ctx.softcap, ctx.scale, wanted)
+            kinds = (weight.dtype, weight.dtype, bias.dtype if wanted[2] else None)
+            dh, dw, db = (one.to(kind) if need else None for one, kind, need in zip(found, kinds, wanted, strict=True))
+            return dh, dw, None, db, None, None, None
+        lived = labels != IGNORED
+        dh = torch.where(lived, -g_p if g_s is None else g_s - g_p, 0)[:, None] * ctx.scale * u
+        if g_s is not None:
+            slope = 1 if ctx.softcap is None else 1 - ((logp + lse) / ctx.softcap).square()
+            dh = dh + torch.where(lived, g_s * slope, 0)[:, None] * ctx.scale * weight[labels.where(lived, 0)]
+        return dh.to(u.dtype), None, None, None, None, None, None
+
+
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None,
+    softcap: float | None = None, scale: float = 1.0, entropy: bool = False,
+) -> TokenOdds:  # fmt: skip
+    """The odds of `labels` under the head (weight, bias) at `hidden`; see the module's docstring."""
+    given = [one for one in (hidden, weight, bias) if one is not None]
+    exact = any(one.dtype == torch.float64 or forward_ad.unpack_dual(one).tangent is not None for one in given)
+    if exact or forced() == "reference":
+        return reference(hidden, weight, labels, bias, softcap, scale, entropy)
+    place = hidden.device.type
+    kind = torch.get_autocast_dtype(place) if torch.is_autocast_enabled(place) else weight.dtype
+    hidden, weight = hidden.to(kind), weight.to(kind)
+    if torch.is_grad_enabled() and any(one.requires_grad for one in given):
+        logp, lse, spread = Odds.apply(hidden, weight, labels, bias, softcap, scale, entropy)
+    else:
+        logp, lse, spread, _ = _forward(hidden, weight, labels, bias, softcap, scale, entropy, False)
+    return TokenOdds(logp, lse, spread if entropy else None)
