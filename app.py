@@ -5,23 +5,16 @@ while it is being imported.
 """
 
 import argparse
-import os
 import sys
 import warnings
 from pathlib import Path
 
+from workbench.core import environment
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import discover
 from workbench.core.workspace import Workspace, default_home
 from workbench.runs.store import Store
 from workbench.ui.address import listen
-
-SILENCE = {
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 
 
 def flags() -> argparse.Namespace:
@@ -35,7 +28,7 @@ def flags() -> argparse.Namespace:
 def main() -> None:
     """Serve the page until Ctrl-C; whatever is wrong with the flags or the workspace is said in a sentence."""
     given = flags()
-    os.environ.update(SILENCE)
+    environment.tell()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about the libraries' own insides
     sys.path.insert(0, str(Path(__file__).parent / "kernels"))  # a source root of its own; needless where the project is installed
     try:

@@ -4,6 +4,7 @@ Results go to stdout, progress to stderr, a failure is sentences on stderr and a
 are imported inside the commands that need them, so that listing runs starts at once.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +12,11 @@ import typer
 from typer.core import TyperGroup
 
 from workbench import data_shell
+from workbench.core import environment
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Progress, to_dict
 from workbench.core.parts import Spec
+from workbench.core.performance import SPEED, performance, told
 from workbench.core.settings import override, setting
 from workbench.core.spec import TrainSpec, parse_spec, read_spec
 from workbench.runs.text import ProgressLine, as_json, grid, method_as_values, run_as_values, run_in_full, runs_list, table
@@ -24,6 +27,7 @@ class PlainGroup(TyperGroup):
     """Commands whose mistakes are told in sentences on stderr."""
 
     def invoke(self, ctx: Any) -> Any:
+        environment.tell()
         try:
             return super().invoke(ctx)
         except WorkbenchError as error:
@@ -250,10 +254,15 @@ def show(run: Annotated[str, typer.Argument(help="The run's number, for example 
     with looking(home) as store:
         found = store.run(run.removeprefix("run:"))
         events: list[Event] = [*store.made(found.id), *store.said(found.id), *store.tables(found.id), *store.notes(found.id)]
+        speed = performance(
+            found.metrics, found.step, lambda names, first: {name: store.series(found.id, name, first=first) for name in names}
+        )
+    measured = SPEED in found.metrics
     if json:
-        typer.echo(as_json(run_as_values(found) | {"traceback": found.traceback, "events": [to_dict(event) for event in events]}))
+        values = run_as_values(found) | {"performance": asdict(speed) if measured else None}
+        typer.echo(as_json(values | {"traceback": found.traceback, "events": [to_dict(event) for event in events]}))
     else:
-        typer.echo(run_in_full(found, events))
+        typer.echo(run_in_full(found, events, told(speed) if measured else ()))
 
 
 @app.command()
