@@ -48,8 +48,9 @@ from workbench.core.events import Measured
 from workbench.core.method import discover
 from workbench.core.workspace import Workspace
 from workbench.jobs.batches import Batches
+from workbench.jobs.quickening import quicken
 from workbench.jobs.train import train
-from workbench.materials.models import label_table
+from workbench.materials.odds import label_logp
 
 RESULTS = ROOT / "benchmarks" / "results"
 TRAINER, BY_LENGTH, BY_LENGTH_SAME = "trainer", "trainer by length", "trainer by length, same numbers"
@@ -94,9 +95,9 @@ def with_trainer(home: Path, out: Path, steps: int, by_length: bool, precision: 
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     torch.manual_seed(0)
     model = get_peft_model(prepared.model, LoraConfig(r=8, lora_alpha=16, target_modules=targets, task_type="CAUSAL_LM"))
-    batches = case.epoch_by_length(prepared.train) if by_length else case.epoch(home, prepared.train)
+    batches = case.epoch_by_length(home, prepared.train) if by_length else case.epoch(home, prepared.train)
     arguments = TrainingArguments(
-        output_dir=str(out), use_cpu=True, max_steps=steps or len(batches), per_device_train_batch_size=case.ROWS, learning_rate=case.RATE,
+        output_dir=str(out), use_cpu=True, max_steps=steps or len(batches), per_device_train_batch_size=case.sizes_of(home)[0], learning_rate=case.RATE,
         max_grad_norm=case.CLIP, optim="adamw_torch_fused", lr_scheduler_type="constant", train_sampling_strategy="sequential",
         remove_unused_columns=False, logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True,
     )  # fmt: skip
@@ -157,11 +158,11 @@ def bare_loop(home: Path, out: Path, steps: int) -> Iterator[Measured]:
     optimizer = torch.optim.AdamW(parameters, lr=case.RATE, weight_decay=0.0, fused=True)
     batches = Batches.of(prepared.train, spec, prepared.tokenizer.pad_token_id, prepared.draws)
     attachment.model.train()
+    quicken(attachment.model, spec, batches)
     for step in range(1, steps + 1):
         for batch in batches.window(step):
-            labels = batch["labels"][:, 1:]
-            labels = labels[labels != -100]
-            loss = -label_table(attachment.model, batch).gather(1, labels[:, None]).mean()
+            with torch.autocast("cpu", prepared.numbers, enabled=prepared.numbers != torch.float32):
+                loss = -label_logp(attachment.model, batch).mean()
             loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, case.CLIP)
         optimizer.step()

@@ -35,7 +35,7 @@ from workbench.materials.corpus import load
 from workbench.materials.packing import pack, pad
 from workbench.materials.templates import Encoded, encode_all
 
-LENGTH, ROWS, PACKS = 512, 16, 4  # longest row and size of a pack; rows or packs in a step, about as many tokens either way
+PACKS = 4  # in a step, of about as many tokens as its rows without packing
 SMALL = {"hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 4, "num_key_value_heads": 2}
 SHAPES = {
     "7M": {**SMALL, "num_hidden_layers": 8, "vocab_size": 4_096},
@@ -45,6 +45,7 @@ SHAPES = {
         "vocab_size": 151_936,
     },
 }  # fmt: skip
+ROWS = {"7M": (16, 512), "13M": (16, 512), "0.5B": (8, 256)}  # case → rows in a step; tokens of the longest row, and of a pack
 LARGE = 12_800  # rows among which transformers groups by length: 16 times the 50 batches that it sorts at once
 STATE = "checkpoint/state.safetensors"
 RATE, BETA2, CLIP = 1e-3, 0.999, 100.0  # the clip takes its time but binds nothing, so that the moments show the gradient
@@ -53,24 +54,30 @@ RATE, BETA2, CLIP = 1e-3, 0.999, 100.0  # the clip takes its time but binds noth
 def make(home: Path, case: str, steps: int) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
-        **SHAPES[case], max_position_embeddings=LENGTH, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None, eos_token_id=1
+        **SHAPES[case], max_position_embeddings=ROWS[case][1], tie_word_embeddings=True, pad_token_id=0, bos_token_id=None, eos_token_id=1
     )
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(home / "model")
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(ASSETS / "pocket" / name, home / "model" / name)
+    (home / "case").write_text(case)
     for seed in count():
-        lines = (json.dumps({"messages": messages}) for messages in conversations(lengths(steps, seed), seed))
+        lines = (json.dumps({"messages": messages}) for messages in conversations(lengths(*ROWS[case], steps, seed), seed))
         (home / "rows.jsonl").write_text("\n".join(lines) + "\n")
-        if len(pack(rows_of(home), LENGTH)) % PACKS == 0:
+        if len(pack(rows_of(home), ROWS[case][1])) % PACKS == 0:
             return
 
 
-def lengths(steps: int, seed: int) -> list[int]:
+def sizes_of(home: Path) -> tuple[int, int]:
+    """Rows in a step, and tokens of the longest."""
+    return ROWS[(home / "case").read_text()]
+
+
+def lengths(rows: int, longest: int, steps: int, seed: int) -> list[int]:
     """Tokens of the rows, batch after batch as `group_by_length` puts them together; the batches in any order."""
     draw = random.Random(seed)
-    drawn = [max(8, min(LENGTH, round(draw.lognormvariate(4.7, 0.65)))) for _ in range(LARGE)]
-    order = get_length_grouped_indices(drawn, ROWS, generator=torch.Generator().manual_seed(seed))
-    batches = [[drawn[index] for index in order[start : start + ROWS]] for start in range(0, LARGE, ROWS)]
+    drawn = [max(8, min(longest, round(draw.lognormvariate(4.7, 0.65)))) for _ in range(LARGE)]
+    order = get_length_grouped_indices(drawn, rows, generator=torch.Generator().manual_seed(seed))
+    batches = [[drawn[index] for index in order[start : start + rows]] for start in range(0, LARGE, rows)]
     batches.sort(key=sum)
     chosen = [batches[int((part + draw.random()) * len(batches) / steps)] for part in range(steps)]
     draw.shuffle(chosen)
@@ -91,12 +98,13 @@ def conversations(tokens: list[int], seed: int) -> Iterator[list[dict[str, str]]
 
 def spec_of(home: Path, packing: bool = False, probed: bool = True, steps: int = 1, precision: str = "auto") -> TrainSpec:
     """What is not training happens before the first step or after the last. `probed`: with the probes that a spec has by default."""
+    rows, longest = sizes_of(home)
     given = {
         "model": str(home / "model"),
-        "data": {"path": str(home / "rows.jsonl"), "max_length": LENGTH, "validation_share": 0.0},
+        "data": {"path": str(home / "rows.jsonl"), "max_length": longest, "validation_share": 0.0},
         "adapter": {"method": "lora", "rank": 8, "alpha": 16, "dropout": 0.0},
         "update": {"method": "adamw", "lr": RATE, "beta2": BETA2, "clip": CLIP},
-        "schedule": "constant", "warmup": 0.0, "steps": steps, "batch_size": PACKS if packing else ROWS, "packing": packing,
+        "schedule": "constant", "warmup": 0.0, "steps": steps, "batch_size": PACKS if packing else rows, "packing": packing,
         "precision": precision, "evaluate_every": 10**6, "sample_every": 10**6, "checkpoint_every": 10**6, "prompts": ["the"],
     }  # fmt: skip
     return TrainSpec.parse(given if probed else {**given, "probes": []})
@@ -122,8 +130,9 @@ def epoch(home: Path, rows: list[Encoded], packing: bool = False) -> list[dict[s
     return [batch for step in range(int(batches.steps_per_epoch)) for batch in batches.window(step + 1)]
 
 
-def epoch_by_length(rows: list[Encoded]) -> list[dict[str, Tensor]]:
-    return [pad(rows[start : start + ROWS], 0) for start in range(0, len(rows), ROWS)]
+def epoch_by_length(home: Path, rows: list[Encoded]) -> list[dict[str, Tensor]]:
+    each, _ = sizes_of(home)
+    return [pad(rows[start : start + each], 0) for start in range(0, len(rows), each)]
 
 
 def without_padding(batches: Sequence[dict[str, Tensor]]) -> list[dict[str, list[int]]]:
@@ -142,7 +151,7 @@ def real_tokens(batches: Sequence[dict[str, Tensor]]) -> int:
 def about(home: Path) -> dict[str, float]:
     rows = rows_of(home)
     tokens = sum(len(row.ids) for row in rows)
-    batches = {"padded": epoch(home, rows), "by_length": epoch_by_length(rows), "packed": epoch(home, rows, packing=True)}
+    batches = {"padded": epoch(home, rows), "by_length": epoch_by_length(home, rows), "packed": epoch(home, rows, packing=True)}
     return {
         "rows": len(rows),
         "tokens": tokens,

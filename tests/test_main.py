@@ -17,6 +17,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Measured, Noted, Progress, Said, Started, Table
 from workbench.core.job import Job
 from workbench.core.spec import TrainSpec
+from workbench.core.workspace import Workspace
 from workbench.jobs import ingest as bringing
 from workbench.jobs import registry
 from workbench.jobs.forecast import rows_table
@@ -362,3 +363,15 @@ def test_what_is_found_is_printed_sentences_first(home: Path, kind: str, words: 
 
 def test_an_inspection_that_is_not_there_is_a_sentence_with_those_that_are(home: Path) -> None:
     plainly_refused(cli("inspect", "nothing", "--model", "run:0001"), "there is no inspection called 'nothing'", "weight_change")
+
+
+def test_show_tells_the_speed_of_a_run_and_refuses_it_where_nothing_was_trained(home: Path) -> None:
+    with Store(Workspace(home).database) as store:
+        for moved in (1.0, 0.0):
+            run = store.create("train", "first", {})
+            store.append(run, *(Measured(step, {"tokens_per_s": 7000.0, "grad_norm": 1.0, "tensors_moved": moved}) for step in (1, 2, 3)))
+    assert "speed\n7,000 tokens/s without padding, the median of steps 2 to 3.\n" in cli("show", "0001").stdout
+    assert json.loads(cli("show", "0001", "--json").stdout)["performance"]["tokens_per_s"] == 7000.0
+    refused = cli("show", "0002").stdout
+    assert "No speed is shown: step 3 changed nothing" in refused and "7,000 tokens/s" not in refused
+    assert json.loads(cli("show", "0002", "--json").stdout)["performance"]["tokens_per_s"] == "nan"

@@ -10,9 +10,11 @@ d logp/dh = −scale·u and d lse/dh = scale·(u + cap′_y·W_y). The entropy's
 in the backward pass. Ours, from kernels that fix the token's weight before (github.com/linkedin/Liger-Kernel, arXiv:2411.09009).
 
 Shapes: hidden (N, D) · weight (V, D) in float32, bfloat16 or float16 · labels (N,) int64, −100 for a row that is left out: its results
-are 0, it has no gradient, and no product is spent on it · results (N,) float32. Logits are rounded to the weight's kind as transformers
-does; then all is float32, and dz is rounded once. 1 − p_y is the sum of the others, not a difference: a confident token keeps its
-gradient. Operations: 2NVD for the statistics, 4NVD with a gradient, 8NVD where the head learns or the entropy carries a gradient.
+are 0, it has no gradient, and no product is spent on it · results (N,) float32. A CPU rounds logits to the weight's kind, as transformers
+does; a GPU never does. From there on all is float32, and dz is rounded once. 1 − p_y is the sum of the others, not a difference: a
+confident token keeps its gradient. Operations: 2NVD for the statistics, 4NVD with a gradient, 8NVD where the head learns or the
+entropy carries a gradient. Memory beside results and gradients: a chunk's logits; on a GPU a slab of dz where the head learns, and
+nothing for the statistics.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
+from workbench_kernels import linear_cross_entropy_fused as fused
 from workbench_kernels.parts import cdiv
-from workbench_kernels.road import forced
+from workbench_kernels.road import forced, interpreted, pick
 
 IGNORED = -100
 ROWS = 256  # of a chunk on a CPU: fewer read the weight too often, more only cost memory
+CHUNK = 2**28  # bytes of a chunk's products on a GPU
 BLOCK = 2**18  # logits that a CPU works on at a time, so that they stay in its cache
 
 
@@ -57,21 +61,23 @@ def reference(
     return TokenOdds(*(None if one is None else torch.where(lived, one, 0) for one in (logp, z.logsumexp(-1), spread)))
 
 
-def _chunks(hidden: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Rows, and their products with the weight in a buffer that the next chunk takes over."""
-    n = hidden.shape[0]
-    each = cdiv(n, cdiv(n, ROWS)) if n else 1
-    buffer = hidden.new_empty(min(n, each), weight.shape[0])
+def _chunks(hidden: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Rows, their products with the weight, and room for the factor of a second product. The next chunk takes the memory over."""
+    n, vocabulary = hidden.shape[0], weight.shape[0]
+    most = max(256, min(4096, CHUNK // (4 * vocabulary) // 256 * 256)) if hidden.is_cuda else ROWS
+    each = cdiv(n, cdiv(n, most)) if n else 1
+    product = hidden.new_empty(min(n, each), vocabulary, dtype=torch.float32 if hidden.is_cuda or interpreted() else hidden.dtype)
+    factor = product if product.dtype == hidden.dtype else torch.empty_like(product, dtype=hidden.dtype)
     for start in range(0, n, each):
         rows = slice(start, min(start + each, n))
-        yield rows, torch.mm(hidden[rows], weight.T, out=buffer[: rows.stop - start])
+        live = slice(0, rows.stop - start)
+        yield rows, fused.wide_mm(hidden[rows], weight.T, product[live]), factor[live]
 
 
-def _blocks(rows: slice, product: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    each = max(1, BLOCK // product.shape[1])
-    for start in range(0, product.shape[0], each):
-        block = product[start : start + each]
-        yield slice(rows.start + start, rows.start + start + block.shape[0]), block
+def _blocks(product: Tensor) -> Iterator[slice]:
+    """Rows of a chunk that a CPU works on at a time; a GPU takes it whole."""
+    each = product.shape[0] if product.is_cuda else max(1, BLOCK // product.shape[1])
+    return (slice(start, min(start + each, product.shape[0])) for start in range(0, product.shape[0], each))
 
 
 def _logits(block: Tensor, bias: Tensor | None, softcap: float | None, scale: float) -> Tensor:
@@ -87,13 +93,60 @@ def _slope(z: Tensor, softcap: float | None) -> Tensor | None:
     return None if softcap is None else (z / softcap).square_().neg_().add_(1)
 
 
-def _odds(top: Tensor, rest: Tensor, turn: Tensor, z_y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _odds(top: Tensor, rest: Tensor, moment: Tensor, z_y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """logp, lse and H of m, z_y, and over all tokens but the label Σ e^(z−m) and Σ e^(z−m)·(z−m)."""
     own = z_y - top
     s = rest + own.exp()
     # With the likeliest token as label s is 1 + rest, which is 1 in float32 long before rest is nothing.
     log_s = torch.where(own == 0, rest.log1p(), s.log())
-    return own - log_s, top + log_s, (log_s - (turn + own.exp() * own) / s).clamp_min(0)
+    return own - log_s, top + log_s, (log_s - (moment + own.exp() * own) / s).clamp_min(0)
+
+
+def _rows(
+    product: Tensor, factor: Tensor | None, y: Tensor, bias: Tensor | None,
+    softcap: float | None, scale: float, entropy: bool, state: Tensor,
+) -> None:  # fmt: skip
+    """What `fused.rows` does, in torch; no second factor where it is None."""
+    top, rest, moment, z_y = state
+    for block in _blocks(product):
+        z, own = _logits(product[block], bias, softcap, scale), y[block, None]
+        z_y[block], top[block] = z.gather(1, own)[:, 0], z.amax(1)
+        p, slope = z.softmax(1), None if factor is None else _slope(z, softcap)
+        s = 1 / p.amax(1)
+        others = p.scatter_(1, own, 0).sum(1)
+        rest[block] = others * s
+        if entropy:
+            moment[block] = torch.linalg.vecdot(p, z.sub_(top[block, None])) * s
+        if factor is not None:
+            p.scatter_(1, own, -others[:, None])
+            factor[block] = p if slope is None else p.mul_(slope)
+
+
+def _gradients(
+    hidden: Tensor, weight: Tensor, y: Tensor, bias: Tensor | None, softcap: float | None, scale: float,
+    lse: Tensor, others: Tensor, at_y: Tensor, g_h: Tensor | None, shift: Tensor | None, wanted: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """What `fused.gradients` does, in torch and from chunks of rows."""
+    dh = hidden.new_empty(hidden.shape if wanted[0] else (0, hidden.shape[1]))
+    dw = lse.new_zeros(weight.shape if wanted[1] else (0, hidden.shape[1]))
+    db = lse.new_zeros(weight.shape[0] if wanted[2] else 0)
+    for rows, product, factor in _chunks(hidden, weight):
+        own, its_others, its_at_y = y[rows, None], others[rows, None], at_y[rows, None]
+        for block in _blocks(product):
+            z = _logits(product[block], bias, softcap, scale)
+            dz, slope, more = z.softmax(1), _slope(z, softcap), its_others[block]
+            if g_h is not None:
+                more = z.add_(shift[rows][block, None]).mul_(-g_h[rows][block, None]).add_(more)
+            dz.mul_(more).scatter_(1, own[block], its_at_y[block])
+            dz = dz if slope is None else dz.mul_(slope)
+            if wanted[2]:
+                db.add_(dz.sum(0))
+            factor[block] = dz if scale == 1 else dz.mul_(scale)
+        if wanted[0]:
+            torch.mm(factor, weight, out=dh[rows])
+        if wanted[1]:
+            dw.add_(fused.wide_mm(factor.T, hidden[rows]))
+    return dh, dw, db
 
 
 @torch.library.custom_op("workbench::token_odds", mutates_args=())
@@ -101,26 +154,17 @@ def _forward(
     hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool, pull: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """logp, lse, H (empty where it is not asked for) and u (N, D) (empty unless `pull`)."""
-    n, live = labels.shape[0], (labels != IGNORED).nonzero()[:, 0]
-    own, h = labels[live, None], hidden[live]
-    u = torch.empty_like(h) if pull else h[:0]
-    top, rest, turn, z_y = torch.zeros(4, live.shape[0], device=h.device)
-    for rows, product in _chunks(h, weight):
-        for place, block in _blocks(rows, product):
-            z, y = _logits(block, bias, softcap, scale), own[place]
-            z_y[place], top[place] = z.gather(1, y)[:, 0], z.amax(1)
-            p, slope = z.softmax(1), _slope(z, softcap) if pull else None
-            s = 1 / p.amax(1)
-            others = p.scatter_(1, y, 0).sum(1)
-            rest[place] = others * s
-            if entropy:
-                turn[place] = torch.linalg.vecdot(p, z.sub_(top[place, None])) * s
+    n, triton, live = labels.shape[0], pick(hidden) == "triton", (labels != IGNORED).nonzero()[:, 0]
+    h, y = hidden[live], labels[live]
+    u, state = torch.empty_like(h) if pull else h[:0], torch.zeros(4, y.shape[0], device=h.device)
+    if triton and not pull and y.shape[0]:
+        state = fused.statistics(h, weight, y, bias, softcap, scale, entropy)
+    else:
+        for rows, product, factor in _chunks(h, weight):
+            (fused.rows if triton else _rows)(product, factor if pull else None, y[rows], bias, softcap, scale, entropy, state[:, rows])
             if pull:
-                p.scatter_(1, y, -others[:, None])
-                block.copy_(p if slope is None else p.mul_(slope))
-        if pull:
-            torch.mm(product, weight, out=u[rows])
-    logp, lse, spread = (one.new_zeros(n).index_copy_(0, live, one) for one in _odds(top, rest, turn, z_y))
+                torch.mm(factor, weight, out=u[rows])
+    logp, lse, spread = (one.new_zeros(n).index_copy_(0, live, one) for one in _odds(*state))
     return logp, lse, spread if entropy else spread[:0].clone(), u.new_zeros(n, u.shape[1]).index_copy_(0, live, u) if pull else u.clone()
 
 
@@ -138,32 +182,16 @@ def _backward(
     hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, logp: Tensor, lse: Tensor, spread: Tensor,
     g_p: Tensor, g_s: Tensor, g_h: Tensor | None, softcap: float | None, scale: float, wanted: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """dh, dW and db from the chunks computed once more, the last two in float32; what is not wanted comes back empty."""
+    """dh, and dW and db in float32, with the logits computed once more; what is not wanted comes back empty."""
     live = (labels != IGNORED).nonzero()[:, 0]
-    own, h, g_p, g_s, logp, lse = labels[live, None], hidden[live], g_p[live], g_s[live], logp[live], lse[live]
-    others, at_y = g_s - g_p, g_s * logp.exp() - g_p * logp.expm1()
+    h, y, g_p, g_s, logp, lse = (one[live] for one in (hidden, labels, g_p, g_s, logp, lse))
+    others, at_y, shift = g_s - g_p, g_s * logp.exp() - g_p * logp.expm1(), None
     if g_h is not None:
-        g_h, spread = g_h[live], spread[live]
-        at_y = at_y - g_h * logp.exp() * (logp + spread)
-    dh = torch.empty_like(h) if wanted[0] else h[:0]
-    dw = torch.zeros(weight.shape if wanted[1] else (0, 0), device=h.device)
-    db = torch.zeros(weight.shape[0] if wanted[2] else 0, device=h.device)
-    for rows, product in _chunks(h, weight):
-        for place, block in _blocks(rows, product):
-            z = _logits(block, bias, softcap, scale)
-            dz, slope, factor = z.softmax(1), _slope(z, softcap), others[place, None]
-            if g_h is not None:
-                factor = z.sub_((lse - spread)[place, None]).mul_(-g_h[place, None]).add_(factor)
-            dz.mul_(factor).scatter_(1, own[place], at_y[place, None])
-            dz = dz if slope is None else dz.mul_(slope)
-            if wanted[2]:
-                db.add_(dz.sum(0))
-            block.copy_(dz if scale == 1 else dz.mul_(scale))
-        if wanted[0]:
-            torch.mm(product, weight, out=dh[rows])
-        if wanted[1]:
-            dw.addmm_(product.T, h[rows]) if h.dtype == torch.float32 else dw.add_(product.T @ h[rows])
-    return hidden.new_zeros(hidden.shape).index_copy_(0, live, dh) if wanted[0] else dh.clone(), dw, db
+        g_h, shift = g_h[live], spread[live] - lse
+        at_y = at_y - g_h * logp.exp() * (logp + spread[live])
+    engine = fused.gradients if pick(h) == "triton" and y.shape[0] else _gradients
+    dh, dw, db = engine(h, weight, y, bias, softcap, scale, lse, others, at_y, g_h, shift, wanted)
+    return hidden.new_zeros(hidden.shape).index_copy_(0, live, dh.to(hidden.dtype)) if wanted[0] else dh.to(hidden.dtype), dw, db
 
 
 @_backward.register_fake
@@ -172,7 +200,7 @@ def _(
     g_p: Tensor, g_s: Tensor, g_h: Tensor | None, softcap: float | None, scale: float, wanted: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     dh = hidden.new_empty(hidden.shape if wanted[0] else (0, hidden.shape[1]))
-    return dh, logp.new_empty(weight.shape if wanted[1] else (0, 0)), logp.new_empty(weight.shape[0] if wanted[2] else 0)
+    return dh, logp.new_empty(weight.shape if wanted[1] else (0, hidden.shape[1])), logp.new_empty(weight.shape[0] if wanted[2] else 0)
 
 
 class Odds(torch.autograd.Function):
@@ -219,6 +247,7 @@ def linear_cross_entropy(
     place = hidden.device.type
     kind = torch.get_autocast_dtype(place) if torch.is_autocast_enabled(place) else weight.dtype
     hidden, weight = hidden.to(kind), weight.to(kind)
+    weight, bias = weight if weight.stride(1) == 1 else weight.contiguous(), None if bias is None else bias.contiguous()
     if torch.is_grad_enabled() and any(one.requires_grad for one in given):
         logp, lse, spread = Odds.apply(hidden, weight, labels, bias, softcap, scale, entropy)
     else:

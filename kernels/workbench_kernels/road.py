@@ -44,7 +44,7 @@ def pick(tensor: Tensor) -> Road:
 
 
 def forced() -> Road | None:
-    """The road that was asked for, if one was. Where it is the reference, nothing but plain torch may run: no gradient of our own either."""
+    """The road that was asked for, if one was. Where it is the reference, only plain torch may run: no gradient of our own either."""
     wanted = FORCED.road or os.environ.get("WORKBENCH_ROAD") or None
     if wanted not in (None, "reference", "triton"):
         raise RuntimeError(f"WORKBENCH_ROAD is {wanted!r}. Set it to reference or triton, or leave it out.")

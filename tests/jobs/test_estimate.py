@@ -120,7 +120,8 @@ def test_an_evaluation_is_counted_where_there_is_one_with_the_longest_row_that_m
     passing, table, logits = 4 * (4 * 32 + 3 * 64), 4 * 400 * 0.5, 2 * 4 * 400 * 64
     for share, known, longest in ((0.0, "known", 256), (0.1, "known", 256), (0.1, "", 8)):
         spec = TrainSpec(**plain, data={"validation_share": share, "max_length": 256}, known=known)
-        assert dict(estimate(spec, workspace, Rows(8, 0.5)).memory)["evaluation"] == 16 * longest * passing + (16 * longest * 3 * table if known else logits)
+        evaluation = dict(estimate(spec, workspace, Rows(8, 0.5)).memory)["evaluation"]
+        assert evaluation == 16 * longest * passing + (16 * longest * 3 * table if known else logits)
     demo = TrainSpec(**{**plain, "model": "pocket"}, data={"validation_share": 0.0})
     assert "evaluation" in dict(estimate(demo, workspace, Rows(8, 0.5)).memory), "what it knew"
 

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from workbench.jobs.clock import Clock
 from workbench.jobs.judging import Known
 from workbench.jobs.scaling import Scaling
 from workbench.materials.models import label_table
@@ -36,6 +37,7 @@ class Objective:
     known: Known
     special: Sequence[int]
     seed: int
+    clock: Clock
     scaling: Scaling = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,7 +46,7 @@ class Objective:
     def losses(self, window: Sequence[Batch], step: int, share: float) -> dict[str, float]:
         """What `gradients` returns, from forward passes alone and without dropout."""
         self.attachment.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.clock.part("forward"):
             return self._over(window, step, share, backward=False)
 
     def gradients(self, window: Sequence[Batch], step: int, share: float) -> dict[str, float]:
@@ -53,7 +55,8 @@ class Objective:
         `share` is how much of the run is over. Returns the plain loss, and what was made smaller where that is not the same.
         """
         self.attachment.model.train()
-        values = self._over(window, step, share, backward=True)
+        with self.clock.part("forward"):  # the backward passes in it are a part of their own
+            values = self._over(window, step, share, backward=True)
         self.scaling.down(parameter for _, parameter in self.attachment.trained())
         return values
 
@@ -79,7 +82,8 @@ class Objective:
                 loss = loss + self.loss.penalty(read.table, base, labels).sum() / count
                 distance += kl(base, read.table.detach()).sum().item() / count
             if backward:
-                self.accelerator.backward(self.scaling.up(loss))
+                with self.clock.part("backward"):
+                    self.accelerator.backward(self.scaling.up(loss))
             total -= stats.logp.sum().item()
             weighted += loss.item()
         values = {"loss": total / count} | ({"anchor_kl": distance} if self.loss.needs_base() else {})

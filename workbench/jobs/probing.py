@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from workbench.core.events import Event, Noted
+from workbench.jobs.clock import Clock
 from workbench.methods.contracts import Moment, Probe, Reading
 
 
@@ -16,6 +17,7 @@ class Probing:
     worked: float = 0.0
     spent: dict[str, float] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)  # what was noted, so that a lasting state is told once
+    clock: Clock = field(default_factory=Clock)
 
     def watches_steps(self, step: int) -> bool:
         """Whether a probe wants to see how far this step goes."""
@@ -38,7 +40,8 @@ class Probing:
 
     def _timed(self, probe: Probe, moment: Moment, values: dict[str, float]) -> Reading:
         began = time.perf_counter()
-        reading = probe.read(moment)
+        with self.clock.part("probes"):
+            reading = probe.read(moment)
         if probe.name in self.spent:
             self.spent[probe.name] += time.perf_counter() - began
         else:

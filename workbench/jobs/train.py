@@ -6,7 +6,6 @@ its losses are those it would have had.
 """
 
 import math
-import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,23 +14,24 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from workbench.core.events import Event, Finished, Made, Measured, Noted, Progress, Said, Started
+from workbench.core.events import Event, Finished, Made, Measured, Noted, Progress, Started
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import checkpoint
 from workbench.jobs.averaging import Average
 from workbench.jobs.batches import Batches
+from workbench.jobs.clock import Clock
 from workbench.jobs.ending import Ending
 from workbench.jobs.forecast import rows_table
-from workbench.jobs.machine import Gpu, memory_used
 from workbench.jobs.objective import Objective
 from workbench.jobs.prepare import Prepared, on, prepare
 from workbench.jobs.probing import Probing
+from workbench.jobs.quickening import pace, quicken
 from workbench.jobs.redrawing import Moving, redraw
+from workbench.jobs.sampling import samples
 from workbench.jobs.schedule import begun, opens, rate, shorten
 from workbench.jobs.steering import Steering, Wish, in_words
 from workbench.jobs.studying import attached
-from workbench.materials.speaking import greedy
 from workbench.methods.contracts import Attachment, Moment, Stepper
 
 
@@ -40,6 +40,7 @@ def train(spec: TrainSpec, folder: Path, workspace: Workspace) -> Iterator[Event
     run = yield from begin(spec, folder, workspace)
     yield Started(spec.steps, run.about())
     yield rows_table(len(run.prepared.train), run.prepared.validation_rows)
+    yield Measured(run.step, pace(run.prepared.model, spec, run.batches, run.prepared.numbers))
     try:
         yield from run.steps()
     except GeneratorExit:  # stopped between two events: keep what was learnt
@@ -83,12 +84,15 @@ class Run:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
         self.batches = Batches.of(prepared.train, spec, prepared.tokenizer.pad_token_id, prepared.draws)
-        self.probing = Probing(spec.probes)
+        self.clock = Clock()
+        self.quick = quicken(model, spec, self.batches)
+        self.probing = Probing(spec.probes, clock=self.clock)
         self.average, self.moving = Average(), Moving()
-        self.gpu = Gpu.here()
         special = prepared.tokenizer.all_special_ids
         numbers, about = prepared.numbers, prepared.about
-        self.objective = Objective(spec.loss, spec.noises, self.attachment, self.accelerator, numbers, about, special, spec.seed)
+        self.objective = Objective(
+            spec.loss, spec.noises, self.attachment, self.accelerator, numbers, about, special, spec.seed, self.clock
+        )
         self._take_up()
 
     def _take_up(self) -> None:
@@ -117,6 +121,7 @@ class Run:
             "epochs": round(self.spec.steps / self.batches.steps_per_epoch, 2),
             "device": str(self.prepared.model.device),
             "resumed_at": self.step,
+            **self.quick,
         }
 
     def steps(self) -> Iterator[Event]:
@@ -173,11 +178,13 @@ class Run:
 
     def advance(self) -> list[Event]:
         """One optimizer step; returns what there is to say of it."""
-        began, step, before = time.perf_counter(), self.step + 1, checkpoint.random_state()
+        step, before = self.step + 1, checkpoint.random_state()
+        self.clock.begin(step)
         if opens(step, self.spec):
             self._next_link()
         self.stepper, stayed = redraw(step, self.attachment, self.spec.update, self.stepper, self.average)
-        window = on(self.prepared.model.device, self.batches.window(step))
+        with self.clock.part("draw"):
+            window = on(self.prepared.model.device, self.clock.counted(self.batches.window(step)))
         forward, scaling = self.spec.update.forward_only, self.objective.scaling
         values = {} if forward else self.objective.gradients(window, step, self.step / self.spec.steps)
         moment = Moment(step, self.attachment, window[-1], decode=self.prepared.decode)
@@ -188,13 +195,10 @@ class Run:
         if forward and not math.isfinite(values["loss"]):  # which is told with the step where no gradient is taken
             finite, events = False, [*events, *self._skipped(step)]
         self.average.follow(self.attachment.trained(), self.spec.update.average)
-        tokens = sum(int((batch["rows"] >= 0).sum()) for batch in window)
-        seconds = time.perf_counter() - began
-        values |= {"tokens_per_s": tokens / seconds, "memory_gb": memory_used() / 1e9, **self.gpu.figures()}
-        values |= stayed | self.moving.told(self.attachment) | scaling.figures()
-        self.probing.worked += seconds
+        values |= self.clock.end(self.attachment, self.stepper) | stayed | self.moving.told(self.attachment) | scaling.figures()
+        self.probing.worked += self.clock.seconds
         self.ending.finite(finite or scaling.spared, step, self.spec.stop)
-        self.ending.took(values, seconds, tokens)
+        self.ending.took(values, self.clock.seconds, self.clock.tokens)
         self.step, self.random = step, checkpoint.random_state()
         return [Measured(step, values), *events]
 
@@ -228,13 +232,7 @@ class Run:
             yield Noted(f"What is kept is from {place}.", "info", int(ending.best_at))
 
     def samples(self) -> Iterator[Event]:
-        """Greedy answers to the sample prompts as the model is now."""
-        model = self.attachment.model
-        model.eval()
-        for prompt in self.prepared.prompts:
-            with self.average.in_place(self.attachment.trained()):
-                answer = greedy(model, self.prepared.tokenizer, prompt)
-            yield Said(self.step, "model", prompt, answer)
+        yield from samples(self.step, self.attachment, self.prepared, self.average)
         self.ending.answered_at = self.step
 
     def keep(self) -> None:
@@ -268,9 +266,10 @@ class Run:
         step, guarded = moment.step, self.spec.update.guard != "monitor"
         watching = guarded or self.probing.watches_steps(step)
         before = {name: parameter.detach().clone() for name, parameter in self.attachment.trained()} if watching else {}
-        self.attachment.before_step(step)
-        values.update(self.stepper.step(rate(step, self.spec), lambda: self._again(window, step, random)))
-        self.attachment.after_step(step)
+        with self.clock.stepping(self.attachment.trained()):
+            self.attachment.before_step(step)
+            values.update(self.stepper.step(rate(step, self.spec), lambda: self._again(window, step, random)))
+            self.attachment.after_step(step)
         if not watching:
             return []
         displacement = {name: (p.detach() - before[name]).float() for name, p in self.attachment.trained()}

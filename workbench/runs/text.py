@@ -121,9 +121,10 @@ def run_in_brief(run: Run, made: Sequence[Made]) -> str:
     return "\n".join(lines)
 
 
-def run_in_full(run: Run, events: Sequence[Event]) -> str:
-    """Everything on record: how it ended, the spec, what was said, tables, notes, and the traceback of a failure."""
+def run_in_full(run: Run, events: Sequence[Event], speed: Sequence[str] = ()) -> str:
+    """Everything on record: how it ended, its speed, the spec, what was said, tables, notes, and the traceback of a failure."""
     parts = [run_in_brief(run, [event for event in events if isinstance(event, Made)])]
+    parts += ["\n".join(["speed", *speed])] if speed else []
     parts.append("spec\n" + yaml.safe_dump(run.spec, sort_keys=False, allow_unicode=True, width=100).rstrip())
     parts += [f"step {event.step} · {event.speaker}\n> {event.prompt}\n{event.answer}" for event in events if isinstance(event, Said)]
     parts += [table(event) for event in events if isinstance(event, Table)]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from workbench.core.performance import MEMORY, PARTS
 from workbench.ui.cards import escaped
 
 STATUS = {
@@ -29,10 +30,15 @@ METRICS = {
     "step_scale": "share of the step that was kept",
     "tokens_per_s": "tokens per second",
     "memory_gb": "memory (GB)",
+    "padding_share": "share of a batch that is padding",
+    "learnt_share": "share of the tokens that is learnt",
+    "tensors_moved": "share of the trained tensors that a step moves",
     "gpu_busy": "GPU busy (%)",
     "gpu_watts": "GPU power (W)",
     "gpu_celsius": "GPU temperature (°C)",
     "loss_scale": "loss scale of float16",
+    **{name: f"{words} (ms a step)" for name, words in PARTS.items()},
+    **{name: f"{words} (GB)" for name, words in MEMORY.items()},
 }
 """What is measured, in words; a probe's own name is shown with spaces."""
 RUNNING = {

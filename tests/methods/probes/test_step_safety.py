@@ -9,11 +9,13 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from workbench_kernels.logit_spread import Spread, logit_spread
+from workbench_kernels.road import forced
 
 from workbench.core.method import Method
 from workbench.methods.adapters.full import Full
 from workbench.methods.adapters.lora import LoRA
 from workbench.methods.contracts import Attachment, Moment
+from workbench.methods.probes import step_safety
 from workbench.methods.probes.step_safety import Finding, StepSafety
 from workbench.methods.updates.adamw import AdamW
 
@@ -177,6 +179,16 @@ def test_where_there_is_no_forward_derivative_a_short_secant_finds_the_same(lr: 
     found = StepSafety().read(moment).values
     assert "secant_share" not in exact and 0 < found["secant_share"] <= 1
     assert found["step_ratio"] == pytest.approx(exact["step_ratio"], rel=0.01)
+
+
+def test_the_derivative_goes_by_plain_torch_alone(pico_batch: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel has no forward derivative; the head's part has none to take and stays free."""
+    attachment, displacement = stepped(LoRA(rank=4), pico_batch)
+    roads, call, spread = list[str | None](), step_safety.functional_call, step_safety.logit_spread
+    monkeypatch.setattr(step_safety, "functional_call", lambda *given: roads.append(forced()) or call(*given))
+    monkeypatch.setattr(step_safety, "logit_spread", lambda *given: roads.append(forced()) or spread(*given))
+    StepSafety().read(Moment(1, attachment, pico_batch, displacement))
+    assert roads == ["reference", None]
 
 
 def test_another_error_is_not_taken_for_a_missing_derivative(pico_batch: dict) -> None:

@@ -18,6 +18,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 from workbench_kernels.logit_spread import Spread, logit_spread
+from workbench_kernels.road import only
 
 from workbench.core.guard import Gauge
 from workbench.core.method import knob
@@ -179,12 +180,12 @@ def hidden_and_derivative(
 ) -> tuple[Tensor, Tensor]:
     """(N, D) final hidden states before the step at the `learnt` (row, position) pairs, and their derivative along the step.
 
-    Dual numbers through the backbone. Fused attention has no forward derivative, so attention takes torch's plain road here.
+    Dual numbers through the backbone. Fused attention and our kernels have no forward derivative, so all takes the plain road here.
     The parameters stand after the step; what is evaluated is after − displacement, that is, before it.
     """
     prefix = model.base_model_prefix + "."
     parameters = dict(model.named_parameters())
-    with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+    with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), only("reference"):
         duals = {
             name.removeprefix(prefix): forward_ad.make_dual(
                 parameters[name] - step.to(parameters[name].dtype), step.to(parameters[name].dtype)

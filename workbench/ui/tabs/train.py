@@ -2,7 +2,7 @@
 
 Nothing of a run lives here: the page can be closed and opened again, or opened twice, and shows the same run.
 Elements for tests: `start plan try tried train-name train-run pause resume stop sooner train-chart (data-run, data-step, data-n)
-moving samples notes ask again`; settings `train-steps …`; `train-loss train-update train-probes` choose methods.
+moving performance samples notes ask again`; settings `train-steps …`; `train-loss train-update train-probes` choose methods.
 """
 
 from dataclasses import replace
@@ -19,6 +19,7 @@ from workbench.ui.cards import error_card, escaped
 from workbench.ui.context import Context
 from workbench.ui.forms import READER, WRITER, touched
 from workbench.ui.livechart import live_chart
+from workbench.ui.performance import performance_of
 from workbench.ui.plan import plan, tried_steps
 from workbench.ui.polled import polled
 from workbench.ui.report import notes, samples
@@ -51,6 +52,8 @@ def build(ctx: Context, bench: Bench) -> None:
                 steering = _steering_buttons()
             chart = live_chart(ctx, "train-chart", lambda: usual(ctx))
             blocks = polled(ctx.pulse, lambda run: (strip_of(ctx, run), ""), "moving", every=3)
+            with gr.Accordion("Speed and memory", open=True, elem_classes=["group"]):
+                speed = polled(ctx.pulse, lambda run: (performance_of(ctx, run), ""), "performance", every=5)
             wheel = steering_wheel(ctx, shown)
         with gr.Column(scale=3, min_width=260, elem_classes=["side"]):
             ask, again = _after_buttons()
@@ -60,7 +63,7 @@ def build(ctx: Context, bench: Bench) -> None:
             log = polled(ctx.pulse, lambda run: (notes_of(ctx, run), ""), "notes", every=2, around="<h3>Notes</h3>{}")
             watch = polled(ctx.pulse, lambda run: ("", state_of(ctx, run)), "train-watch", every=1)
     outputs = [start, *steering, ask, again, wheel]
-    _wire_run(ctx, bench, shown, watch, [chart, blocks, answers, log, watch], outputs)
+    _wire_run(ctx, bench, shown, watch, [chart, blocks, speed, answers, log, watch], outputs)
     _wire_start(ctx, bench, start, planned)
     _wire_steering(ctx, shown, steering)
     _wire_after(ctx, bench, shown, ask, again)
@@ -157,9 +160,9 @@ def standing(ctx: Context, run: Run) -> str:
 
 
 def followed(runs: list[Run], chosen: Run | None) -> tuple[Any, ...]:
-    """What chart, blocks, answers, log and buttons become when a run is chosen."""
+    """What chart, blocks, speed, answers, log and buttons become when a run is chosen."""
     run = chosen.id if chosen else ""
-    return ({"run": run}, run, run, run, run, *buttons(chosen, busy=any(known.status in LIVE for known in runs)))
+    return ({"run": run}, run, run, run, run, run, *buttons(chosen, busy=any(known.status in LIVE for known in runs)))
 
 
 def usual(ctx: Context) -> str:

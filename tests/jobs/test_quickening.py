@@ -1,0 +1,72 @@
+"""What makes a run quick is in place, proved before the first step where rows are packed, and told; the work of a step counted by hand."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.events import Measured, Started
+from workbench.core.job import drain
+from workbench.core.spec import TrainSpec
+from workbench.core.workspace import Workspace
+from workbench.jobs import varlen
+from workbench.jobs.quickening import pace
+from workbench.jobs.train import begin, train
+
+
+def with_(spec: TrainSpec, **more: Any) -> TrainSpec:
+    return TrainSpec(**{**spec.model_dump(), "steps": 1, **more})
+
+
+def test_a_run_tells_what_was_put_in(spec: TrainSpec, workspace: Workspace) -> None:
+    started = next(event for event in train(with_(spec, packing=True), workspace.run("0001"), workspace) if isinstance(event, Started))
+    assert "lora_linear in 21 Linear" in started.about["ops"]  # seven matrices in three blocks
+    assert started.about["packed rows"] == "each by itself" and 0 <= started.about["packed rows differ by"] < 1e-5
+    plain = next(event for event in train(spec, workspace.run("0002"), workspace) if isinstance(event, Started))
+    assert "packed rows" not in plain.about
+
+
+def test_a_model_whose_packed_rows_see_one_another_is_refused(
+    spec: TrainSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a release of transformers that takes a pack for one long row."""
+    monkeypatch.setattr(varlen, "_tell", lambda *_: None)
+    monkeypatch.setattr("transformers.masking_utils.find_packed_sequence_indices", lambda *_, **__: None)
+    with pytest.raises(WorkbenchError, match="Switch packing off"):
+        list(train(with_(spec, packing=True), workspace.run("0001"), workspace))
+    assert len(list(train(spec, workspace.run("0002"), workspace))) > 3
+
+
+@pytest.mark.parametrize(
+    ("more", "blocks", "head"),
+    [
+        ({"adapter": {"method": "lora", "rank": 4}}, 2, 2),  # forward and to the input; the factors, counted apart, three times
+        ({"adapter": "full"}, 3, 3),
+        ({"adapter": "full", "update": "mezo"}, 1, 1),
+    ],
+    ids=str,
+)
+def test_the_work_of_a_step_counted_by_hand(more: dict[str, Any], blocks: int, head: int, spec: TrainSpec, workspace: Workspace) -> None:
+    """Three blocks of width 32: 4 heads and 2 of keys of 8, MLP 64; 400 tokens."""
+    run = drain(begin(with_(spec, **more), workspace.run("0001"), workspace))
+    lengths = [len(row.ids) for row in run.batches.rows]
+    learnt = sum(sum(row.trained[1:]) for row in run.batches.rows) / sum(lengths)
+    matrices = 3 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 32 * 64)
+    factors = 3 * 4 * (2 * (32 + 32) + 2 * (16 + 32) + 3 * (32 + 64)) if blocks == 2 else 0
+    attention = 2 * 4 * 8 * 3 * sum(length**2 for length in lengths) / sum(lengths) * (3.5 if blocks > 1 else 1)
+    expected = 2 * (matrices * blocks + factors * 3 + 400 * 32 * learnt * head) + attention
+    found = pace(run.attachment.model, run.spec, run.batches, torch.float32)
+    assert found["gflop_per_token"] == pytest.approx(expected / 1e9)
+    assert 0 < found["ceiling_tflop_per_s"] < math.inf
+
+
+def test_a_mixture_of_experts_is_not_counted_and_others_tell_it_once(
+    spec: TrainSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = [event for event in train(spec, workspace.run("0001"), workspace) if isinstance(event, Measured)]
+    assert [event.step for event in events if "gflop_per_token" in event.values] == [0]
+    run = drain(begin(spec, workspace.run("0002"), workspace))
+    run.attachment.model.experts = torch.nn.Parameter(torch.zeros(2, 3, 4))
+    assert pace(run.attachment.model, run.spec, run.batches, torch.float32) == {}

@@ -1,0 +1,291 @@
+"""linear_cross_entropy: the reference against its formula and transformers' models; the engine of the CPU against float64."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from transformers import CohereConfig, Gemma2Config, LlamaConfig, PhiConfig, PreTrainedConfig
+from transformers.models.cohere.modeling_cohere import CohereForCausalLM
+from transformers.models.gemma2.modeling_gemma2 import Gemma2ForCausalLM
+from transformers.models.llama.modeling_llama import LlamaForCausalLM
+from transformers.models.phi.modeling_phi import PhiForCausalLM
+from workbench_kernels import linear_cross_entropy as module
+from workbench_kernels import road
+from workbench_kernels.linear_cross_entropy import TokenOdds, linear_cross_entropy, reference
+
+KINDS = [{}, {"softcap": 5.0}, {"scale": 0.25}, {"softcap": 30.0, "scale": 1.5}]
+TINY = {"vocab_size": 61, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+BF16 = torch.bfloat16
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.float32, scale: float = 1.0, seed: int = 0) -> Tensor:
+    return (torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape))) * scale).to(dtype)
+
+
+def case(n: int, d: int, v: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Hidden states, weight, labels of which the first and each fifth is left out, bias."""
+    labels = torch.randint(v, (n,), generator=torch.Generator().manual_seed(n))
+    labels[::5] = -100
+    return draw(n, d, dtype=dtype), draw(v, d, dtype=dtype, seed=1), labels, draw(v, dtype=dtype, seed=2)
+
+
+def far(found: Tensor, expected: Tensor) -> float:
+    assert found.isfinite().all(), "a number is not finite"
+    return ((found.double() - expected.double()).norm() / expected.double().norm().clamp_min(1e-300)).item()
+
+
+def outcome(op: Callable[..., TokenOdds], tensors: list[Tensor | None], labels: Tensor, learns: bool, **kind: float) -> list[Tensor]:
+    """All that it hands out, and the gradients under upstream numbers that differ from token to token."""
+    own = [None if one is None else one.detach().clone().requires_grad_(place == 0 or learns) for place, one in enumerate(tensors)]
+    odds = [one for one in op(own[0], own[1], labels, own[2], **kind) if one is not None]
+    lost = sum((draw(len(labels), dtype=one.dtype, seed=seed) * one).sum() for seed, one in enumerate(odds))
+    return [one.detach() for one in odds] + list(torch.autograd.grad(lost, [one for one in own if one is not None and one.requires_grad]))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_the_reference_is_its_formula_and_so_is_its_gradient(kind: dict) -> None:
+    h, w, y, b = (one.double() if one.is_floating_point() else one for one in case(7, 3, 11))
+    z = kind.get("scale", 1.0) * h @ w.T + b
+    z = kind["softcap"] * torch.tanh(z / kind["softcap"]) if "softcap" in kind else z
+    p, lived = z.exp() / z.exp().sum(1, keepdim=True), y >= 0
+    expected = (p[range(7), y.clamp_min(0)].log() * lived, z.exp().sum(1).log() * lived, -(p * p.log()).sum(1) * lived)
+    for one, other in zip(reference(h, w, y, b, entropy=True, **kind), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    given = [one.requires_grad_() for one in (h, w, b)]
+    assert torch.autograd.gradcheck(lambda h, w, b: reference(h, w, y, b, entropy=True, **kind), given)
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "kind"),
+    [
+        (LlamaForCausalLM, LlamaConfig, {}), (Gemma2ForCausalLM, Gemma2Config, {"softcap": 0.5}),
+        (CohereForCausalLM, CohereConfig, {"scale": 0.3}), (PhiForCausalLM, PhiConfig, {}),
+    ],
+)  # fmt: skip
+def test_it_is_what_transformers_computes(model: type[torch.nn.Module], config: type[PreTrainedConfig], kind: dict) -> None:
+    more = {
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "final_logit_softcapping": kind.get("softcap"),
+        "logit_scale": kind.get("scale", 1.0),
+        "head_dim": 8,
+    }
+    torch.manual_seed(0)
+    theirs = model(config(**TINY, **more, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=1.0)).eval()
+    if theirs.lm_head.bias is not None:
+        torch.nn.init.normal_(theirs.lm_head.bias)
+    ids = torch.arange(3, 15)[None]
+    with torch.no_grad():
+        hidden, table = theirs.model(ids).last_hidden_state[0, :-1], theirs(ids).logits[0, :-1].log_softmax(-1)
+        for op in (reference, linear_cross_entropy):
+            odds = op(hidden, theirs.lm_head.weight, ids[0, 1:], theirs.lm_head.bias, entropy=True, **kind)
+            torch.testing.assert_close(odds.logp, table.gather(1, ids[0, 1:, None])[:, 0], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(odds.entropy, -(table.exp() * table).sum(-1), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learns"])
+@pytest.mark.parametrize("entropy", [False, True], ids=["", "entropy"])
+@pytest.mark.parametrize("bias", [False, True], ids=["", "bias"])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_values_and_gradients(kind: dict, bias: bool, entropy: bool, learns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against float64, in chunks of 4 or 5 rows and blocks of 2."""
+    monkeypatch.setattr(module, "ROWS", 5)
+    monkeypatch.setattr(module, "BLOCK", 700)
+    h, w, y, b = case(37, 24, 333)
+    given = [h, w, b if bias else None]
+    found = outcome(linear_cross_entropy, given, y, learns, entropy=entropy, **kind)
+    expected = outcome(reference, [None if one is None else one.double() for one in given], y, learns, entropy=entropy, **kind)
+    for one, other in zip(found, expected, strict=True):
+        assert far(one, other) <= 5e-6
+
+
+@pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learns"])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_in_bfloat16_it_is_no_farther_from_the_truth_than_transformers(kind: dict, learns: bool) -> None:
+    h, w, y, b = case(300, 64, 333, BF16)
+    found, plain = (outcome(op, [h, w, b], y, learns, entropy=True, **kind) for op in (linear_cross_entropy, reference))
+    expected = outcome(reference, [h.double(), w.double(), b.double()], y, learns, entropy=True, **kind)
+    for one, theirs, truth in zip(found, plain, expected, strict=True):
+        assert far(one, truth) <= 1.15 * far(theirs, truth) + 1e-3
+
+
+@pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learns"])
+@pytest.mark.parametrize("p", [0.9, 0.99, 0.999, 1 - 1e-7])
+def test_a_confident_token_keeps_its_gradient(p: float, learns: bool) -> None:
+    """With the unit matrix as head dh is dz. In bfloat16 p − 1 would be off by a fifth at 0.99 (Liger-Kernel#1329)."""
+    h = torch.zeros(1, 32, dtype=BF16)
+    h[0, 3] = torch.tensor(p / (1 - p) * 31).log()
+    w, y = torch.eye(32, dtype=BF16).requires_grad_(learns), torch.tensor([3])
+    dz, = torch.autograd.grad(linear_cross_entropy(h.requires_grad_(), w, y).logp, h)  # fmt: skip
+    truth = 1 - h.detach().double().softmax(1)[0, 3]
+    assert abs(dz[0, 3].double() / truth - 1) <= 0.01
+
+
+def test_log_p_of_an_almost_certain_token_keeps_its_digits() -> None:
+    h, w = torch.tensor([[1.0]]), torch.tensor([[20.0], [0.0], [0.0]])
+    logp = linear_cross_entropy(h, w, torch.tensor([0])).logp
+    torch.testing.assert_close(logp.double(), -torch.tensor([2 * torch.tensor(-20.0).double().exp()]).log1p(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learns"])
+@pytest.mark.parametrize("offset", [8192.0, -8192.0])
+def test_a_large_common_offset_costs_nothing(offset: float, learns: bool) -> None:
+    """Logits that are multiples of 1/8 lose nothing to the offset; z_y − lse would lose 5e-4 (pytorch#195829)."""
+    h, w, y, b = case(9, 8, 70)
+    given = [h.mul(2).round() / 2, w.mul(4).round() / 4, torch.full_like(b, offset)]
+    found, truth = outcome(linear_cross_entropy, given, y, learns), outcome(reference, [one.double() for one in given], y, learns)
+    assert (found[0] - truth[0]).abs().max() <= 5e-6
+    assert all(far(one, other) <= 1e-3 for one, other in zip(found, truth, strict=True))
+
+
+def test_ties() -> None:
+    """Equal logits: p = 1/V, H = ln V, and the gradient is the label's row less the mean row."""
+    w = torch.eye(7).requires_grad_(False)
+    h = torch.zeros(2, 7, requires_grad=True)
+    odds = linear_cross_entropy(h, w, torch.tensor([0, 6]), entropy=True)
+    odds.logp.sum().backward()
+    flat = torch.tensor(7.0).log().expand(2)
+    for one, other in zip((odds.logp, odds.lse, odds.entropy, h.grad), (-flat, flat, flat, w[[0, 6]] - 1 / 7), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("labels", [[-100, -100, -100], [], [-100, 2, 1], [1]], ids=str)
+@pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learns"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_rows_that_are_left_out_give_nothing_and_take_nothing(count: int, labels: list[int], learns: bool) -> None:
+    """Whatever they hold, and whatever comes back to them; also where no row is left, or there is none."""
+    y, w = torch.tensor(labels, dtype=torch.long), draw(5, 4).requires_grad_(learns)
+    out = y < 0
+    h = draw(len(labels), 4).masked_fill(out[:, None], torch.nan).requires_grad_()
+    odds = linear_cross_entropy(h, w, y, entropy=True)
+    upstream = torch.ones(len(labels)).masked_fill(out, torch.inf)
+    torch.autograd.backward(odds[:count], (upstream,) * count)
+    assert all(one.isfinite().all() and (one[out] == 0).all() for one in (*odds, h.grad))
+    if learns:
+        assert w.grad.isfinite().all() and (w.grad.abs().sum() > 0) == (~out).any()
+
+
+def test_products_are_no_larger_than_a_chunk_and_only_of_rows_that_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen head is multiplied once, and again only for an entropy that carries a gradient."""
+    rows, mm = list[int](), module.fused.wide_mm
+    monkeypatch.setattr(module, "ROWS", 8)
+    monkeypatch.setattr(module.fused, "wide_mm", lambda a, *rest: rows.append(len(a)) or mm(a, *rest))
+    h, w, y, _ = case(40, 8, 50)
+    odds = linear_cross_entropy(h.requires_grad_(), w, y, entropy=True)
+    torch.autograd.grad((odds.logp * odds.entropy.detach()).sum(), h, retain_graph=True)
+    assert sum(rows) == 32 and max(rows) <= 8
+    torch.autograd.grad(odds.entropy.sum(), h)
+    assert sum(rows) == 64
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_window_in_parts_has_the_gradient_of_the_whole(parts: int) -> None:
+    """The loss of every part over the count of the whole window: transformers#34191."""
+    h, w, y, _ = case(41, 16, 97)
+
+    def gradient(pieces: int) -> list[Tensor]:
+        hidden, weight = h.clone().requires_grad_(), w.clone().requires_grad_()
+        for part in torch.arange(41).tensor_split(pieces):
+            (-linear_cross_entropy(hidden[part], weight, y[part]).logp.sum() / (y >= 0).sum()).backward()
+        return [hidden.grad, weight.grad]
+
+    for one, other in zip(gradient(parts), gradient(1), strict=True):
+        assert far(one, other) <= 1e-6
+
+
+@pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learns"])
+def test_views_give_what_copies_give(learns: bool) -> None:
+    """A weight whose rows lie apart, hidden states that lie across, numbers around both that are none; or a weight that lies across."""
+    h, w, y, _ = case(9, 16, 33)
+    whole = outcome(linear_cross_entropy, [h, w, None], y, learns)
+
+    def apart(hidden: Tensor, weight: Tensor, labels: Tensor, bias: None) -> TokenOdds:
+        around = [torch.cat((one, torch.full_like(one, torch.nan)), 1) for one in (hidden, weight)]
+        return linear_cross_entropy(around[0].T.contiguous().T[:, :16], around[1][:, :16], labels, bias)
+
+    across = outcome(lambda _h, _w, *rest: linear_cross_entropy(_h, _w.T.contiguous().T, *rest), [h, w, None], y, learns)
+    for found in (outcome(apart, [h, w, None], y, learns), across):
+        assert all(far(one, other) <= 1e-6 for one, other in zip(found, whole, strict=True))
+
+
+@pytest.mark.parametrize("weight", [torch.float32, BF16], ids=str)
+@pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learns"])
+def test_under_autocast_it_multiplies_what_autocast_would(weight: torch.dtype, learns: bool) -> None:
+    """float32 hidden states, as a norm hands them out; each gradient comes back in its own kind; backward inside or outside."""
+    h, w, y, b = case(20, 16, 50)
+    given, results = [h, w.to(weight), b.to(weight)], []
+    for op in (linear_cross_entropy, reference):
+        with torch.autocast("cpu", BF16):
+            inside = outcome(op, given, y, learns)
+            own = [one.clone().requires_grad_(place == 0 or learns) for place, one in enumerate(given)]
+            lost = op(own[0], own[1], y, own[2]).logp.sum()
+        outside = torch.autograd.grad(lost, [one for one in own if one.requires_grad])
+        assert [one.dtype for one in outside] == [one.dtype for one in own if one.requires_grad]
+        results.append((*inside, *outside))
+    assert far(results[0][0], results[1][0]) <= 2e-4  # the very roundings to bfloat16
+    assert all(far(one, other) <= 1e-2 for one, other in zip(*results, strict=True))
+
+
+def test_backward_under_autocast_of_a_forward_outside_it_stays_float32() -> None:
+    h, w, y, _ = case(20, 16, 50)
+    h, w = h.requires_grad_(), w.requires_grad_()
+    lost = linear_cross_entropy(h, w, y).logp.sum()
+    with torch.autocast("cpu", BF16):
+        found = torch.autograd.grad(lost, (h, w))
+    expected = torch.autograd.grad(reference(h.double(), w.double(), y).logp.sum(), (h, w))
+    assert all(far(one, other) <= 5e-6 for one, other in zip(found, expected, strict=True))
+
+
+def test_a_tied_weight_collects_both_gradients() -> None:
+    table, ids = draw(20, 8).requires_grad_(), torch.arange(12)
+    found, expected = (
+        torch.autograd.grad(op(table[ids[:-1]].tanh(), table, ids[1:]).logp.sum(), table)[0] for op in (linear_cross_entropy, reference)
+    )  # fmt: skip
+    assert far(found, expected) <= 5e-6
+
+
+def test_forward_mode_and_a_forced_reference_are_plain_torch() -> None:
+    h, w, y, _ = case(6, 8, 20)
+    step = draw(6, 8, seed=3)
+    _, along = torch.func.jvp(lambda x: linear_cross_entropy(x, w, y).logp, (h,), (step,))
+    own = h.clone().requires_grad_()
+    slope = torch.autograd.grad(linear_cross_entropy(own, w, y).logp.sum(), own)[0]
+    torch.testing.assert_close(along, (slope * step).sum(1), rtol=1e-4, atol=1e-5)
+    with forward_ad.dual_level():
+        odds = linear_cross_entropy(h, forward_ad.make_dual(w, draw(20, 8, seed=4)), y)
+        assert forward_ad.unpack_dual(odds.logp).tangent is not None
+    with road.only("reference"):
+        assert torch.autograd.gradgradcheck(lambda x: linear_cross_entropy(x, w.double(), y).logp, own.double().detach().requires_grad_())
+
+
+def test_nothing_is_written_into_and_a_graph_serves_twice() -> None:
+    h, w, y, b = case(9, 8, 30)
+    before = [one.clone() for one in (h, w, y, b)]
+    for learns in (False, True):
+        own = [h.detach().requires_grad_(), w.detach().requires_grad_(learns)]
+        odds = linear_cross_entropy(*own, y, b, softcap=5.0, scale=0.5, entropy=True)
+        lost = sum(one.sum() for one in odds)
+        first, second = (torch.autograd.grad(lost, own[: 1 + learns], retain_graph=True) for _ in range(2))
+        assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+    assert all(torch.equal(*pair) for pair in zip((h, w, y, b), before, strict=True))
+
+
+@pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learns"])
+def test_torch_compile_keeps_it(learns: bool) -> None:
+    h, w, y, b = case(9, 8, 30)
+    kept = torch.compile(linear_cross_entropy, backend="aot_eager", fullgraph=True)
+    found, expected = (outcome(op, [h, w, b], y, learns, entropy=True, softcap=5.0) for op in (kept, linear_cross_entropy))
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_its_schemas_and_shapes_are_what_they_say() -> None:
+    h, w, y, b = case(9, 8, 30)
+    tests = ("test_schema", "test_faketensor")
+    for entropy, pull in ((False, True), (True, False)):
+        torch.library.opcheck(module._forward, (h, w, y, b, 5.0, 0.5, entropy, pull), test_utils=tests)
+    logp, lse, spread, _ = module._forward(h, w, y, b, 5.0, 0.5, True, False)
+    for wanted in ([True, False, True], [False, True, False]):
+        given = (h, w, y, b, logp, lse, spread, lse, logp, spread, 5.0, 0.5, wanted)
+        torch.library.opcheck(module._backward, given, test_utils=tests)
