@@ -73,6 +73,14 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(spec: TrainSpec, works
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+def test_a_step_that_is_looked_at_tells_where_its_time_went_and_what_moved(spec: TrainSpec, workspace: Workspace) -> None:
+    events = run(spec, workspace.run("0001"), workspace)
+    (told,) = [event.values for event in events if isinstance(event, Measured) and "step_ms/forward" in event.values]
+    parts = {name for name in told if name.startswith("step_ms/")}
+    assert parts == {f"step_ms/{part}" for part in ("draw", "forward", "backward", "optimizer", "probes", "rest")}
+    assert told["tensors_moved"] == 1 and told["step_ms/backward"] > 0 < told["memory_gb/optimizer"]
+
+
 def test_the_loss_is_the_mean_over_all_trained_tokens_of_the_window(spec: TrainSpec, workspace: Workspace) -> None:
     """Two batches of different lengths accumulated equal one big batch, in loss and in what is learnt."""
     plain = {**spec.model_dump(), "adapter": {"method": "lora", "rank": 4, "dropout": 0}, "steps": 3}

@@ -102,7 +102,7 @@ def estimate(spec: TrainSpec, workspace: Workspace, rows: Rows | None = None) ->
     model = skeleton(path)
     cost = spec.adapter.cost(model)
     device, dtype = place(spec.precision, "" if spec.adapter.whole else path)
-    numbers = Numbers(half=dtype != torch.float32, noise=FLOAT if device.type == "cpu" else 1)
+    numbers = Numbers(half=dtype != torch.float32, noise=dtype.itemsize if device.type == "cpu" else 1)
     whole = spec.adapter.whole
     memory = [
         ("weights", (FLOAT if whole else dtype.itemsize) * cost.total),
@@ -233,8 +233,7 @@ def _block(model: PreTrainedModel, spec: TrainSpec, cost: Cost, length: int, num
 def _adapted(model: PreTrainedModel, spec: TrainSpec, cost: Cost, numbers: Numbers) -> float:
     """Bytes a token that all adapted matrices keep: their inputs, and what stands between their two factors.
 
-    With dropout each keeps what was left of its input, and what was dropped. Without it the input is shared by those that
-    read the same, but in half precision each has a copy.
+    With dropout each keeps what was left of its input, and what was dropped. Without it the input is shared by those that read the same.
     """
     moved = {(module, layer): trained for module, layer, trained, _ in cost.by_module if trained}
     found = [(name, module, moved.get((name.rpartition(".")[2], layer_of(name + ".")), 0)) for name, module in _matrices(model)]
@@ -243,7 +242,7 @@ def _adapted(model: PreTrainedModel, spec: TrainSpec, cost: Cost, numbers: Numbe
     inputs, ranks = sum(reads for _, reads, _ in adapted), sum(rank for *_, rank in adapted)
     if spec.adapter.model_dump().get("dropout"):
         return inputs * (numbers.width + numbers.noise) + ranks * numbers.width
-    return numbers.width * (ranks + (inputs if numbers.half else sum(reads for _, reads in shared)))
+    return numbers.width * (ranks + sum(reads for _, reads in shared))
 
 
 def _matrices(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
