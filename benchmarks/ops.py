@@ -6,7 +6,7 @@ On a GPU: the sizes of Llama-3.2-1B, 16,384 tokens, bfloat16, random numbers. Bo
 timed without a graph, the backward pass over one that was built before. The share is the floor of `workbench_kernels/roofline.py` over
 the median, with the ceilings of a product and a copy measured in the same run. On a CPU there is nothing to time for Triton: told is how
 long a LoRA layer of rank 32 takes forward and backward, by `lora_linear` and by peft. The head has a benchmark of its own, `head.py`.
-Whether the ops are right is no question here: see `tests/kernels`. (A script named kernels.py would be taken by transformers for a package.)
+Whether the ops are right is no question here: see `tests/kernels`. (transformers would take a script named kernels.py for a package.)
 """
 
 import argparse

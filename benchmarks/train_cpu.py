@@ -97,9 +97,9 @@ def with_trainer(home: Path, out: Path, steps: int, by_length: bool, precision: 
     model = get_peft_model(prepared.model, LoraConfig(r=8, lora_alpha=16, target_modules=targets, task_type="CAUSAL_LM"))
     batches = case.epoch_by_length(home, prepared.train) if by_length else case.epoch(home, prepared.train)
     arguments = TrainingArguments(
-        output_dir=str(out), use_cpu=True, max_steps=steps or len(batches), per_device_train_batch_size=case.sizes_of(home)[0], learning_rate=case.RATE,
-        max_grad_norm=case.CLIP, optim="adamw_torch_fused", lr_scheduler_type="constant", train_sampling_strategy="sequential",
-        remove_unused_columns=False, logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True,
+        output_dir=str(out), use_cpu=True, max_steps=steps or len(batches), per_device_train_batch_size=case.sizes_of(home)[0],
+        learning_rate=case.RATE, max_grad_norm=case.CLIP, optim="adamw_torch_fused", lr_scheduler_type="constant",
+        train_sampling_strategy="sequential", remove_unused_columns=False, logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True,
     )  # fmt: skip
     times = Times()
     trainer = Trainer(model, arguments, DataCollatorForSeq2Seq(prepared.tokenizer), case.without_padding(batches), callbacks=[times])

@@ -15,7 +15,7 @@ import torch
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RINGS = sorted(path.stem for path in (HERE / "rings").glob("*.py"))
-OPS = sorted(path.stem for path in (ROOT / "kernels" / "workbench_kernels").glob("*.py") if "@jit\ndef forward_kernel" in path.read_text())
+OPS = {path.stem for path in (ROOT / "kernels" / "workbench_kernels").glob("*.py") if "\n@jit\n" in path.read_text()} - {"parts"}
 
 
 def run(ring: str, **environment: str) -> None:
@@ -45,4 +45,5 @@ def test_on_a_gpu(ring: str) -> None:
 
 
 def test_every_op_with_a_kernel_has_its_rings() -> None:
-    assert set(OPS) <= set(RINGS), f"ops without a file in rings/: {set(OPS) - set(RINGS)}"
+    ops = {op.removesuffix("_fused") for op in OPS}  # the kernels of an op whose file would be too long
+    assert ops <= set(RINGS), f"ops without a file in rings/: {ops - set(RINGS)}"

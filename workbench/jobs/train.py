@@ -40,7 +40,8 @@ def train(spec: TrainSpec, folder: Path, workspace: Workspace) -> Iterator[Event
     run = yield from begin(spec, folder, workspace)
     yield Started(spec.steps, run.about())
     yield rows_table(len(run.prepared.train), run.prepared.validation_rows)
-    yield Measured(run.step, pace(run.prepared.model, spec, run.batches, run.prepared.numbers))
+    if run.step == 0:  # a run that goes on has it on record
+        yield Measured(0, pace(run.prepared.model, spec, run.batches, run.prepared.numbers))
     try:
         yield from run.steps()
     except GeneratorExit:  # stopped between two events: keep what was learnt
