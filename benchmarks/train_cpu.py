@@ -99,7 +99,8 @@ def with_trainer(home: Path, out: Path, steps: int, by_length: bool, precision: 
     arguments = TrainingArguments(
         output_dir=str(out), use_cpu=True, max_steps=steps or len(batches), per_device_train_batch_size=case.sizes_of(home)[0],
         learning_rate=case.RATE, max_grad_norm=case.CLIP, optim="adamw_torch_fused", lr_scheduler_type="constant",
-        train_sampling_strategy="sequential", remove_unused_columns=False, logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True,
+        train_sampling_strategy="sequential", remove_unused_columns=False, logging_strategy="no", save_strategy="no", report_to="none",
+        disable_tqdm=True,
     )  # fmt: skip
     times = Times()
     trainer = Trainer(model, arguments, DataCollatorForSeq2Seq(prepared.tokenizer), case.without_padding(batches), callbacks=[times])

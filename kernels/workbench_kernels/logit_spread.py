@@ -1,18 +1,35 @@
 """Spread of the logits' derivative along a step, streamed over the vocabulary so that no (N, V) tensor is ever held.
 
-For hidden states h and their derivative ḣ along a step, z = h Wᵀ are the logits and a = ḣ Wᵀ + h Ẇᵀ their derivative.
-Per token: max a − min a (what ρ_a = π / Δ_a needs), a at the likeliest token, log p of the likeliest token, and the mean and
-variance of a under p (the predicted KL of the step is half that variance). arXiv:2603.13552; the streaming is ours.
+    z = cap(hWᵀ + b),  cap(x) = c·tanh(x/c) (Gemma 2)          a = (ḣWᵀ + hẆᵀ + ḃ)·cap′,  cap′ = 1 − (z/c)²
+    Δ_a = max a − min a,   δ = max(0, log p_top − log(1 − p_top)),   Var_p(a),   p = softmax(z)          arXiv:2603.13552
 
-Shapes: h, ḣ (N, D) · W, Ẇ (V, D) · every result (N,) float32, indices int64. Only the reference road exists so far.
+For hidden states h and their derivative ḣ along a step, z are the logits and a their derivative: per token its extremes and the
+tokens that have them (ρ_a = π/Δ_a), a of the likeliest token, and the variance of a under p (half of it is the KL that the step should
+make). The likeliest token has weight 1 and a − a_top = 0, and stays out of the sums  s = Σ e^(z−m),  f = Σ e^(z−m)·(a − a_top),
+q = Σ e^(z−m)·(a − a_top)²,  so that a nearly certain token keeps its digits:  δ = −log s,  Var = q/(1+s) − (f/(1+s))².
+
+The kernel needs one sweep. Where a token becomes the likeliest, the former one joins the sums, with κ = e^(m−m′) and d = a_top − a_top′:
+s′ = κ(s+1),  f′ = κ(f + (s+1)d),  q′ = κ(q + 2df + (s+1)d²). The same joins the parts of the vocabulary, in a fixed order (ours).
+
+Shapes: h, ḣ (N, D) · W, Ẇ (V, D) · b, ḃ (V,) · every result (N,) float32, tokens int64; no gradient. The kernel multiplies in the kind of
+W, as the model does; all else is float32. Operations: 4NVD, or 6NVD where the head moves; the reference, in two sweeps, twice as many.
+Bytes of the kernel: W (and Ẇ) once for the rows that share the cache, and 36 for each row and part of the vocabulary.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-CHUNK = 8192  # vocabulary rows a tile: 512 tokens × 8192 × 4 bytes × 2 = 32 MiB at most
+from workbench_kernels.linear_cross_entropy_fused import CACHED, PROGRAMS, place
+from workbench_kernels.parts import NEG, Launch, Variant, cdiv, dot, exact, jit, tanh, tl
+from workbench_kernels.road import interpreted, pick
+
+CHUNK = 8192  # vocabulary rows of a tile of the reference: 512 tokens × 8192 × 4 bytes × 2 = 32 MiB at most
+KINDS = (torch.float32, torch.bfloat16)  # of W; in float16 the derivative along a small step would lose its digits
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,7 @@ def reference(
     softcap: float | None = None,
 ) -> Spread:
     """The specification, in plain torch: a first sweep finds the extremes and the top logit, a second the moments about it."""
+    hidden, hidden_dot = (one if one.dtype == torch.float64 else one.float() for one in (hidden, hidden_dot))
     n = hidden.shape[0]
     highest, lowest = hidden.new_full((n,), -torch.inf), hidden.new_full((n,), torch.inf)
     rises, falls = torch.zeros(n, dtype=torch.long, device=hidden.device), torch.zeros(n, dtype=torch.long, device=hidden.device)
@@ -62,9 +80,149 @@ def reference(
         other = torch.arange(tile.start, tile.start + z.shape[1], device=z.device) != likeliest[:, None]
         p, a = (z - top[:, None]).exp() * other, a - at_top[:, None]
         rest, first, second = rest + p.sum(1), first + (p * a).sum(1), second + (p * a * a).sum(1)
+    return Spread(highest, lowest, rises, falls, at_top, *_moments(rest, first, second))
+
+
+def _moments(rest: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """δ and the variance from s, f and q."""
     margin = (-rest.clamp_min(torch.finfo(torch.float32).tiny).log()).clamp_min(0)
-    variance = (second / (1 + rest) - (first / (1 + rest)) ** 2).clamp_min(0)
-    return Spread(highest, lowest, rises, falls, at_top, margin, variance)
+    return margin, (second / (1 + rest) - (first / (1 + rest)) ** 2).clamp_min(0)
+
+
+@jit
+def forward_kernel(
+    H, H_DOT, W, W_DOT, BIAS, BIAS_DOT, NUMBERS, TOKENS, N, V, D, stride_w, stride_w_dot, cap, blocks, parts, group, tiles,
+    BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, MOVES: tl.constexpr, HAS_BIAS: tl.constexpr, BIAS_MOVES: tl.constexpr,
+    CAPPED: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
+):  # fmt: skip
+    """BM rows and `tiles` tiles of the vocabulary a program, which writes their state into a line of its own for each part."""
+    block, part = place(tl.program_id(0).to(tl.int64), blocks, parts, group)
+    row, step, inner = block * BM + tl.arange(0, BM), tl.arange(0, BN), tl.arange(0, BD)
+    live = tl.minimum(row, N - 1)  # rows and columns beyond the last repeat it, so that only k needs a mask
+    nothing = tl.zeros((BM,), tl.float32)
+    top, highest, lowest = nothing + NEG, nothing + NEG, nothing - NEG
+    rises, falls, at_top, rest, first, second = nothing.to(tl.int32), nothing.to(tl.int32), nothing, nothing, nothing, nothing
+    for tile in range(part * tiles, tl.minimum((part + 1) * tiles, tl.cdiv(V, BN))):
+        begin = tile * BN
+        inside = tl.minimum(step, (V - 1 - begin).to(tl.int32))
+        column = (begin + inside).to(tl.int64)
+        z, a = tl.zeros((BM, BN), tl.float32), tl.zeros((BM, BN), tl.float32)
+        for start in range(0, D, BD):
+            k = start + inner
+            h = tl.load(H + live[:, None] * D + k[None, :], mask=(k < D)[None, :], other=0.0)
+            h_dot = tl.load(H_DOT + live[:, None] * D + k[None, :], mask=(k < D)[None, :], other=0.0)
+            w = tl.load(W + column[None, :] * stride_w + k[:, None], mask=(k < D)[:, None], other=0.0)
+            z = dot(h, w, z, UP, PREC)
+            a = dot(h_dot, w, a, UP, PREC)
+            if MOVES:
+                w_dot = tl.load(W_DOT + column[None, :] * stride_w_dot + k[:, None], mask=(k < D)[:, None], other=0.0)
+                a = dot(h, w_dot, a, UP, PREC)
+        if HAS_BIAS:
+            z += tl.load(BIAS + begin + inside).to(tl.float32)[None, :]
+        if BIAS_MOVES:
+            a += tl.load(BIAS_DOT + begin + inside).to(tl.float32)[None, :]
+        if CAPPED:
+            share = tanh(z / tl.cast(cap, tl.float32))
+            z = share * tl.cast(cap, tl.float32)
+            a *= 1.0 - share * share
+        high, low = tl.max(a, axis=1), tl.min(a, axis=1)
+        rises = tl.where(high > highest, begin.to(tl.int32) + tl.min(tl.where(a == high[:, None], step[None, :], BN), axis=1), rises)
+        falls = tl.where(low < lowest, begin.to(tl.int32) + tl.min(tl.where(a == low[:, None], step[None, :], BN), axis=1), falls)
+        highest, lowest = tl.maximum(highest, high), tl.minimum(lowest, low)
+        z = tl.where((step < V - begin)[None, :], z, NEG)
+        best = tl.max(z, axis=1)
+        greater = best > top  # never where a bias of −∞ forbids the whole tile: top begins at NEG
+        own = (step[None, :] == tl.min(tl.where(z == best[:, None], step[None, :], BN), axis=1)[:, None]) & greater[:, None]
+        its = tl.where(greater, tl.sum(tl.where(own, a, 0.0), axis=1), at_top)
+        keep, move, joins = tl.exp(top - tl.maximum(top, best)), at_top - its, rest + tl.where(greater, 1.0, 0.0)
+        top, at_top = tl.maximum(top, best), its
+        p, a = tl.where(own, 0.0, tl.exp(z - top[:, None])), a - its[:, None]
+        second = keep * (second + move * (2.0 * first + joins * move)) + tl.sum(p * a * a, axis=1)
+        first = keep * (first + joins * move) + tl.sum(p * a, axis=1)
+        rest = keep * joins + tl.sum(p, axis=1)
+    line, size, there = part * N + row, parts.to(tl.int64) * N, row < N
+    tl.store(NUMBERS + line, highest, mask=there)
+    tl.store(NUMBERS + size + line, lowest, mask=there)
+    tl.store(NUMBERS + 2 * size + line, top, mask=there)
+    tl.store(NUMBERS + 3 * size + line, at_top, mask=there)
+    tl.store(NUMBERS + 4 * size + line, rest, mask=there)
+    tl.store(NUMBERS + 5 * size + line, first, mask=there)
+    tl.store(NUMBERS + 6 * size + line, second, mask=there)
+    tl.store(TOKENS + line, tl.minimum(rises, V - 1), mask=there)
+    tl.store(TOKENS + size + line, tl.minimum(falls, V - 1), mask=there)
+
+
+def launch(dtype: torch.dtype, rows: int, plain: bool) -> Launch:
+    """A head without bias, cap or derivative leaves registers for a tile of twice the width."""
+    if interpreted():
+        return Launch(tiles={"BM": 32, "BN": 64, "BD": 64})
+    if dtype == torch.float32:
+        return Launch(warps=8, tiles={"BM": 64, "BN": 64, "BD": 16})
+    if rows <= 64:
+        return Launch(tiles={"BM": 64, "BN": 64, "BD": 64})
+    return Launch(warps=8, tiles={"BM": 128, "BN": 128 if plain else 64, "BD": 64})
+
+
+def variants() -> Iterator[Variant]:
+    """What is compiled ahead of time: few rows and many of bfloat16, and float32, as a head has it that moves."""
+    types = {"NUMBERS": "*fp32", "TOKENS": "*i32", "cap": "fp32"}
+    types |= dict.fromkeys(("N", "V", "D", "stride_w", "stride_w_dot", "blocks", "parts", "group", "tiles"), "i32")
+    aligned, factors = ("V", "D", "stride_w", "stride_w_dot"), ("H", "H_DOT", "W", "W_DOT", "BIAS", "BIAS_DOT")
+    for dtype, rows, plain in (
+        (torch.bfloat16, 64, False), (torch.bfloat16, 512, True), (torch.bfloat16, 512, False), (torch.float32, 512, False)
+    ):  # fmt: skip
+        half = dtype == torch.bfloat16
+        kind = dict.fromkeys(("MOVES", "HAS_BIAS", "BIAS_MOVES", "CAPPED"), not plain) | {"UP": False, "PREC": "tf32" if half else "ieee"}
+        kind |= dict.fromkeys(("W_DOT", "BIAS", "BIAS_DOT")) if plain else {}
+        pointers = dict.fromkeys(factors, "*bf16" if half else "*fp32")
+        yield Variant(forward_kernel, types | pointers, kind, launch(dtype, rows, plain), aligned, matrix=half)
+
+
+@torch.library.custom_op("workbench::logit_spread", mutates_args=())
+def _forward(
+    hidden: Tensor, hidden_dot: Tensor, weight: Tensor, weight_dot: Tensor | None,
+    bias: Tensor | None, bias_dot: Tensor | None, softcap: float | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """The fields of Spread, from rows without gaps and in the kind of the weight."""
+    (n, d), vocabulary = hidden.shape, weight.shape[0]
+    given = {"MOVES": weight_dot, "HAS_BIAS": bias, "BIAS_MOVES": bias_dot, "CAPPED": softcap}
+    kind = {name: one is not None for name, one in given.items()}
+    settings = launch(hidden.dtype, n, not any(kind.values())).options()
+    blocks, columns = cdiv(n, settings["BM"]), cdiv(vocabulary, settings["BN"])
+    group = max(1, min(blocks, CACHED // (2 * settings["BM"] * d * hidden.element_size())))
+    tiles = cdiv(columns, cdiv(2 if interpreted() else PROGRAMS, group))
+    parts = cdiv(columns, tiles)
+    numbers, tokens = hidden.new_empty(7, parts, n, dtype=torch.float32), hidden.new_empty(2, parts, n, dtype=torch.int32)
+    if n:
+        forward_kernel[(blocks * parts,)](
+            hidden, hidden_dot, weight, weight_dot, bias, bias_dot, numbers, tokens, n, vocabulary, d, weight.stride(0),
+            0 if weight_dot is None else weight_dot.stride(0), softcap or 1.0, blocks, parts, group, tiles,
+            **kind, **exact(hidden.dtype), **settings,
+        )  # fmt: skip
+    return _joined(numbers, tokens)
+
+
+@_forward.register_fake
+def _(
+    hidden: Tensor, hidden_dot: Tensor, weight: Tensor, weight_dot: Tensor | None,
+    bias: Tensor | None, bias_dot: Tensor | None, softcap: float | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    kinds = [torch.float32] * 2 + [torch.long] * 2 + [torch.float32] * 3
+    highest, lowest, rises, falls, *others = (hidden.new_empty(hidden.shape[0], dtype=kind) for kind in kinds)
+    return highest, lowest, rises, falls, *others
+
+
+def _joined(numbers: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The fields of Spread from those of the parts of the vocabulary, (7, parts, N) and (2, parts, N)."""
+    highest, lowest, top, at_top, rest, first, second = numbers
+    best, rises, falls = (one.argmax(0, keepdim=True) for one in (top, highest, -lowest))
+    its, keep = at_top.gather(0, best), (top - top.gather(0, best)).exp()
+    move, joins = at_top - its, rest + torch.ones_like(rest).scatter(0, best, 0)
+    s, f, q = ((keep * one).sum(0) for one in (joins, first + joins * move, second + move * (2 * first + joins * move)))
+    # A maximum passes over what is no number; the sums do not.
+    high, low = (torch.where(f.isfinite(), one, torch.nan) for one in (highest.amax(0), lowest.amin(0)))
+    up, down = (one.gather(0, where)[0].long() for one, where in zip(tokens, (rises, falls), strict=True))
+    return high, low, up, down, its[0], *_moments(s, f, q)
 
 
 def logit_spread(
@@ -77,22 +235,28 @@ def logit_spread(
     softcap: float | None = None,
 ) -> Spread:
     """The spread of a = dz along the step for every token; see the module's docstring for shapes."""
-    return reference(hidden, hidden_dot, weight, weight_dot, bias, bias_dot, softcap)
+    if pick(hidden) == "reference" or weight.dtype not in KINDS or hidden.dtype == torch.float64:
+        return reference(hidden, hidden_dot, weight, weight_dot, bias, bias_dot, softcap)
+    rows, rows_dot = (one.to(weight.dtype).contiguous() for one in (hidden, hidden_dot))
+    head, head_dot = (None if one is None else one.to(weight.dtype) for one in (weight, weight_dot))
+    head, head_dot = (one if one is None or one.stride(1) == 1 else one.contiguous() for one in (head, head_dot))
+    bias, bias_dot = (None if one is None else one.contiguous() for one in (bias, bias_dot))
+    return Spread(*_forward(rows, rows_dot, head, head_dot, bias, bias_dot, softcap))
 
 
 def _tile(
     hidden: Tensor, hidden_dot: Tensor, weight: Tensor, weight_dot: Tensor | None,
     bias: Tensor | None, bias_dot: Tensor | None, softcap: float | None, tile: slice,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """z and a, both (N, tile) float32, for one tile of the vocabulary."""
-    w = weight[tile].float()
+    """z and a, both (N, tile) in the kind of h, for one tile of the vocabulary."""
+    w = weight[tile].to(hidden.dtype)
     z, a = hidden @ w.T, hidden_dot @ w.T
     if weight_dot is not None:
-        a = a + hidden @ weight_dot[tile].float().T
+        a = a + hidden @ weight_dot[tile].to(w.dtype).T
     if bias is not None:
-        z = z + bias[tile].float()
+        z = z + bias[tile]
     if bias_dot is not None:
-        a = a + bias_dot[tile].float()
+        a = a + bias_dot[tile]
     if softcap is not None:
         z = softcap * torch.tanh(z / softcap)
         a = a * (1 - (z / softcap) ** 2)
