@@ -140,7 +140,7 @@ def forward_kernel(
         second = keep * (second + move * (2.0 * first + joins * move)) + tl.sum(p * a * a, axis=1)
         first = keep * (first + joins * move) + tl.sum(p * a, axis=1)
         rest = keep * joins + tl.sum(p, axis=1)
-    line, size, there = part * N + row, parts.to(tl.int64) * N, row < N
+    line, size, there = part * N + row, tl.cast(parts, tl.int64) * N, row < N
     tl.store(NUMBERS + line, highest, mask=there)
     tl.store(NUMBERS + size + line, lowest, mask=there)
     tl.store(NUMBERS + 2 * size + line, top, mask=there)

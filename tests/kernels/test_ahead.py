@@ -1,5 +1,6 @@
 """Every kernel builds for A100 and H100 without a GPU: nothing spilt, no double precision, matrix instructions where it multiplies."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def test_it_builds_well(name: str, capability: int) -> None:
         assert (found.wgmma and not found.mma) if capability == 90 else found.mma, f"no matrix instructions: {found}"
     if variant.wide:
         assert found.wide_loads, f"no loads of 128 bits: {found}"
+
+
+@pytest.mark.parametrize("name", {variant.kernel: name for name, variant in VARIANTS.items()}.values())
+def test_a_whole_number_that_is_one_is_no_other_kind_of_argument(name: str) -> None:
+    """On a GPU Triton makes a constant of it, which has no `.to`; the interpreter and a plain signature do not."""
+    variant = VARIANTS[name]
+    whole = [own for own in variant.kernel.arg_names if variant.types.get(own) == "i32" and own not in variant.launch.tiles]
+    assert built(replace(variant, constants=variant.constants | dict.fromkeys(whole, 1)), 90).registers
 
 
 def test_every_module_with_a_kernel_is_built() -> None:
