@@ -316,7 +316,20 @@ window.Workbench = (() => {
   }
 
   // Keep something in the address, so that a reload comes back to it; not before the page has come back itself.
-  let remembering = false;
+  let remembering = false, went = "";
+  document.addEventListener("click", (event) => {
+    const tab = event.isTrusted && event.target.closest("#tabs [role=tab]");
+    if (tab) went = tab.dataset.tabId;
+  }, true);
+
+  // To the tab that the address names, unless a person was quicker.
+  function opened(tabs) {
+    remembering = true;
+    if (went) address("tab", went);
+    const asked = new URL(window.location).searchParams.get("tab");
+    return { __type__: "update", ...(!went && tabs.includes(asked) ? { selected: asked } : {}) };
+  }
+
   function address(name, value) {
     if (!remembering) return;
     const url = new URL(window.location);
@@ -348,5 +361,5 @@ window.Workbench = (() => {
     if (event.key === "?" && !typing && document.getElementById("help")) document.getElementById("help").showModal();
   });
 
-  return { script, relay, whileSeen, replace, polled, searched, filling, handles, stretching, lasso, tokens, voting, theme, recallTheme, address, remember: () => { remembering = true; } };
+  return { script, relay, whileSeen, replace, polled, searched, filling, handles, stretching, lasso, tokens, voting, theme, recallTheme, address, opened };
 })();

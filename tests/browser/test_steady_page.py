@@ -43,7 +43,7 @@ def steer(page: Page) -> None:
     page.locator("#steer").get_by_text("Steer this run").click()
     value = page.locator("#steer-value input, #steer-value textarea").first
     expect(page.locator("#steer-name input").first).to_have_value("update: lr")
-    expect(value).to_have_value("0.002")
+    expect(value).to_have_attribute("placeholder", "now 0.002")
     value.fill("-1")
     page.locator("#steer-change").click()
     expect(page.locator(".toast-body, .toast-wrap").first).to_contain_text("must be more than 0")

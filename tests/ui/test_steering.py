@@ -40,9 +40,14 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_settings_stand_there_as_they_are_the_updates_own_first(ctx: Context, run: str) -> None:
     names, value = settings(ctx, run, None)
-    assert names.choices[0] == ("update: lr", "update.lr") and names.value == "update.lr" and value == "0.0003"
-    assert settings(ctx, run, "stop.patience")[1] == "0"
+    assert names.choices[0] == ("update: lr", "update.lr") and names.value == "update.lr" and value.placeholder == "now 0.0003"
+    assert settings(ctx, run, "stop.patience")[1].placeholder == "now 0"
     assert values(ctx, None) == values(ctx, "0099") == {}
+
+
+def test_an_answer_that_comes_late_takes_nothing_back_that_was_chosen_or_typed(ctx: Context, run: str) -> None:
+    names, value = settings(ctx, run, "stop.patience")
+    assert "value" not in names.constructor_args and "value" not in value.constructor_args
 
 
 def test_a_change_is_asked_for_and_a_mistake_is_told(ctx: Context, run: str, told: list[str]) -> None:

@@ -5,6 +5,7 @@ the spec (in the browser, under a key that a restart of the program does not cha
 Elements for tests: `titlebar piece live tabs`, chips `chip-model …`, tab panes `tab-data …`, tab buttons `tab-data-button …`.
 """
 
+import json
 import secrets
 from typing import Any
 
@@ -67,17 +68,16 @@ def _wire_memory(page: gr.Blocks, bench: Bench, draft: gr.BrowserState) -> None:
     """Keep the draft in the browser; bring tab and draft back when the page is loaded.
 
     A draft with mistakes is not kept, so the browser always holds the last one that could be started. `loaded` is counted
-    up in any case: it is the sign for all forms to draw themselves.
+    up in any case: it is the sign for all forms to draw themselves. The tab is chosen without asking the server, whose answer
+    could come after a person has gone elsewhere.
     """
 
-    def restore(kept: dict[str, Any] | None, request: gr.Request) -> tuple[Any, ...]:
-        asked = request.query_params.get("tab", "train")
-        tabs = gr.Tabs(selected=asked if asked in TABS else "train")
-        return kept if readable(kept) else gr.skip(), 1, tabs
+    def restore(kept: dict[str, Any] | None) -> tuple[Any, ...]:
+        return kept if readable(kept) else gr.skip(), 1
 
+    page.load(None, None, bench.tabs, js=f"() => Workbench.opened({json.dumps(list(TABS))})")
     before = "(kept) => { Workbench.recallTheme(); return kept; }"
-    restored = page.load(restore, draft, [bench.spec, bench.loaded, bench.tabs], js=before, **WRITER)
-    restored.then(None, js="() => Workbench.remember()")
+    page.load(restore, draft, [bench.spec, bench.loaded], js=before, **WRITER)
     bench.spec.change(lambda spec: spec if readable(spec) else gr.skip(), bench.spec, draft, trigger_mode="always_last", **READER)
 
 

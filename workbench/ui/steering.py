@@ -30,7 +30,7 @@ def steering_wheel(ctx: Context, shown: gr.Dropdown) -> gr.Accordion:
             value = gr.Textbox(label="From the next step", elem_id="steer-value", max_lines=1, scale=2, min_width=110)
             change = gr.Button("Change", size="sm", elem_id="steer-change", scale=1, min_width=80)
     gr.on([panel.expand, shown.change], lambda run, name: settings(ctx, run, name), [shown, name], [name, value], **READER)
-    name.input(lambda run, name: values(ctx, run).get(name, ""), [shown, name], value, **READER)
+    name.input(lambda run, name: now(values(ctx, run).get(name, ""), value=""), [shown, name], value, **READER)
     gr.on(
         [change.click, value.submit], lambda run, name, typed: change_to(ctx, run, f"{name}={typed}"), [shown, name, value], None, **WRITER
     )
@@ -49,11 +49,19 @@ def values(ctx: Context, run: str | None) -> dict[str, str]:
 
 
 def settings(ctx: Context, run: str | None, name: str | None) -> tuple[Any, Any]:
-    """The list of settings, and the value of the one that is chosen."""
+    """The list of settings, and what holds of the one that is chosen.
+
+    What a person has chosen or typed stays: the answer may come after it.
+    """
     found = values(ctx, run)
-    chosen = name if name in found else next(iter(found), None)
+    chosen = {} if name in found else {"value": next(iter(found), None)}
     names = [(key.replace("_", " ").replace(".", ": "), key) for key in found]
-    return gr.Dropdown(names, value=chosen), found.get(chosen or "", "")
+    return gr.Dropdown(names, **chosen), now(found.get(chosen.get("value", name) or "", ""))
+
+
+def now(holds: str, **more: str) -> Any:
+    """The box for another value: what holds stands in it in grey."""
+    return gr.Textbox(placeholder=f"now {holds}" if holds else "", **more)
 
 
 def change_to(ctx: Context, run: str | None, typed: str) -> None:
