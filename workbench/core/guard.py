@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from workbench.core.method import knob
 
+READ = ("step_ratio", "step_ratio_refined", "step_ratio_q99", "step_kl")  # what a guard goes by
 CEILING = 4.0  # the worst token's r under the quantile, which alone lets single tokens run away
 
 
@@ -39,7 +40,7 @@ class Guarded(BaseModel):
         """
         if self.guard == "monitor":
             return 1.0
-        ratio, refined, most, kl = (values[name] for name in ("step_ratio", "step_ratio_refined", "step_ratio_q99", "step_kl"))
+        ratio, refined, most, kl = (values[name] for name in READ)
         times_too_long = {
             "cap": ratio / self.bound,
             "refined cap": refined / self.bound,

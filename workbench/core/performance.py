@@ -22,7 +22,8 @@ WORK, CEILING = "gflop_per_token", "ceiling_tflop_per_s"
 1e12 a second the machine's matrix products reach in the run's number format."""
 PARTS = {
     "step_ms/draw": "drawing the batch", "step_ms/forward": "forward pass", "step_ms/backward": "backward pass",
-    "step_ms/optimizer": "optimizer", "step_ms/probes": "probes", "step_ms/rest": "everything else",
+    "step_ms/exchange": "exchange between processes", "step_ms/optimizer": "optimizer", "step_ms/probes": "probes",
+    "step_ms/rest": "everything else",
 }  # fmt: skip
 MEMORY = {
     "memory_gb/weights": "frozen weights", "memory_gb/trained": "trained numbers", "memory_gb/optimizer": "optimizer’s state",

@@ -59,6 +59,10 @@ class TrainSpec(Spec):
     steps: int = knob(120, ge=1, le=10_000_000, help="optimizer steps", log=True)
     batch_size: int = knob(8, ge=1, le=1024, help="rows in one forward pass", unit="rows", log=True)
     accumulate: int = knob(1, ge=1, le=1024, help="forward passes whose gradients make one step", more=True)
+    processes: int = knob(
+        1, ge=1, le=64, more=True,
+        help="processes that share out the forward passes of each step: a GPU each, or without a GPU an equal part of the cores",
+    )  # fmt: skip
     schedule: Literal["linear", "cosine", "constant"] = knob("cosine", help="how the learning rate falls after the warm-up")
     warmup: float = knob(0.05, ge=0, le=0.5, help="share of the steps in which the learning rate rises", more=True)
     packing: bool = knob(False, help="fill each sequence with several short rows instead of padding", more=True)
@@ -84,7 +88,7 @@ class TrainSpec(Spec):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainSpec":
-        mistakes = [*self._unguarded(), *self._unfed(), *self._too_short(), *self._wrong_changes()]
+        mistakes = [*self._unguarded(), *self._unfed(), *self._too_short(), *self._unshared(), *self._wrong_changes()]
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
@@ -111,6 +115,10 @@ class TrainSpec(Spec):
     def _unfed(self) -> Iterator[str]:
         if self.loss.by_task and not self.data.task:
             yield f"loss {self.loss.name} weighs tasks; say in data.task which column names the task of a row"
+        if self.adapter.by_task and not (self.data.task or self.data.balance or self.data.mix):
+            yield f"adapter {self.adapter.name} goes by tasks; say in data.task which column names the task of a row, or mix data sets"
+        if self.packing and not self.adapter.packs:
+            yield f"packing puts several rows into one sequence, and adapter {self.adapter.name} reads one at a time; leave packing off"
         for asked in (self.loss.judges, self.adapter.earlier, self.adapter.looks_at):
             try:
                 asked()
@@ -120,6 +128,13 @@ class TrainSpec(Spec):
     def _too_short(self) -> Iterator[str]:
         if self.steps < (links := self.adapter.links()):
             yield f"steps is {self.steps}, but the adapter's {links} links need one each; set steps to {links} or more, or take fewer links"
+
+    def _unshared(self) -> Iterator[str]:
+        if self.processes > self.accumulate:
+            yield (
+                f"processes is {self.processes}, but accumulate leaves {self.accumulate} to share out in a step; set accumulate to "
+                f"{self.processes} or more (and lower batch_size by as much), or take fewer processes"
+            )
 
     def _wrong_changes(self) -> Iterator[str]:
         for change in self.changes:

@@ -20,6 +20,7 @@ from workbench.jobs import steps
 from workbench.jobs.balancing import SOON, missing
 from workbench.jobs.curate import Look, look, tokenizer_of
 from workbench.jobs.estimate import Rows, disk, estimate
+from workbench.jobs.leading import possible
 from workbench.jobs.prepare import base_of
 from workbench.materials.corpus import path_of
 from workbench.materials.low_rank import matrices
@@ -76,8 +77,9 @@ def _moves(spec: TrainSpec, workspace: Workspace, rows: Rows) -> Iterator[Findin
 
 
 def _wants(spec: TrainSpec, workspace: Workspace) -> Iterator[Finding]:
-    """What a base must be: no adapter, and not quantised where its weights move; data sets that the adapter looks at must be there."""
+    """GPUs enough; a base that is no adapter, and not quantised where its weights move; the data sets that the adapter looks at."""
     try:
+        possible(spec)
         base_of(spec, workspace)
     except WorkbenchError as error:
         yield Finding("act", str(error))

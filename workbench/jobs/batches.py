@@ -143,8 +143,10 @@ def _order(units: int, seed: int, epoch: int, lengths: tuple[int, ...], size: in
     return [unit for batch in [*shuffled, *rest] for unit in batch]
 
 
-def in_batches(rows: list[Encoded], size: int, pad_id: int) -> Iterator[dict[str, Tensor]]:
-    """Rows in order, padded; for evaluation. Sorted by length, so that little is padding."""
-    ordered = sorted(rows, key=lambda row: len(row.ids))
+def in_batches(rows: list[Encoded], size: int, pad_id: int, tasks: Sequence[int] = ()) -> Iterator[dict[str, Tensor]]:
+    """Rows in order, padded; for evaluation. Sorted by length, so that little is padding. `tasks` of the rows, if they are known."""
+    ordered = sorted(range(len(rows)), key=lambda place: len(rows[place].ids))
     for start in range(0, len(ordered), size):
-        yield pad(ordered[start : start + size], pad_id)
+        chosen = ordered[start : start + size]
+        known = {"tasks": torch.tensor([[tasks[place]] for place in chosen])} if tasks else {}
+        yield pad([rows[place] for place in chosen], pad_id) | known

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from workbench_kernels.linear_cross_entropy import BLOCK, ROWS
+from workbench_kernels.linear_cross_entropy import BLOCK, FEW, ROWS
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import shelf
@@ -55,20 +55,22 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes: one checkpoint (what was learnt and the optimizer's state), the adapter or model at the end, what is free now."""
+    """Bytes: one checkpoint (what was learnt and the optimizer's state), the adapter or model at the end, what is free now, and what an
+    adapter that looks before it learns has found."""
 
     checkpoint: int
     artifact: int
     free: int
+    studied: int = 0
 
     @property
     def kept(self) -> int:
-        return self.checkpoint + self.artifact
+        return self.checkpoint + self.artifact + self.studied
 
     @property
     def most(self) -> int:
         """While a file is written, the one that it replaces still lies there."""
-        return self.checkpoint + max(self.checkpoint, self.artifact)
+        return self.checkpoint + max(self.checkpoint, self.artifact) + self.studied
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def estimate(spec: TrainSpec, workspace: Workspace, rows: Rows | None = None) ->
         ("optimizer", (spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained),
         *max(_moments(model, spec, cost, rows or Rows.of(spec), numbers), key=lambda moment: sum(size for _, size in moment)),
     ]
+    if device.type == "cpu":  # they share the memory, where GPUs have each their own
+        memory.append(("the other processes", (spec.processes - 1) * sum(size for _, size in memory)))
     return Estimate(cost.trained, cost.total, cost.by_module, [(item, size) for item, size in memory if size], memory_total())
 
 
@@ -123,7 +127,7 @@ def disk(spec: TrainSpec, workspace: Workspace) -> Disk:
     checkpoint = kept + (spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained
     saved = FLOAT * cost.saved or spec.adapter.stored * cost.trained
     artifact = FLOAT * cost.total if spec.adapter.whole else saved
-    return Disk(checkpoint, artifact, shutil.disk_usage(workspace.database.parent).free)
+    return Disk(checkpoint, artifact, shutil.disk_usage(workspace.database.parent).free, cost.studied)
 
 
 def shared(one: Estimate, other: Estimate) -> float:
@@ -167,14 +171,15 @@ def _moments(model: PreTrainedModel, spec: TrainSpec, cost: Cost, rows: Rows, nu
     head, left = (size / tokens for size in _head(model, spec, tokens * rows.learnt, numbers))
     before = gradients if spec.accumulate > 1 else 0  # of the batches before
     copied = sum(module.weight.numel() for _, module in _matrices(model)) if spec.adapter.whole else cost.trained + cost.beside
-    block, after = _block(model, spec, cost, length, numbers)
+    block, after = _block(model, spec, length, numbers)
+    beside = 0 if spec.adapter.whole else _adapted(model, spec, cost, numbers)
     blocks = max(config.num_hidden_layers, 1 + max(layer for _, layer, *_ in cost.by_module))  # some adapters add some
     inputs = config.hidden_size * FLOAT
     if spec.recompute:  # only each block's input is kept; the block at work is there whole, with the gradients of its MLP
-        at_work = block + 2 * (config.hidden_size + _inner(model)) * numbers.width
+        at_work = block + beside / config.num_hidden_layers + 2 * (config.hidden_size + _inner(model)) * numbers.width
         held = blocks * inputs + max(head, at_work + left)
     else:
-        held = blocks * block + after + head
+        held = max(0, blocks - _untouched(cost, blocks)) * block + beside + after + head
     passing = (4 * config.hidden_size + 3 * _inner(model)) * numbers.width  # what a block holds where nothing is kept for a backward pass
     if spec.update.forward_only:
         held, gradients, before = passing + head, 0, 0
@@ -198,7 +203,9 @@ def _head(model: PreTrainedModel, spec: TrainSpec, learnt: float, numbers: Numbe
         return TABLES * (2 if spec.loss.needs_base() else 1) * table, table
     own = FLOAT * vocabulary * hidden if spec.adapter.whole else learnt * hidden * numbers.width
     own = 0 if spec.update.forward_only else own
-    return _slice(vocabulary, learnt, numbers) + own, own
+    products = learnt * vocabulary * numbers.width  # which a head that learns keeps where they are few
+    kept = products if spec.adapter.whole and not spec.update.forward_only and products <= FEW else 0
+    return _slice(vocabulary, learnt, numbers) + own + kept, own
 
 
 def _slice(vocabulary: int, learnt: float, numbers: Numbers) -> float:
@@ -207,11 +214,18 @@ def _slice(vocabulary: int, learnt: float, numbers: Numbers) -> float:
     return logits * numbers.width + (2 if numbers.half else 1) * FLOAT * min(logits, max(vocabulary, BLOCK))
 
 
-def _block(model: PreTrainedModel, spec: TrainSpec, cost: Cost, length: int, numbers: Numbers) -> tuple[float, float]:
+def _untouched(cost: Cost, blocks: int) -> int:
+    """How many blocks keep nothing for the backward pass, because nothing moves in them or below them."""
+    lowest = [layer for _, layer, moved, _ in cost.by_module if moved and layer >= 0]
+    outside = any(moved and layer < 0 and "norm" not in module for module, layer, moved, _ in cost.by_module)  # as the embeddings
+    return 0 if outside else min(lowest, default=blocks) + cost.late
+
+
+def _block(model: PreTrainedModel, spec: TrainSpec, length: int, numbers: Numbers) -> tuple[float, float]:
     """Bytes a token that one block keeps for the backward pass, and that the final norm and the head keep.
 
     The residual stream as both norms read it, the heads' queries, keys, values and what attention makes of them, and the MLP's
-    inner tensors; then the inputs of what learns. Where rows are filled up or packed, keys and values are spread over all
+    inner tensors; of whole tuning the inputs of the matrices too. Where rows are filled up or packed, keys and values are spread over all
     heads and each block keeps a mask of T numbers a token.
     """
     config = model.config
@@ -225,7 +239,7 @@ def _block(model: PreTrainedModel, spec: TrainSpec, cost: Cost, length: int, num
     gated = 3 if _gated(model) else 1
     always = 2 * hidden * FLOAT + (2 * queries + 2 * keys + mask + gated * inner) * width
     if not spec.adapter.whole:
-        return always + _adapted(model, spec, cost, numbers) / config.num_hidden_layers, 2 * hidden * FLOAT
+        return always, 2 * hidden * FLOAT
     normed = 2 * hidden * FLOAT + (5 if numbers.half else 2) * hidden * width  # autocast copies it for each matrix
     return always + normed + inner * width, 3 * hidden * FLOAT
 
@@ -234,7 +248,10 @@ def _adapted(model: PreTrainedModel, spec: TrainSpec, cost: Cost, numbers: Numbe
     """Bytes a token that all adapted matrices keep: their inputs, and what stands between their two factors.
 
     With dropout each keeps what was left of its input, and what was dropped. Without it the input is shared by those that read the same.
+    Where there are no two factors, the adapter says what it keeps.
     """
+    if cost.kept:
+        return cost.kept * numbers.width
     moved = {(module, layer): trained for module, layer, trained, _ in cost.by_module if trained}
     found = [(name, module, moved.get((name.rpartition(".")[2], layer_of(name + ".")), 0)) for name, module in _matrices(model)]
     adapted = [(name, _reads(module), trained / sum(module.weight.shape)) for name, module, trained in found if trained]

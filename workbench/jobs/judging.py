@@ -34,6 +34,17 @@ class Known:
     starts: Tensor
     scores: Tensor
 
+    def tasks_of(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """(B, T) the task of each token of a training batch, −1 for what fills up; of another batch what it says itself, (B, 1)."""
+        if "rows" not in batch:
+            return batch.get("tasks")
+        return self.tasks.to(batch["rows"].device)[batch["rows"]].where(batch["rows"] >= 0, -1)
+
+    def places(self, tasks: Sequence[str]) -> list[int]:
+        """Where tasks stand among the names, −1 for one that no training row belongs to."""
+        there = {name: place for place, name in enumerate(self.names)}
+        return [there.get(task, -1) for task in tasks]
+
     def scores_of(self, row: Tensor) -> Tensor:
         """(W,) float32 scores of learnt tokens, given the row of each; a row's tokens stand together and in order."""
         if not len(self.scores):

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 SMALL = 30_000_000  # parameters: below, a matrix is too small to be worth sharing between cores
 
 
-def share_cores(model: PreTrainedModel) -> None:
-    """Give a small model one core and a large one all of them (process-wide, as torch has it).
+def share_cores(model: PreTrainedModel, processes: int = 1) -> None:
+    """Give a small model one core and a large one all of them, or its part where several processes work (process-wide, as torch has it).
 
     Threads wait for each other at every operation. For the demo model two were 1.2 times as fast as one on two idle cores,
     and several times slower as soon as the page's browser wanted one of them.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    torch.set_num_threads(1 if parameters < SMALL else os.cpu_count() or 1)
+    torch.set_num_threads(1 if parameters < SMALL else max(1, (os.cpu_count() or 1) // processes))
 
 
 @contextmanager

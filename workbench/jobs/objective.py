@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
+from workbench.core.events import Event, Noted
 from workbench.jobs.clock import Clock
 from workbench.jobs.judging import Known
 from workbench.jobs.scaling import Scaling
+from workbench.jobs.together import Group
 from workbench.materials.models import label_table
 from workbench.materials.odds import label_logp, label_odds
 from workbench.materials.packing import IGNORED
@@ -38,6 +40,8 @@ class Objective:
     special: Sequence[int]
     seed: int
     clock: Clock
+    group: Group = field(default_factory=Group)  # of processes, each of which reads a part of every window
+    task_weights: Tensor = field(default_factory=lambda: torch.empty(0))  # by the tasks' numbers, where the loss follows them
     scaling: Scaling = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,7 +51,7 @@ class Objective:
         """What `gradients` returns, from forward passes alone and without dropout."""
         self.attachment.model.eval()
         with torch.no_grad(), self.clock.part("forward"):
-            return self._over(window, step, share, backward=False)
+            return self._added(self._over(window, step, share, backward=False), [])
 
     def gradients(self, window: Sequence[Batch], step: int, share: float) -> dict[str, float]:
         """Forward and backward over the window; the gradients are those of the mean over all its trained tokens.
@@ -55,8 +59,8 @@ class Objective:
         `share` is how much of the run is over. Returns the plain loss, and what was made smaller where that is not the same.
         """
         self.attachment.model.train()
-        with self.clock.part("forward"):  # the backward passes in it are a part of their own
-            values = self._over(window, step, share, backward=True)
+        with self.clock.part("forward"), self.group.chance():  # the backward passes in it are a part of their own
+            values = self._added(self._over(window, step, share, backward=True), [own for _, own in self.attachment.trained()])
         self.scaling.down(parameter for _, parameter in self.attachment.trained())
         return values
 
@@ -65,15 +69,32 @@ class Objective:
         for _, parameter in self.attachment.trained():
             parameter.grad = None
 
+    def left_out(self, step: int) -> list[Event]:
+        """Let the gradients go where they, or the loss, are no finite numbers; returns what there is to say of it."""
+        self.let_go()
+        if self.scaling.spared:
+            return []  # a factor that was tried and found too high
+        return [Noted(f"Step {step}: the loss or its gradient is not a finite number, so nothing was moved.", "act", step)]
+
+    def _added(self, values: dict[str, float], parameters: Sequence[nn.Parameter]) -> dict[str, float]:
+        """The values and the gradients of the whole window, from the parts of it that the processes have read."""
+        if self.group.size == 1:
+            return values
+        with self.clock.part("exchange"):
+            return self.group.add(values, parameters)
+
     def _over(self, window: Sequence[Batch], step: int, share: float, backward: bool) -> dict[str, float]:
         all_learnt = self.learnt(window)
         total = weighted = distance = 0.0
         count = max(1, len(all_learnt.row))
-        generator = self._generator(step)
-        for batch, shown, (start, end) in zip(window, self._shown(window, generator, share), spans(window), strict=True):
+        generator, mine, every = self._generator(step), self.group.mine(window), [*spans(window)]
+        own = [window[place] for place in mine]
+        for batch, shown, (start, end) in zip(
+            self._told(own), self._shown(own, generator, share), (every[place] for place in mine), strict=True
+        ):
             labels = labels_of(batch)
             base = self._base_table(batch) if self.loss.needs_base() else None
-            read = self._read(shown, labels, generator)
+            read = self.loss.read(self._read(shown, labels, generator), base, labels)
             stats = self._stats(read, all_learnt, slice(start, end), share)
             loss = -(self.loss.weights(stats) * stats.logp).sum() / count
             if read.again:
@@ -94,17 +115,22 @@ class Objective:
         """The plain loss on batches that are not trained on, in nats per token; NaN without any."""
         self.attachment.model.eval()
         total = count = 0.0
-        for batch in batches:
+        for batch in self._told(batches):
             with self._numbers():
-                logp = label_logp(self.attachment.model, batch)
+                logp = label_logp(self.attachment.model, batch) if self.loss.alone() else self._together(batch)
             total -= logp.sum().item()
             count += len(logp)
         return total / count if count else math.nan
 
+    def _together(self, batch: Batch) -> Tensor:
+        """(N,) log-probabilities of a batch's labels by the model and its base together, as the loss has them."""
+        read = Read(torch.empty(0), None, label_table(self.attachment.model, batch))
+        return self.loss.read(read, self._base_table(batch), labels_of(batch)).logp
+
     def learnt(self, window: Sequence[Batch]) -> Learnt:
         """What is known of the window's learnt tokens before any forward pass."""
         row = torch.cat([batch["rows"][:, 1:][learnt_at(batch)] for batch in window])
-        return Learnt(row, self.known.tasks.to(row.device)[row], self.known.scores_of(row))
+        return Learnt(row, self.known.tasks.to(row.device)[row], self.known.scores_of(row), self.task_weights)
 
     def _stats(self, read: "Read", window: Learnt, part: slice, share: float) -> TokenStats:
         return TokenStats(
@@ -130,8 +156,9 @@ class Objective:
         return Read(table.gather(1, labels[:, None])[:, 0], entropy, table, again)
 
     def _generator(self, step: int) -> torch.Generator:
-        """Chance for the noises and the further readings: from the seed and the step alone, so that a resumed run has the same."""
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        """Chance for the noises and the further readings, each process's own: from the seed and the step alone, so that a resumed run has
+        the same."""
+        return torch.Generator().manual_seed((self.group.rank << 52) + self.seed * 1_000_003 + step)
 
     def _shown(self, window: Sequence[Batch], generator: torch.Generator, share: float) -> Iterator[Batch]:
         """The batches as the model sees them: the noises in order."""
@@ -140,6 +167,13 @@ class Objective:
             for noise in self.noises:
                 batch = noise.disturb(batch, showing)
             yield batch
+
+    def _told(self, batches: Sequence[Batch]) -> Iterator[Batch]:
+        """The batches, the tasks of each made known to the attachment before it is read and until its gradients are taken."""
+        for batch in batches:
+            self.attachment.hear(self.known.tasks_of(batch))
+            yield batch
+        self.attachment.hear(None)
 
     def _numbers(self) -> AbstractContextManager[None]:
         """Matrix products in `dtype`; what needs more stays in float32."""

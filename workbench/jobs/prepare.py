@@ -1,6 +1,6 @@
 """From a training spec to what the loop eats: the model, its tokenizer, and rows as tokens. Knows nothing of steps."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from workbench.core.workspace import Workspace
 from workbench.jobs.batches import Draw, in_batches
 from workbench.jobs.judging import Known, judged, known_of
 from workbench.jobs.machine import share_cores
-from workbench.jobs.mixing import encoded, learning
+from workbench.jobs.mixing import Learning, encoded, learning
 from workbench.materials.corpus import load
 from workbench.materials.lora import Lora, read_lora
 from workbench.materials.models import POCKET, ModelRef, resolve
@@ -57,28 +57,33 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
     data = yield from learning(spec, tokenizer, workspace, VALIDATION_ROWS)
     device, dtype = place(spec.precision, "" if spec.adapter.whole else ref.path)
     model = load_model(ref, device, torch.float32 if spec.adapter.whole else dtype)
-    share_cores(model)
+    share_cores(model, spec.processes)
     known = yield from _known(spec, tokenizer, workspace)
     scores = yield from judged(spec.loss, spec.model, data.train, tokenizer.get_vocab(), workspace)
     told = spec.data.task or spec.data.balance or spec.data.mix
     pad, apart = tokenizer.pad_token_id, sorted(set(data.held_tasks)) if told else []
+    about = known_of(data.train, data.tasks, scores)
+    of_held = about.places(data.held_tasks)
     return Prepared(
         model=model,
         numbers=dtype,
         tokenizer=tokenizer,
         train=data.train,
         draws=data.draws,
-        validation=on(device, in_batches(data.held, 16, pad)),
+        validation=on(device, in_batches(data.held, 16, pad, of_held)),
         validation_rows=len(data.held),
-        by_task={
-            task: on(device, in_batches([row for row, own in zip(data.held, data.held_tasks, strict=True) if own == task], 16, pad))
-            for task in apart
-        },
+        by_task={task: on(device, _of_task(task, data, pad, about)) for task in apart},
         known=on(device, in_batches(known, 16, pad)),
         prompts=spec.prompts or data.prompts[:SAMPLE_PROMPTS],
-        about=known_of(data.train, data.tasks, scores),
+        about=about,
         earlier=_earlier(spec, ref, workspace),
     )
+
+
+def _of_task(task: str, data: Learning, pad: int, about: Known) -> Iterator[dict[str, Tensor]]:
+    """The batches of the validation rows of one task."""
+    rows = [row for row, own in zip(data.held, data.held_tasks, strict=True) if own == task]
+    return in_batches(rows, 16, pad, about.places([task] * len(rows)))
 
 
 def base_of(spec: TrainSpec, workspace: Workspace) -> ModelRef:

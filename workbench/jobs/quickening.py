@@ -34,7 +34,8 @@ def quicken(model: PreTrainedModel, spec: TrainSpec, batches: Batches) -> dict[s
 
 def pace(model: PreTrainedModel, spec: TrainSpec, batches: Batches, numbers: torch.dtype) -> dict[str, float]:
     """`gflop_per_token`: what a step must multiply for one real token, in 1e9 operations. `ceiling_tflop_per_s`: what this machine's matrix
-    products reach in these numbers, in 1e12 a second. Nothing for a mixture of experts, which does not multiply by all it has."""
+    products reach in these numbers, in 1e12 a second, in all processes. Nothing for a mixture of experts, which does not multiply by all
+    it has."""
     if any(weight.ndim == 3 for weight in model.parameters()):
         return {}
     lengths, learnt = [len(row.ids) for row in batches.rows], sum(sum(row.trained[1:]) for row in batches.rows)
@@ -42,7 +43,7 @@ def pace(model: PreTrainedModel, spec: TrainSpec, batches: Batches, numbers: tor
     operations = sum(_products(model, passes, learnt / sum(lengths)))
     operations += _attention(model, sum(length**2 for length in lengths) / sum(lengths)) * (3.5 if passes == 3 else 1)
     ceiling = measured_ceilings(model.device, numbers).flops
-    return {"gflop_per_token": operations / 1e9, "ceiling_tflop_per_s": ceiling / 1e12}
+    return {"gflop_per_token": operations / 1e9, "ceiling_tflop_per_s": ceiling * spec.processes / 1e12}
 
 
 def _products(model: PreTrainedModel, passes: int, learnt: float) -> Iterator[float]:

@@ -53,7 +53,7 @@ def paced(attachment: Attachment, update: Update) -> list[dict[str, object]]:
     groups = []
     for group in attachment.groups():
         for pace in dict.fromkeys(paces[id(parameter)] for parameter in group["params"]):
-            groups.append({**group, "params": [p for p in group["params"] if paces[id(p)] == pace], "pace": pace})
+            groups.append({**group, "params": [p for p in group["params"] if paces[id(p)] == pace], "pace": pace * group.get("pace", 1.0)})
     return groups
 
 

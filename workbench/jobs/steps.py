@@ -22,7 +22,8 @@ from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
 from workbench.materials import flags, models
 from workbench.materials.around import Around, state_of
-from workbench.materials.corpus import Corpus, load, path_of
+from workbench.materials.corpus import Corpus, load, path_of, sides
+from workbench.materials.near import joined
 from workbench.materials.rows import Changed, Chosen, Example, Selection
 from workbench.methods.contracts import Selector
 
@@ -76,7 +77,7 @@ class Step:
 @dataclass(frozen=True, eq=False)  # one stands for itself: what is counted of it is remembered by it
 class Curated:
     """A data set after its selection steps: the rows as they are then, indices of the kept ones, and of each dropped one the step and the
-    reason. `corpus` has them as they were.
+    reason. `corpus` has them as they were. `groups` has a number for each row: rows of one number must not be parted; empty if none must.
     """
 
     corpus: Corpus
@@ -84,6 +85,7 @@ class Curated:
     kept: list[int]
     dropped: dict[int, tuple[str, str]]
     steps: list[Step]
+    groups: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
 _held = Memory[Curated](HELD)
@@ -132,7 +134,7 @@ def _pace(reader: str, examples: Sequence[Example], around: Around) -> float:
 def select(corpus: Corpus, selectors: Sequence[Selector], around: Around, files: Sequence[Path]) -> Generator[Progress, None, Curated]:
     """The steps in order, each on what the one before kept; `files` are where the answer of each is kept if it took long."""
     rows: Sequence[Example] = corpus.examples
-    indices, dropped, steps = list(range(len(rows))), dict[int, tuple[str, str]](), list[Step]()
+    indices, dropped, steps, pairs = list(range(len(rows))), dict[int, tuple[str, str]](), list[Step](), list[Tensor]()
     for selector, file in zip(selectors, files, strict=True):
         if selector.skip:
             steps.append(Step(selector.title(), 0))
@@ -144,8 +146,18 @@ def select(corpus: Corpus, selectors: Sequence[Selector], around: Around, files:
         steps.append(Step(selector.title(), len(out), scores, len(selection.changed), _spread_out(selection, indices, len(rows), scores)))
         if selection.changed:
             rows = Changed(rows, {indices[place]: example for place, example in selection.changed.items()})
+        if len(selection.groups):
+            pairs.append(torch.tensor(indices)[torch.stack([torch.tensor(selection.groups), torch.arange(len(indices))], 1)])
         indices = [index for index, stays in zip(indices, selection.kept, strict=True) if stays]
-    return Curated(corpus, rows, indices, dropped, steps)
+    groups = joined(len(rows), torch.cat(pairs)) if pairs else torch.empty(0, dtype=torch.int64)
+    return Curated(corpus, rows, indices, dropped, steps, groups)
+
+
+def parted(found: Curated, share: float, seed: int) -> Generator[Progress, None, tuple[Chosen, Chosen]]:
+    """The kept rows as (train, validation): `corpus.sides`, with what the steps found to belong together on one side."""
+    rows = Chosen(found.examples, found.kept)
+    train, validation = yield from sides(rows, share, seed, found.groups[found.kept].tolist() if len(found.groups) else ())
+    return Chosen(rows, train), Chosen(rows, validation)
 
 
 def _answer(selector: Selector, rows: Sequence[Example], around: Around, file: Path) -> Generator[Progress, None, Selection]:

@@ -21,8 +21,10 @@ from workbench.jobs import checkpoint
 from workbench.jobs.averaging import Average
 from workbench.jobs.batches import Batches
 from workbench.jobs.clock import Clock
+from workbench.jobs.converging import Converging
 from workbench.jobs.ending import Ending
 from workbench.jobs.forecast import rows_table
+from workbench.jobs.leading import called, possible
 from workbench.jobs.objective import Objective
 from workbench.jobs.prepare import Prepared, on, prepare
 from workbench.jobs.probing import Probing
@@ -32,33 +34,38 @@ from workbench.jobs.sampling import samples
 from workbench.jobs.schedule import begun, opens, rate, shorten
 from workbench.jobs.steering import Steering, Wish, in_words
 from workbench.jobs.studying import attached
+from workbench.jobs.together import Group
 from workbench.methods.contracts import Attachment, Moment, Stepper
 
 
 def train(spec: TrainSpec, folder: Path, workspace: Workspace) -> Iterator[Event]:
     """Train as `spec` says, keeping everything in `folder`; ends with the adapter (or the model) whole on disk."""
     run = yield from begin(spec, folder, workspace)
-    yield Started(spec.steps, run.about())
-    yield rows_table(len(run.prepared.train), run.prepared.validation_rows)
-    if run.step == 0:  # a run that goes on has it on record
-        yield Measured(0, pace(run.prepared.model, spec, run.batches, run.prepared.numbers))
-    try:
-        yield from run.steps()
-    except GeneratorExit:  # stopped between two events: keep what was learnt
+    with run.group:
+        yield Started(spec.steps, run.about())
+        yield rows_table(len(run.prepared.train), run.prepared.validation_rows)
+        if run.step == 0:  # a run that goes on has it on record
+            yield Measured(0, pace(run.prepared.model, spec, run.batches, run.prepared.numbers))
+        try:
+            yield from run.steps()
+        except GeneratorExit:  # stopped between two events: keep what was learnt
+            run.keep()
+            raise
+        yield from run.keep_checkpoint()
+        yield from run.choose()
         run.keep()
-        raise
-    yield from run.keep_checkpoint()
-    yield from run.choose()
-    run.keep()
-    yield Made(run.made, str(folder / run.made), run.step)
-    yield Finished("finished", run.ended or f"{run.step} steps.")
+        yield Made(run.made, str(folder / run.made), run.step)
+        yield Finished("finished", run.ended or f"{run.step} steps.")
 
 
 def begin(spec: TrainSpec, folder: Path, workspace: Workspace) -> Generator[Progress, None, "Run"]:
     """The run before its first step, or where its checkpoint in `folder` left it."""
+    possible(spec)
     yield Progress(0, 1, "loading the model and the rows")
     prepared = yield from prepare(spec, workspace)
-    return Run(spec, folder, prepared, (yield from attached(spec, prepared, folder, workspace)))
+    run = Run(spec, folder, prepared, (yield from attached(spec, prepared, folder, workspace)))
+    run.group = run.objective.group = yield from called(spec, folder, workspace, prepared, run.attachment)
+    return run
 
 
 @dataclass
@@ -73,6 +80,7 @@ class Run:
     kept: int = -1  # step of the newest checkpoint
     ended: str = ""  # why it was over before its last step
     best: dict[str, Tensor] = field(default_factory=dict)  # what was learnt where the validation loss was lowest, on the CPU
+    group: Group = field(default_factory=Group)  # of processes that take the steps together
     accelerator: Accelerator = field(init=False)
     stepper: Stepper = field(init=False)
 
@@ -85,15 +93,12 @@ class Run:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
         self.batches = Batches.of(prepared.train, spec, prepared.tokenizer.pad_token_id, prepared.draws)
-        self.clock = Clock()
+        self.clock, self.average, self.moving = Clock(), Average(), Moving()
         self.quick = quicken(model, spec, self.batches)
         self.probing = Probing(spec.probes, clock=self.clock)
-        self.average, self.moving = Average(), Moving()
-        special = prepared.tokenizer.all_special_ids
-        numbers, about = prepared.numbers, prepared.about
-        self.objective = Objective(
-            spec.loss, spec.noises, self.attachment, self.accelerator, numbers, about, special, spec.seed, self.clock
-        )
+        known = prepared.numbers, prepared.about, prepared.tokenizer.all_special_ids
+        self.objective = Objective(spec.loss, spec.noises, self.attachment, self.accelerator, *known, spec.seed, self.clock)
+        self.converging = Converging(self.objective, prepared.by_task)
         self._take_up()
 
     def _take_up(self) -> None:
@@ -109,6 +114,7 @@ class Run:
         self.average.load_state(parts.get("average", {}), self.attachment.trained())
         self.best = parts.get("best", {})
         self.objective.scaling.load_state(parts.get("scaling", {}))
+        self.converging.load_state(parts.get("converging", {}))
 
     @property
     def made(self) -> str:
@@ -155,10 +161,8 @@ class Run:
 
     def grant(self, wanted: Wish) -> Iterator[Event]:
         """Do what a person asked for, or take the settings on from the next step."""
-        if wanted.set:
-            refused = self.steering.take(wanted, self.step + 1)
-            if refused:
-                yield Noted(f"Nothing was changed. {refused}", "watch")
+        if wanted.set and (refused := self.steering.take(wanted, self.step + 1)):
+            yield Noted(f"Nothing was changed. {refused}", "watch")
         if wanted.do == "save":
             yield from self.keep_checkpoint()
         if wanted.do == "evaluate":
@@ -179,6 +183,7 @@ class Run:
 
     def advance(self) -> list[Event]:
         """One optimizer step; returns what there is to say of it."""
+        self.group.order([change.model_dump(mode="json") for change in self.steering.taken])
         step, before = self.step + 1, checkpoint.random_state()
         self.clock.begin(step)
         if opens(step, self.spec):
@@ -186,21 +191,24 @@ class Run:
         self.stepper, stayed = redraw(step, self.attachment, self.spec.update, self.stepper, self.average)
         with self.clock.part("draw"):
             window = on(self.prepared.model.device, self.clock.counted(self.batches.window(step)))
+        self.converging.see(step)
         forward, scaling = self.spec.update.forward_only, self.objective.scaling
         values = {} if forward else self.objective.gradients(window, step, self.step / self.spec.steps)
         moment = Moment(step, self.attachment, window[-1], decode=self.prepared.decode)
         events = [] if forward else self.probing.read("gradient", moment, values)
         finite = not scaling.overflowed and all(math.isfinite(value) for value in values.values())
+        finite = bool(self.group.decided([finite])[0])  # what a probe read is among the values
         self.average.begin(self.attachment.trained(), self.spec.update.average)
-        events += self._move(moment, values, window, before) if finite else self._skipped(step)
+        events += self._move(moment, values, window, before) if finite else self.objective.left_out(step)
         if forward and not math.isfinite(values["loss"]):  # which is told with the step where no gradient is taken
-            finite, events = False, [*events, *self._skipped(step)]
+            finite, events = False, [*events, *self.objective.left_out(step)]
         self.average.follow(self.attachment.trained(), self.spec.update.average)
         values |= self.clock.end(self.attachment, self.stepper) | stayed | self.moving.told(self.attachment) | scaling.figures()
         self.probing.worked += self.clock.seconds
         self.ending.finite(finite or scaling.spared, step, self.spec.stop)
         self.ending.took(values, self.clock.seconds, self.clock.tokens)
         self.step, self.random = step, checkpoint.random_state()
+        self.group.compare(self.attachment, step, self.spec.checkpoint_every)
         return [Measured(step, values), *events]
 
     def _next_link(self) -> None:
@@ -247,9 +255,8 @@ class Run:
         """Written first, then told, then shown: what a checkpoint holds is on record before anybody can go on from it."""
         state = {"adapter": self.attachment.state(), "optimizer": self.stepper.state(), "random": self.random}
         self.kept = self.step
-        state |= {"ending": self.ending.state(), "scaling": self.objective.scaling.state()}
-        state |= {"best": self.best} if self.spec.stop.keep_best else {}
-        state |= {"average": self.average.slow} if self.average.slow else {}
+        state |= {"ending": self.ending.state(), "scaling": self.objective.scaling.state(), "converging": self.converging.state()}
+        state |= ({"best": self.best} if self.spec.stop.keep_best else {}) | ({"average": slow} if (slow := self.average.slow) else {})
         path = checkpoint.write(self.folder, self.step, state)
         try:
             yield Made("checkpoint", str(path), self.step)
@@ -276,10 +283,10 @@ class Run:
         displacement = {name: (p.detach() - before[name]).float() for name, p in self.attachment.trained()}
         moment = Moment(step, self.attachment, moment.batch, self.attachment.dense(displacement), decode=moment.decode)
         events = self.probing.read("step", moment, values, always=guarded)
-        if not guarded:
-            return events
-        shorten(self.spec.update, self.attachment.trained(), before, displacement, values)
-        return []  # a step that was too long is taken care of, and the curve shows it
+        if guarded:
+            values |= self.group.guided(values)
+            shorten(self.spec.update, self.attachment.trained(), before, displacement, values)
+        return [] if guarded else events  # a step that was too long is taken care of, and the curve shows it
 
     def _again(self, window: list[dict[str, Tensor]], step: int, random: dict[str, Tensor]) -> float:
         """What is made smaller of the same window where the parameters are now, with its gradients and the same dropout."""
@@ -290,9 +297,3 @@ class Run:
         if not forward:
             self.attachment.before_step(step)
         return values.get("objective", values["loss"])
-
-    def _skipped(self, step: int) -> list[Event]:
-        self.objective.let_go()
-        if self.objective.scaling.spared:
-            return []  # a factor that was tried and found too high
-        return [Noted(f"Step {step}: the loss or its gradient is not a finite number, so nothing was moved.", "act", step)]

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -98,8 +98,8 @@ def trial(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, Tr
     random = checkpoint.random_state()
     watch = MemoryWatch()
     try:
-        with TemporaryDirectory() as folder:
-            return (yield from _steps(spec, workspace, Path(folder), watch))
+        with TemporaryDirectory() as folder, ExitStack() as ends:
+            return (yield from _steps(spec, workspace, Path(folder), watch, ends))
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise WorkbenchError(
             f"Three steps do not fit into the memory of this machine ({str(error).splitlines()[0]}). Lower the batch size or the longest "
@@ -111,10 +111,11 @@ def trial(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, Tr
         gc.collect()
 
 
-def _steps(spec: TrainSpec, workspace: Workspace, folder: Path, watch: "MemoryWatch") -> Generator[Progress, None, Trial]:
+def _steps(spec: TrainSpec, workspace: Workspace, folder: Path, watch: "MemoryWatch", ends: ExitStack) -> Generator[Progress, None, Trial]:
     parts = STEPS + 2
     began = time.perf_counter()
     run = yield from begin(spec.model_copy(update={"steps": max(spec.steps, STEPS), "stop": StopSpec()}), folder, workspace)
+    ends.enter_context(run.group)
     loading = time.perf_counter() - began
     spent, eager, quiet = [], Eager(spec.probes), Quiet(spec.probes)
     for step in range(1, STEPS + 1):

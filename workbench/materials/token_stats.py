@@ -3,9 +3,16 @@
 What it is not: the reading of a model (`jobs/objective.py`), or what a surprise is worth (`methods/losses/`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
+
+from workbench.materials.convergence import Convergence
+
+Read = TypeVar("Read", bound=Any)
+"""A frozen value with a `table` (N, V) and the labels' `logp` (N,) of it."""
 
 
 @dataclass(frozen=True)
@@ -13,11 +20,13 @@ class Learnt:
     """The W learnt tokens of a whole accumulation window, known before any forward pass; integers, and a score in float32.
 
     row: the answer a token belongs to. task: its row's task. score: what the loss made of its judges' readings.
+    weight: (K,) of each of the K tasks, where the loss follows how they converge, and else empty.
     """
 
     row: Tensor
     task: Tensor
     score: Tensor
+    weight: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,29 @@ class TokenStats:
     def mean(self, values: Tensor) -> Tensor:
         """The mean of `values` over the learnt tokens."""
         return (self.mask * values).sum() / self.mask.sum().clamp(min=1)
+
+
+class Spoken:
+    """Who speaks where a loss learns: the model alone, unless the loss says otherwise."""
+
+    def convergence(self, tasks: int) -> Convergence | None:
+        """What follows the validation losses of so many tasks, for a loss that weighs them by it (`Learnt.weight`)."""
+        return None
+
+    def alone(self) -> bool:
+        """Whether it is the model alone; where it is not, the loss needs the base."""
+        return True
+
+    def spoken(self, table: Tensor, base: Tensor) -> Tensor:
+        """(N, V) log-probabilities of whoever speaks, from those of the model and of the base by themselves."""
+        return table
+
+    def read(self, own: Read, base: Tensor | None, labels: Tensor) -> Read:
+        """What the loss learns from, of what the model made of a batch by itself."""
+        if base is None or self.alone():
+            return own
+        table = self.spoken(own.table, base)
+        return replace(own, table=table, logp=table.gather(1, labels[:, None])[:, 0])
 
 
 def kl(of: Tensor, to: Tensor) -> Tensor:

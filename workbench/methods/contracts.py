@@ -29,9 +29,9 @@ from workbench.materials.moment import Moment, Reading, Showing
 from workbench.materials.rows import Example, Selection
 from workbench.materials.slot import Slot
 from workbench.materials.stepper import Stepper
-from workbench.materials.token_stats import TokenStats, kl
+from workbench.materials.token_stats import Spoken, TokenStats, kl
 from workbench.materials.units import Heard
-from workbench.materials.voice import Speaker, Voice
+from workbench.materials.voice import Prompting, Speaker, Voice
 
 if TYPE_CHECKING:  # model code takes seconds to import, and merges have no use for it
     from transformers import PreTrainedModel
@@ -62,13 +62,16 @@ class Selector(Sifting, Method, ABC, shelf="selectors"):
 
 
 class Adapter(Method, ABC, shelf="adapters"):
-    """Laws: output unchanged at step 0; only the declared parameters get gradients; base + delta = tuned; saves and loads."""
+    """Laws: output unchanged at step 0 unless it says otherwise; only what is declared moves; base + delta = tuned; saves and loads."""
 
     whole: ClassVar[bool] = False  # whether the base's own weights move: they are then kept in float32 and saved as a model
     family: ClassVar[Literal["beside", "turned", "part", "whole"]] = "beside"  # what it does to a matrix
     rates: ClassVar[tuple[float, float]] = (5e-5, 5e-3)  # between which an Adam's learning rate usually lies
     held: ClassVar[int] = 4  # bytes in memory for a number that moves, beside its gradient and what the optimizer remembers of it
     stored: ClassVar[int] = 4  # bytes of it on the disk, in the adapter that is saved
+    by_task: ClassVar[bool] = False  # whether it must know which task a row belongs to
+    packs: ClassVar[bool] = True  # whether it can be trained on several rows in one sequence
+    starts_at_base: ClassVar[bool] = True  # whether the model says at step 0 what the base says; `costs` tells where it does not
 
     @abstractmethod
     def attach(self, model: "PreTrainedModel", seed: int) -> Attachment:
@@ -105,7 +108,7 @@ class Informed(Adapter, shelf="adapters"):
 # Losses: what a token's surprise is worth.
 
 
-class Loss(Anchored, Method, ABC, shelf="losses"):
+class Loss(Anchored, Spoken, Method, ABC, shelf="losses"):
     """Laws: finite and differentiable; blind to tokens outside the mask; cross-entropy at its neutral knobs, if it has any.
 
     The training loop computes Σ mask · weights · (−logp) / M, with M the trained tokens of the whole accumulation window. A loss that is
@@ -167,8 +170,7 @@ class Noise(Method, ABC, shelf="noises"):
 class Update(Guarded, Paced, Averaged, Method, ABC, shelf="updates"):
     """Laws: what is not in the groups stays frozen; resumes exactly from its state; its step is linear in the learning rate.
 
-    A group's parameters move at `pace` times the learning rate (`core/pace.py`). The loop shortens a step that step safety finds too long
-    (`core/guard.py`); what is kept may follow what is trained slowly (`core/averaged.py`).
+    How fast each part moves: `core/pace.py`; steps that the loop shortens: `core/guard.py`; an average that is kept: `core/averaged.py`.
     """
 
     adam: ClassVar[bool] = False  # whether its learning rate is one as Adam's
@@ -208,9 +210,8 @@ class Probe(Method, ABC, shelf="probes"):
 class Merge(Kitted, Foreknowing, Method, ABC, shelf="merges"):
     """Laws: same names, shapes, dtypes; k copies of the base give the base; the same in any blocks, seed for seed.
 
-    `tensor` gets and returns float32; the streaming, the rounding and the files are the job's, which calls the verbs on blocks of whole
-    rows: what a row becomes may depend on it and on `slot`, not on its neighbours. What depends on the whole tensor is asked for
-    (`materials/foreknown.py`) and comes with the slot.
+    `tensor` gets and returns float32; streaming, rounding and files are the job's, which calls the verbs on blocks of whole rows: what a
+    row becomes may depend on it and on `slot` (with what `materials/foreknown.py` says of the whole tensor), not on its neighbours.
     """
 
     least: ClassVar[int] = 1  # fewest and most tuned models it is defined for
@@ -230,8 +231,7 @@ class Merge(Kitted, Foreknowing, Method, ABC, shelf="merges"):
 
     @abstractmethod
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
-        """The numbers that explain what happens to this tensor (a scale, an angle), by the same names for every tensor, for the
-        picture. Of a tensor that comes in blocks, the job keeps the mean over rows (of some, if large)."""
+        """Numbers for the picture that explain what happens to this tensor, by the same names for each; of blocks their mean is kept."""
 
 
 class Apart(Merge, shelf="merges"):
@@ -273,7 +273,7 @@ class FactorMerge(Apart, shelf="merges"):
 # Decoders: how the next token is chosen from.
 
 
-class Decoder(Method, ABC, shelf="decoders"):
+class Decoder(Prompting, Method, ABC, shelf="decoders"):
     """Law: neutral knobs give the plain model."""
 
     neutral: ClassVar[dict[str, Any]] = {}  # knob values at which it is the plain model
