@@ -71,7 +71,7 @@ def test_half_precision_changes_nothing_at_first_and_learns_in_numbers_that_smal
     model = make_model().to(torch.bfloat16)
     before = answer(model, pico_batch)
     attachment = attached(method, model)
-    assert torch.equal(answer(attachment.model, pico_batch), before)
+    assert torch.equal(answer(attachment.model, pico_batch), before) == method.starts_at_base
     assert all(parameter.dtype == torch.float32 for _, parameter in attachment.trained())
     with torch.autocast("cpu", torch.bfloat16):
         losses = steps(attachment, pico_batch, 1e-3, 2)

@@ -15,11 +15,15 @@ from transformers.pytorch_utils import Conv1D
 from workbench_kernels import linear_cross_entropy
 
 from workbench.core.job import drain
+from workbench.core.method import shelf
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import estimate as module
 from workbench.jobs.estimate import Disk, Rows, choices, disk, estimate
 from workbench.jobs.train import begin, train
+from workbench.materials.evidence import Evidence
+from workbench.materials.templates import Encoded
+from workbench.methods.contracts import Informed
 
 LORA = {"method": "lora", "rank": 4, "dropout": 0.1}
 LONGEST = 40
@@ -189,6 +193,9 @@ def long_rows(tmp_path: Path) -> Path:
         {"adapter": LORA, "loss": {"method": "cross_entropy", "anchor": 0.1}}, {"adapter": LORA, "batch_size": 1},
         {"adapter": "full", "packing": True}, {"adapter": "full", "batch_size": 1}, {"adapter": "full", "precision": "bfloat16"},
         {"adapter": LORA, "precision": "bfloat16"}, {"adapter": {**LORA, "dropout": 0.0}, "precision": "bfloat16"},
+        {"adapter": "parallel_adapter"}, {"adapter": {"method": "parallel_adapter", "form": "sequential", "units": 8}},
+        {"adapter": "mixlora"}, {"adapter": {"method": "mixlora", "per_token": 4, "attention": False}}, {"adapter": "prefix_tuning"},
+        {"adapter": {**LORA, "modules": "layers.2.*"}}, {"adapter": {"method": "llama_adapter", "blocks": 1}},
     ],
     ids=str,
 )  # fmt: skip
@@ -263,6 +270,25 @@ def test_what_takes_turns_is_kept_as_it_was_and_the_optimizer_holds_what_moves(p
         assert memory["copy of the start"] == 4 * cost.moved
     assert memory["optimizer"] == 8 * cost.trained
     assert disk(spec, workspace).checkpoint == 4 * cost.moved + 8 * cost.trained
+
+
+@pytest.mark.parametrize(
+    "method", [method for method in shelf("adapters").values() if issubclass(method, Informed)], ids=lambda own: own.name
+)
+def test_what_an_adapter_finds_before_it_learns_is_counted_on_the_disk(method: type[Informed]) -> None:
+    adapter, rows = method(), [Encoded(list(range(start, start + 12)), [False] * 4 + [True] * 8, 0) for start in range(2, 90, 11)]
+    found = drain(adapter.study(make_model(), Evidence(dict.fromkeys(adapter.looks_at(), rows), 0, torch.device("cpu"))))
+    written, said = sum(tensor.nbytes for tensor in found.values()), adapter.cost(make_model()).studied
+    assert said >= written or written < 300, "no more than is said, but for a few names and numbers"
+    assert said <= 1.2 * written
+
+
+def test_what_was_found_stays_beside_the_checkpoint(pico_folder: Path, workspace: Workspace) -> None:
+    found = Disk(checkpoint=30, artifact=10, free=0, studied=5)
+    assert found.kept == 45 and found.most == 65
+    said = disk(TrainSpec(model=str(pico_folder), adapter={"method": "olora", "rank": 4}), workspace)
+    assert said.studied == 4 * 4 * 3 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
+    assert disk(TrainSpec(model=str(pico_folder)), workspace).studied == 0
 
 
 def test_an_adapter_is_as_large_on_the_disk_as_what_it_saves(pico_folder: Path, workspace: Workspace) -> None:

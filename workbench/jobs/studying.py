@@ -41,6 +41,7 @@ def attached(spec: TrainSpec, prepared: Prepared, folder: Path, workspace: Works
         attachment = spec.adapter.attach(model, spec.seed, learnt)
     else:
         attachment = spec.adapter.attach(model, spec.seed)
+    attachment.meet(prepared.about.names)
     if prepared.earlier:
         attachment.heed(prepared.earlier)
     return attachment

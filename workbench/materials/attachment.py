@@ -6,7 +6,7 @@ What it is not: the choice of what may move, which is an adapter's (`methods/ada
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,9 @@ class Cost:
     beside: int = 0  # numbers that are held beside the model and do not move
     saved: int = 0  # numbers in the file that is saved, where they are not those that move
     added: int = 0  # numbers of `total` that the model has more than before
+    kept: int = 0  # numbers a token that it keeps for the backward pass, where it is not made of factors beside matrices
+    late: bool = False  # whether it speaks where a block ends: the lowest of its blocks then keeps nothing but what it keeps itself
+    studied: int = 0  # bytes of what it finds before the first step, in a file that is kept beside the checkpoint
 
     @property
     def moved(self) -> int:
@@ -95,6 +98,13 @@ class Attachment(ABC):
 
     def heed(self, earlier: Lora) -> None:
         """Called once, before anything is trained or taken up, with the LoRA that the adapter goes by (`Adapter.earlier`)."""
+
+    def meet(self, tasks: Sequence[str]) -> None:
+        """Called once, before anything is trained or taken up, with the names of the tasks that rows may belong to."""
+
+    def hear(self, tasks: Tensor | None) -> None:
+        """Called before a batch is read, with (B, T) the task of each token, counted as in `meet`, −1 where there is none, and with None
+        where nobody knows them."""
 
     def next_link(self) -> None:
         """Called between the parts of a run that is divided (`Adapter.links`): what was learnt stays, and something new may move."""

@@ -22,10 +22,14 @@ from workbench.materials.beside import Beside, hang
 from workbench.materials.bottleneck import Bottleneck
 from workbench.materials.experts import Experts, LowRank
 from workbench.materials.folding import folded
+from workbench.materials.prefix import Prefix, Prompt
 from workbench.materials.zero_attention import ZeroAttention
 
 TENSORS = "adapter_model.safetensors"  # as peft's, so that the folder is known as an adapter
-KINDS: dict[str, type[Beside]] = {"bottleneck": Bottleneck, "experts": Experts, "low rank": LowRank, "zero attention": ZeroAttention}
+KINDS: dict[str, type[Beside]] = {
+    "bottleneck": Bottleneck, "experts": Experts, "low rank": LowRank, "prefix": Prefix, "prompt": Prompt,
+    "zero attention": ZeroAttention,
+}  # fmt: skip
 
 
 class InsertedAttachment(Attachment):

@@ -8,7 +8,7 @@ sentence: other adapter kinds, and starts (PiSSA, OLoRA, CorDA, …) that moved 
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Lora:
 
     factors: dict[str, Factors]
     replaced: dict[str, Entry]
+    folder: Path | None = None  # where it was read
 
     @property
     def touched(self) -> set[str]:
@@ -70,7 +71,7 @@ def read_lora(folder: Path, label: str) -> Lora:
     if not weights.exists():
         raise WorkbenchError(f"{label} has no weights: {weights} is missing. Save the adapter as safetensors (peft does by default).")
     _refuse(config, label)
-    return _gather(config, read_header(weights), label)
+    return replace(_gather(config, read_header(weights), label), folder=folder)
 
 
 def _refuse(config: dict[str, Any], label: str) -> None:

@@ -62,9 +62,11 @@ class _List:
 
 
 def _list(good: Tensor, size: int) -> _List:
-    order = good.sort(descending=True, stable=True)
+    near = (good >= good.topk(min(size, len(good))).values[-1:]).nonzero()[:, 0]  # those to be sorted, which are far fewer than all
+    order = good[near].sort(descending=True, stable=True)
     there = int((order.values[:size] > -torch.inf).sum())
-    held = array("i", order.indices[:there].int().numpy().tobytes()), array("f", order.values[:there].float().numpy().tobytes())
+    rows = near[order.indices[:there]]
+    held = array("i", rows.int().numpy().tobytes()), array("f", order.values[:there].float().numpy().tobytes())
     return _List(*held, more=there == size)
 
 

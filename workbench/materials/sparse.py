@@ -24,8 +24,9 @@ Deltas = Mapping[str, tuple[Tensor, Tensor]]
 """By the weight's name: (K,) ascending places in the flattened weight, and the (K,) float32 change there."""
 
 
-def save_sparse(folder: Path, model: PreTrainedModel, deltas: Deltas) -> None:
-    """Write both forms into an existing folder; `model` is the tuned one, from which whole modules are taken."""
+def save_sparse(folder: Path, model: PreTrainedModel, deltas: Deltas, base: str = "") -> None:
+    """Write both forms into an existing folder; `model` is the tuned one, from which whole modules are taken. `base`: what it stands on,
+    where that is not what the model was loaded from."""
     held, (rank, entries) = dict(deltas), _layout(model, deltas)
     if not entries:  # peft would take matrices of its own choice: give it a small one that does not move
         rank, (still,) = 1, (entries := {_smallest(model)})
@@ -43,7 +44,7 @@ def save_sparse(folder: Path, model: PreTrainedModel, deltas: Deltas) -> None:
         target_modules=sorted(name.rpartition(".")[0] for name in entries),
         modules_to_save=list(dict.fromkeys(whole)) or None,
         task_type="CAUSAL_LM",
-        base_model_name_or_path=model.name_or_path,
+        base_model_name_or_path=base or model.name_or_path,
         inference_mode=True,
     )
     config.save_pretrained(folder)

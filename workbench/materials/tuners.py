@@ -4,14 +4,18 @@ What it is not: their settings, which are a method's (`methods/adapters/ia3.py`,
 """
 
 import torch
-from peft import PeftConfig, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from workbench.materials.low_rank import LowRankAttachment
 
 
 def tuned(model: PreTrainedModel, config: PeftConfig, seed: int) -> LowRankAttachment:
+    return LowRankAttachment(wrapped(model, config, seed))
+
+
+def wrapped(model: PreTrainedModel, config: PeftConfig, seed: int) -> PeftModel:
     """`model` with peft's layers in place. The random state stays as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return LowRankAttachment(get_peft_model(model, config))
+        return get_peft_model(model, config)

@@ -183,3 +183,30 @@ def test_mlps_that_nothing_can_stand_beside_are_refused_with_a_remedy(make: Call
 
 def test_it_is_told_before_the_start_that_it_cannot_be_merged() -> None:
     assert "cannot be merged" in ParallelAdapter().costs()
+
+
+def test_with_a_prefix_it_starts_after_drawn_words_and_both_are_saved(tmp_path: Path) -> None:
+    """MAM: at first the bottlenecks say nothing, and attention reads what stands before the text."""
+    words = torch.randint(400, (6,), generator=torch.Generator().manual_seed(4))
+    after_words = said_of(make_model(), torch.cat([words.expand(4, -1), IDS], 1))[:, 6:]
+    attachment = attached(seed=4, prefix=6)
+    assert torch.allclose(said(attachment.model), after_words, atol=1e-5)
+    adapter = ParallelAdapter(prefix=6, units=8)
+    assert adapter.cost(make_model()).trained == ParallelAdapter(units=8).cost(make_model()).trained + 3 * 2 * 6 * 2 * 8
+    assert "does not start" in adapter.costs() and "does not start" not in ParallelAdapter().costs()
+    generator = torch.Generator().manual_seed(1)
+    for _, numbers in attachment.trained():
+        nn.init.normal_(numbers, std=0.3, generator=generator)
+    assert {type(module).__name__ for module in attachment.modules.values()} == {"Bottleneck", "Prefix"} and len(attachment.modules) == 6
+    make_model().save_pretrained(tmp_path / "base")
+    (tmp_path / "saved").mkdir()
+    attachment.save(tmp_path / "saved")
+    loaded = load(ModelRef("it", "it", str(tmp_path / "base"), tmp_path / "saved"), torch.device("cpu"), torch.float32)
+    assert torch.equal(said(loaded), said(attachment.model)) and not torch.allclose(said(loaded), after_words, atol=1e-2)
+    with attachment.base():
+        assert torch.equal(said(attachment.model), said(make_model()))
+
+
+@torch.no_grad()
+def said_of(model: nn.Module, ids: Tensor) -> Tensor:
+    return model.eval()(ids).logits

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from pico import make_model
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from workbench.core.errors import WorkbenchError
 from workbench.methods.adapters.s2ft import S2FT
@@ -51,3 +52,18 @@ def test_columns_are_trained_whole() -> None:
     for name, values in attachment.trained():
         weight = attachment.model.get_parameter(name)
         assert torch.equal(values, weight[:, attachment.state()[f"{name}/index"]])
+
+
+def test_the_columns_of_a_matrix_that_is_stored_the_other_way_round_are_its_rows() -> None:
+    """GPT-2, whose MLP and attention both end with a c_proj."""
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=16))
+    assert S2FT(channels=0.25).cost(model).trained == 2 * 16 * 16 and S2FT(channels=0.0, heads=0.5).cost(model).trained == 2 * 8 * 16
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    attachment = S2FT(channels=0.25).attach(model, seed=0)
+    for _, values in attachment.trained():
+        values.data += 1.0
+    attachment.after_step(1)
+    moved = {name: (tensor != before[name]) for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert all(name.endswith("mlp.c_proj.weight") for name in moved) and sum(int(own.all(1).sum()) for own in moved.values()) == 2 * 16
+    assert all(torch.equal(own.all(1), own.any(1)) for own in moved.values()), "whole channels"

@@ -5,6 +5,7 @@ Asymmetry in Low-Rank Adapters of Foundation Models, 2024. Tags as in the projec
 """
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -56,7 +57,9 @@ class Asymmetry(Ranked, Informed, title="Asymmetry (LoRA with A frozen)", paper=
 
     def cost(self, model: PreTrainedModel) -> Cost:
         low_rank.within(model, self)
-        return low_rank.cost(model, self, lambda outs, ins: self.rank * outs)
+        found = low_rank.cost(model, self, lambda outs, ins: self.rank * outs)
+        still = low_rank.cost(model, self, lambda outs, ins: self.rank * ins).trained  # A, which is held and saved too
+        return replace(found, beside=still, saved=still + found.trained, studied=0 if self.reads == "random" else 4 * still)
 
     def costs(self) -> str:
         return "" if self.reads == "random" else low_rank.DECOMPOSES

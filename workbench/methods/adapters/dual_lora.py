@@ -76,7 +76,7 @@ class DualLoRA(Looking, Ranked, Informed, title="DualLoRA (protect these rows)",
         """As if as many directions of each matrix were closed as may be."""
         low_rank.within(model, self)
         held = sum(width * self._room(width) for width in self._widths(model).values())
-        return replace(low_rank.cost(model, self), beside=held)
+        return replace(low_rank.cost(model, self), beside=held, studied=4 * held)
 
     def costs(self) -> str:
         return f"Reads {self.rows} rows to protect before the first step, perhaps several times, and keeps what they say beside the model."

@@ -6,6 +6,7 @@ Parameter Efficient Fine-tuning via Explained Variance Adaptation, 2024. Own imp
 
 from collections import Counter
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -73,11 +74,12 @@ class EVA(Looking, Ranked, Informed, title="EVA (read where inputs vary)", paper
     def cost(self, model: PreTrainedModel) -> Cost:
         low_rank.within(model, self)
         weights = low_rank.upright(model, self.where)
-        moved, left = dict[str, int](), self.rank * len(weights)
+        moved, left, found = dict[str, int](), self.rank * len(weights), 0
         for name, weight in sorted(weights.items(), key=lambda item: -sum(item[1].shape)):
-            moved[f"{name}.weight"] = min(left, self._most(weight)) * sum(weight.shape)
-            left -= min(left, self._most(weight))
-        return cost(model, moved)
+            count = min(left, self._most(weight))
+            moved[f"{name}.weight"], left = count * sum(weight.shape), left - count
+            found += count * weight.shape[1]
+        return replace(cost(model, moved), studied=4 * found)
 
     def costs(self) -> str:
         return f"Reads {self.rows} rows before the first step, perhaps several times."

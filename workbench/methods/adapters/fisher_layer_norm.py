@@ -68,7 +68,7 @@ class FisherLayerNorm(Turned, Looking, Informed, title="Fisher LayerNorm (the no
         """As if the numbers were spread evenly; saved are all norms at most, and place and change of each number."""
         sizes = self._sizes(model)
         count = self._count(sizes)
-        return replace(cost(model, evenly(count, sizes)), saved=sum(sizes.values()) + 2 * count)
+        return replace(cost(model, evenly(count, sizes)), saved=sum(sizes.values()) + 2 * count, studied=8 * count)
 
     def costs(self) -> str:
         return "Each row that is looked at takes a forward and a backward pass of the whole model, one by one, before the first step."

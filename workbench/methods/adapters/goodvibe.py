@@ -88,7 +88,7 @@ class GoodVibe(Looking, Informed, title="GoodVibe (neurons that an answer hangs 
                 rank = self._groups(mlp) * (rows // mlp.neurons)
                 moved[f"{name}.weight"] = rank * (model.get_parameter(f"{name}.weight").numel() // rows)
                 still += rank * rows
-        return replace(cost(model, moved), beside=still, saved=still + sum(moved.values()))
+        return replace(cost(model, moved), beside=still, saved=still + sum(moved.values()), studied=4 * still)
 
     def costs(self) -> str:
         return f"Takes a forward and a backward pass of {self.rows} rows before the first step."

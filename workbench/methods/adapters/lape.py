@@ -7,6 +7,7 @@ published code of the first (RUCAIBox/Language-Specific-Neurons, identify.py), [
 """
 
 from collections.abc import Generator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -80,7 +81,7 @@ class LAPE(Looking, Parted, Informed, title="LAPE subnetwork (neurons of these r
         every = mlps(model)
         sizes = {f"{name}.weight": model.get_parameter(f"{name}.weight").numel() for mlp in every for name in (mlp.gate, *mlp.up, mlp.down)}
         dearest = max(sum(sizes[f"{name}.weight"] for name in (mlp.gate, *mlp.up, mlp.down)) // mlp.neurons for mlp in every)
-        return cost(model, evenly(self._count(every) * dearest, sizes))
+        return replace(cost(model, evenly(self._count(every) * dearest, sizes)), studied=8 * self._count(every))
 
     def _count(self, every: list[Mlp]) -> int:
         return max(1, int(self.share * sum(mlp.neurons for mlp in every)))

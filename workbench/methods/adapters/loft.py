@@ -86,7 +86,8 @@ class LOFT(Turned, Where, Looking, Informed, title="LOFT (rotation in a subspace
     def cost(self, model: PreTrainedModel) -> Cost:
         moving = cost(model, {f"{name}.weight": self.rank * (self.rank - 1) // 2 for name in self._matrices(model)})
         sides = [weight_of(model.get_submodule(name)).shape for name in self._matrices(model)]
-        return replace(moving, beside=self.rank * sum(n for _, n in sides), saved=self.rank * sum(m + n for m, n in sides))
+        held = self.rank * sum(n for _, n in sides)
+        return replace(moving, beside=held, saved=self.rank * sum(m + n for m, n in sides), studied=4 * held if self.support in TOLD else 0)
 
     def costs(self) -> str:
         if self.support in TOLD:

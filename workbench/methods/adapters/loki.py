@@ -6,6 +6,7 @@ published code (Nexround/LoKI), [REC] reconstruction, [O] our own choice.
 """
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -69,11 +70,12 @@ class LoKI(Looking, Parted, Informed, title="LoKI (rows that knowledge needs lea
         return RegionAttachment(model, {name: _outputs(model, name, index) for name, index in learnt.items()})
 
     def cost(self, model: PreTrainedModel) -> Cost:
-        moved = dict[str, int]()
+        moved, rows = dict[str, int](), 0
         for mlp in mlps(model):
             name = f"{mlp.down}.weight"
-            moved[name] = self._count(model.get_parameter(name).numel() // mlp.neurons) * mlp.neurons
-        return cost(model, moved)
+            count = self._count(model.get_parameter(name).numel() // mlp.neurons)
+            moved[name], rows = count * mlp.neurons, rows + count
+        return replace(cost(model, moved), studied=8 * rows)
 
     def costs(self) -> str:
         return "" if self.steps == 1 else f"Before the first step the prompts are read {self.steps} times for each block, forth and back."

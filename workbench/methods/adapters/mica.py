@@ -5,6 +5,7 @@ MiCA Learns More Knowledge Than LoRA and Full Fine-Tuning, 2026. Tags as in the 
 """
 
 from collections.abc import Generator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -50,7 +51,9 @@ class MiCA(Ranked, Informed, title="MiCA (minor components)", paper="arXiv:2604.
 
     def cost(self, model: PreTrainedModel) -> Cost:
         low_rank.within(model, self)
-        return low_rank.cost(model, self, lambda outs, ins: self.rank * ins)
+        found = low_rank.cost(model, self, lambda outs, ins: self.rank * ins)
+        still = low_rank.cost(model, self, lambda outs, ins: self.rank * outs).trained  # B, which is held and saved too
+        return replace(found, beside=still, saved=still + found.trained, studied=4 * still)
 
     def costs(self) -> str:
         return low_rank.DECOMPOSES

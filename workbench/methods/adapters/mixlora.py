@@ -6,6 +6,7 @@ the published code (TUDB-Labs/MixLoRA, mixlora/model.py, config.py and README), 
 """
 
 from collections import Counter
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -66,18 +67,19 @@ class MixLoRA(Unmergeable, Adapter, title="MixLoRA (experts on a shared MLP)"):
 
     def cost(self, model: PreTrainedModel) -> Cost:
         """The router is counted with the gate, which reads the same."""
-        moved = Counter[str]()
+        moved, kept = Counter[str](), 0
         for name in self._mlps(model):
             width, inner = sides(model, name)
+            kept += width + 2 * self.experts + self.per_token * (8 * inner + 4 * width + 3 * self.rank)
             moved.update({f"{name}.{matrix}.weight": self.experts * self.rank * (width + inner) for matrix in (GATE, UP, DOWN)})
             moved[f"{name}.{GATE}.weight"] += self.experts * width
         for name, shape in self._attention(model).items():
             moved[f"{name}.weight"] += self.rank * sum(shape)
-        return cost(model, moved)
+            kept += self.rank + shape[1]
+        return replace(cost(model, moved), kept=kept)
 
     def costs(self) -> str:
-        more = f"{self.per_token} experts for a token hold as many times what an MLP holds for a step, which the estimate leaves out."
-        return f"{super().costs()} {more}"
+        return f"{super().costs()} {self.per_token} experts for a token hold, each, more than twice what the MLP itself holds for a step."
 
     def _mlps(self, model: PreTrainedModel) -> list[str]:
         if self.per_token > self.experts:

@@ -10,16 +10,17 @@ import random
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import knob
 from workbench.core.targeted import Parted
 from workbench.materials.models import layer_of
 from workbench.materials.region import Mask, RegionAttachment, cost
-from workbench.materials.regions import Columns
+from workbench.materials.regions import Columns, Rows
 from workbench.methods.contracts import Adapter, Cost
 
-DOWN, OUT = ("down_proj", "c_proj", "fc2", "dense_4h_to_h"), ("o_proj", "out_proj", "dense")
+DOWN, OUT = ("down_proj", "mlp.c_proj", "fc2", "dense_4h_to_h"), ("o_proj", "attn.c_proj", "out_proj", "dense")
 Drawn = dict[str, list[int]]
 
 
@@ -41,13 +42,15 @@ class S2FT(Parted, Adapter, title="S²FT (channels and heads)", paper="arXiv:241
     heads: float = knob(0.0, ge=0, le=1, step=0.01, help="share of the attention heads that move")
 
     def attach(self, model: PreTrainedModel, seed: int) -> RegionAttachment:
-        mask: Mask = {name: Columns(torch.tensor(columns)) for name, columns in self._drawn(model, seed).items()}
+        drawn = self._drawn(model, seed).items()
+        mask: Mask = {name: (Rows if _turned(model, name) else Columns)(torch.tensor(columns)) for name, columns in drawn}
         return RegionAttachment(model, mask)
 
     def cost(self, model: PreTrainedModel) -> Cost:
         """In all what will move; which layers it falls on is drawn with the run's seed, and shown here for one draw."""
         drawn = self._drawn(model, 0)
-        return cost(model, {name: len(columns) * model.get_parameter(name).shape[0] for name, columns in drawn.items()})
+        outs = {name: model.get_parameter(name).shape[1 if _turned(model, name) else 0] for name in drawn}
+        return cost(model, {name: len(columns) * outs[name] for name, columns in drawn.items()})
 
     def _drawn(self, model: PreTrainedModel, seed: int) -> Drawn:
         """Columns by weight."""
@@ -65,11 +68,17 @@ class S2FT(Parted, Adapter, title="S²FT (channels and heads)", paper="arXiv:241
 
 def _named(model: PreTrainedModel, names: tuple[str, ...]) -> list[tuple[str, int]]:
     """(the weight's name, its columns) of the linear layers inside the blocks that are called so."""
+    ends = tuple(f".{name}" for name in names)
     return [
-        (f"{name}.weight", module.weight.shape[1])
+        (f"{name}.weight", module.weight.shape[0 if isinstance(module, Conv1D) else 1])
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and layer_of(name + ".") is not None and name.rpartition(".")[2] in names
+        if isinstance(module, nn.Linear | Conv1D) and layer_of(name + ".") is not None and name.endswith(ends)
     ]
+
+
+def _turned(model: PreTrainedModel, name: str) -> bool:
+    """Whether a weight is stored the other way round, so that its columns are rows."""
+    return isinstance(model.get_submodule(name.rpartition(".")[0]), Conv1D)
 
 
 def _some(weights: list[tuple[str, int]], share: float, width: int, draw: random.Random) -> Drawn:

@@ -6,6 +6,7 @@ published code (peft/tuner/smt.py), [O] our own choice.
 
 import math
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -65,7 +66,7 @@ class SMT(Looking, Targeted, Informed, title="SMT (blocks with the largest gradi
         sizes = {f"{name}.weight": math.prod(shape) for name, shape in low_rank.matrices(model, self.where)}
         area = self._side(model) ** 2
         counts = [self._count(size // area) for size in sizes.values()] if self.from_each else [self._count(sum(sizes.values()) // area)]
-        return cost(model, evenly(sum(counts) * area, sizes))
+        return replace(cost(model, evenly(sum(counts) * area, sizes)), studied=8 * sum(counts))
 
     def _side(self, model: PreTrainedModel) -> int:
         """The largest number up to `block` that divides the sides of all matrices."""
