@@ -7,14 +7,15 @@
 dz of a token is linear in its own three upstream numbers, whatever the objective weighs it with. So where the head is frozen the forward
 pass forms u = Σ_k (p_k − 1[k=y])·cap′_k·W_k beside the statistics, chunk after chunk of rows, and the backward pass only scales it:
 d logp/dh = −scale·u and d lse/dh = scale·(u + cap′_y·W_y). The entropy's gradient, and a head that learns, compute the chunks once more
-in the backward pass. Ours, from kernels that fix the token's weight before (github.com/linkedin/Liger-Kernel, arXiv:2411.09009).
+in the backward pass; a CPU keeps the products of a head that learns where they are few. Ours, from kernels that fix the token's weight
+before (github.com/linkedin/Liger-Kernel, arXiv:2411.09009).
 
 Shapes: hidden (N, D) · weight (V, D) in float32, bfloat16 or float16 · labels (N,) int64, −100 for a row that is left out: its results
 are 0, it has no gradient, and no product is spent on it · results (N,) float32. A CPU rounds logits to the weight's kind, as transformers
 does; a GPU never does. From there on all is float32, and dz is rounded once. 1 − p_y is the sum of the others, not a difference: a
-confident token keeps its gradient. Operations: 2NVD for the statistics, 4NVD with a gradient, 8NVD where the head learns or the
-entropy carries a gradient. Memory beside results and gradients: a chunk's logits; on a GPU a slab of dz where the head learns, and
-nothing for the statistics.
+confident token keeps its gradient. Operations: 2NVD for the statistics, 4NVD with a gradient, 8NVD where the head learns (6NVD with
+products that were kept) or the entropy carries a gradient. Memory beside results and gradients: a chunk's logits; on a GPU a slab of
+dz where the head learns, and nothing for the statistics.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ IGNORED = -100
 ROWS = 256  # of a chunk on a CPU: fewer read the weight too often, more only cost memory
 CHUNK = 2**28  # bytes of a chunk's products on a GPU
 BLOCK = 2**18  # logits that a CPU works on at a time, so that they stay in its cache
+FEW = 2**24  # bytes of all products up to which a CPU keeps them for the backward pass of a head that learns
 
 
 class TokenOdds(NamedTuple):
@@ -61,17 +63,19 @@ def reference(
     return TokenOdds(*(None if one is None else torch.where(lived, one, 0) for one in (logp, z.logsumexp(-1), spread)))
 
 
-def _chunks(hidden: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Rows, their products with the weight, and room for the factor of a second product. The next chunk takes the memory over."""
+def _chunks(hidden: Tensor, weight: Tensor, products: Tensor | None = None) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Rows, their products with the weight, and room for the factor of a second product. The next chunk takes the memory over, but for
+    products that are there already."""
     n, vocabulary = hidden.shape[0], weight.shape[0]
     most = max(256, min(4096, CHUNK // (4 * vocabulary) // 256 * 256)) if hidden.is_cuda else ROWS
     each = cdiv(n, cdiv(n, most)) if n else 1
-    product = hidden.new_empty(min(n, each), vocabulary, dtype=torch.float32 if hidden.is_cuda or interpreted() else hidden.dtype)
-    factor = product if product.dtype == hidden.dtype else torch.empty_like(product, dtype=hidden.dtype)
+    room = hidden.new_empty(min(n, each), vocabulary, dtype=torch.float32 if hidden.is_cuda or interpreted() else hidden.dtype)
+    factor = room if room.dtype == hidden.dtype else torch.empty_like(room, dtype=hidden.dtype)
     for start in range(0, n, each):
         rows = slice(start, min(start + each, n))
         live = slice(0, rows.stop - start)
-        yield rows, fused.wide_mm(hidden[rows], weight.T, product[live]), factor[live]
+        product = fused.wide_mm(hidden[rows], weight.T, room[live]) if products is None else products[rows]
+        yield rows, product, factor[live]
 
 
 def _blocks(product: Tensor) -> Iterator[slice]:
@@ -81,11 +85,11 @@ def _blocks(product: Tensor) -> Iterator[slice]:
 
 
 def _logits(block: Tensor, bias: Tensor | None, softcap: float | None, scale: float) -> Tensor:
-    """z of a block in float32; a float32 block becomes it."""
+    """z of a block in float32: the block itself where nothing is done to it."""
     z = block.float()
-    z = z if scale == 1 else z.mul_(scale)
-    z = z if bias is None else z.add_(bias)
-    return z if softcap is None else z.div_(softcap).tanh_().mul_(softcap)
+    z = z if scale == 1 else z * scale
+    z = z if bias is None else z + bias
+    return z if softcap is None else z.div(softcap).tanh_().mul_(softcap)
 
 
 def _slope(z: Tensor, softcap: float | None) -> Tensor | None:
@@ -116,7 +120,7 @@ def _rows(
         others = p.scatter_(1, own, 0).sum(1)
         rest[block] = others * s
         if entropy:
-            moment[block] = torch.linalg.vecdot(p, z.sub_(top[block, None])) * s
+            moment[block] = torch.linalg.vecdot(p, z - top[block, None]) * s
         if factor is not None:
             p.scatter_(1, own, -others[:, None])
             factor[block] = p if slope is None else p.mul_(slope)
@@ -124,24 +128,25 @@ def _rows(
 
 def _gradients(
     hidden: Tensor, weight: Tensor, y: Tensor, bias: Tensor | None, softcap: float | None, scale: float,
-    lse: Tensor, others: Tensor, at_y: Tensor, g_h: Tensor | None, shift: Tensor | None, wanted: list[bool],
+    lse: Tensor, others: Tensor, at_y: Tensor, g_h: Tensor | None, shift: Tensor | None, wanted: list[bool], products: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """What `fused.gradients` does, in torch and from chunks of rows."""
+    """What `fused.gradients` does, in torch and from chunks of rows; from `products` where they were kept."""
     dh = hidden.new_empty(hidden.shape if wanted[0] else (0, hidden.shape[1]))
     dw = lse.new_zeros(weight.shape if wanted[1] else (0, hidden.shape[1]))
     db = lse.new_zeros(weight.shape[0] if wanted[2] else 0)
-    for rows, product, factor in _chunks(hidden, weight):
+    for rows, product, factor in _chunks(hidden, weight, products):
         own, its_others, its_at_y = y[rows, None], others[rows, None], at_y[rows, None]
         for block in _blocks(product):
             z = _logits(product[block], bias, softcap, scale)
             dz, slope, more = z.softmax(1), _slope(z, softcap), its_others[block]
             if g_h is not None:
-                more = z.add_(shift[rows][block, None]).mul_(-g_h[rows][block, None]).add_(more)
+                more = z.add(shift[rows][block, None]).mul_(-g_h[rows][block, None]).add_(more)
             dz.mul_(more).scatter_(1, own[block], its_at_y[block])
             dz = dz if slope is None else dz.mul_(slope)
             if wanted[2]:
                 db.add_(dz.sum(0))
             factor[block] = dz if scale == 1 else dz.mul_(scale)
+            del dz  # before the next one is made
         if wanted[0]:
             torch.mm(factor, weight, out=dh[rows])
         if wanted[1]:
@@ -151,46 +156,64 @@ def _gradients(
 
 @torch.library.custom_op("workbench::token_odds", mutates_args=())
 def _forward(
-    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool, pull: bool
+    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool, held: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """logp, lse, H (empty where it is not asked for) and u (N, D) (empty unless `pull`)."""
-    n, triton, live = labels.shape[0], pick(hidden) == "triton", (labels != IGNORED).nonzero()[:, 0]
+    """logp, lse, H (empty where it is not asked for), and what is held for the backward pass: "u" (N, D), all "products" (N, V), or ""."""
+    n, triton, live = labels.shape[0], pick(hidden) == "triton", _live(labels)
     h, y = hidden[live], labels[live]
-    u, state = torch.empty_like(h) if pull else h[:0], torch.zeros(4, y.shape[0], device=h.device)
-    if triton and not pull and y.shape[0]:
+    kept, state = h.new_empty(len(y), h.shape[1]) if held == "u" else h[:0], torch.zeros(4, y.shape[0], device=h.device)
+    if held == "products":
+        kept = fused.wide_mm(h, weight.T)
+        _rows(kept, None, y, bias, softcap, scale, entropy, state)
+    elif triton and held != "u" and y.shape[0]:
         state = fused.statistics(h, weight, y, bias, softcap, scale, entropy)
     else:
         for rows, product, factor in _chunks(h, weight):
-            (fused.rows if triton else _rows)(product, factor if pull else None, y[rows], bias, softcap, scale, entropy, state[:, rows])
-            if pull:
-                torch.mm(factor, weight, out=u[rows])
-    logp, lse, spread = (one.new_zeros(n).index_copy_(0, live, one) for one in _odds(*state))
-    return logp, lse, spread if entropy else spread[:0].clone(), u.new_zeros(n, u.shape[1]).index_copy_(0, live, u) if pull else u.clone()
+            own = factor if held == "u" else None
+            (fused.rows if triton else _rows)(product, own, y[rows], bias, softcap, scale, entropy, state[:, rows])
+            if own is not None:
+                torch.mm(own, weight, out=kept[rows])
+    logp, lse, spread = (_all(one, n, live) for one in _odds(*state))
+    return logp, lse, spread if entropy else spread[:0].clone(), _all(kept, n, live) if held else kept.clone()
 
 
 @_forward.register_fake
 def _(
-    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool, pull: bool
+    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool, held: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    n, d = hidden.shape
-    line = hidden.new_empty(n, dtype=torch.float32)
-    return line, torch.empty_like(line), line.new_empty(n if entropy else 0), hidden.new_empty(n if pull else 0, d)
+    n, line = hidden.shape[0], hidden.new_empty(hidden.shape[0], dtype=torch.float32)
+    kept = {"": (0, hidden.shape[1]), "u": (n, hidden.shape[1]), "products": (n, weight.shape[0])}[held]
+    return line, torch.empty_like(line), line.new_empty(n if entropy else 0), hidden.new_empty(kept)
+
+
+def _live(labels: Tensor) -> Tensor:
+    """Which rows are not left out."""
+    return (labels != IGNORED).nonzero()[:, 0]
+
+
+def _all(one: Tensor, n: int, live: Tensor) -> Tensor:
+    """What is told of some rows, for all, with 0 for the rest."""
+    return one if len(one) == n else one.new_zeros(n, *one.shape[1:]).index_copy_(0, live, one)
 
 
 @torch.library.custom_op("workbench::token_odds_backward", mutates_args=())
 def _backward(
     hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, logp: Tensor, lse: Tensor, spread: Tensor,
     g_p: Tensor, g_s: Tensor, g_h: Tensor | None, softcap: float | None, scale: float, wanted: list[bool],
+    products: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """dh, and dW and db in float32, with the logits computed once more; what is not wanted comes back empty."""
-    live = (labels != IGNORED).nonzero()[:, 0]
+    """dh, and dW and db in float32, with the products computed once more or as they were kept; what is not wanted comes back empty."""
+    live = _live(labels)
     h, y, g_p, g_s, logp, lse = (one[live] for one in (hidden, labels, g_p, g_s, logp, lse))
     others, at_y, shift = g_s - g_p, g_s * logp.exp() - g_p * logp.expm1(), None
     if g_h is not None:
         g_h, shift = g_h[live], spread[live] - lse
         at_y = at_y - g_h * logp.exp() * (logp + spread[live])
-    engine = fused.gradients if pick(h) == "triton" and y.shape[0] else _gradients
-    dh, dw, db = engine(h, weight, y, bias, softcap, scale, lse, others, at_y, g_h, shift, wanted)
+    given = (h, weight, y, bias, softcap, scale, lse, others, at_y, g_h, shift, wanted)
+    if pick(h) == "triton" and y.shape[0]:
+        dh, dw, db = fused.gradients(*given)
+    else:
+        dh, dw, db = _gradients(*given, products if products is None or len(y) == len(products) else products[live])
     return hidden.new_zeros(hidden.shape).index_copy_(0, live, dh.to(hidden.dtype)) if wanted[0] else dh.to(hidden.dtype), dw, db
 
 
@@ -198,9 +221,15 @@ def _backward(
 def _(
     hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, logp: Tensor, lse: Tensor, spread: Tensor,
     g_p: Tensor, g_s: Tensor, g_h: Tensor | None, softcap: float | None, scale: float, wanted: list[bool],
+    products: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     dh = hidden.new_empty(hidden.shape if wanted[0] else (0, hidden.shape[1]))
     return dh, logp.new_empty(weight.shape if wanted[1] else (0, hidden.shape[1])), logp.new_empty(weight.shape[0] if wanted[2] else 0)
+
+
+def _few(hidden: Tensor, weight: Tensor) -> bool:
+    """Whether all products are worth keeping: so few that nobody misses the memory, where computing them again takes the longest."""
+    return hidden.device.type == "cpu" and pick(hidden) == "reference" and hidden.shape[0] * weight.shape[0] * weight.element_size() <= FEW
 
 
 class Odds(torch.autograd.Function):
@@ -209,30 +238,32 @@ class Odds(torch.autograd.Function):
         ctx, hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.learns = ctx.needs_input_grad[1] or ctx.needs_input_grad[3]
-        logp, lse, spread, u = _forward(hidden, weight, labels, bias, softcap, scale, entropy, not ctx.learns)
+        held = ("products" if _few(hidden, weight) else "") if ctx.learns else "u"
+        logp, lse, spread, kept = _forward(hidden, weight, labels, bias, softcap, scale, entropy, held)
         again = (hidden, bias) if ctx.learns or entropy else (None, None)
-        ctx.save_for_backward(weight, labels, logp, lse, spread, u, *again)
+        ctx.save_for_backward(weight, labels, logp, lse, spread, kept, *again)
         ctx.set_materialize_grads(False)
-        ctx.softcap, ctx.scale = softcap, scale
+        ctx.softcap, ctx.scale, ctx.held = softcap, scale, held
         return logp, lse, spread
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g_p: Tensor | None, g_s: Tensor | None, g_h: Tensor | None) -> tuple[Tensor | None, ...]:
-        weight, labels, logp, lse, spread, u, hidden, bias = ctx.saved_tensors
+        weight, labels, logp, lse, spread, kept, hidden, bias = ctx.saved_tensors
         g_p = torch.zeros_like(logp) if g_p is None else g_p
         if ctx.learns or g_h is not None:
             wanted, g_s = [ctx.needs_input_grad[place] for place in (0, 1, 3)], torch.zeros_like(logp) if g_s is None else g_s
-            found = _backward(hidden, weight, labels, bias, logp, lse, spread, g_p, g_s, g_h, ctx.softcap, ctx.scale, wanted)
+            products = kept if ctx.held == "products" else None
+            found = _backward(hidden, weight, labels, bias, logp, lse, spread, g_p, g_s, g_h, ctx.softcap, ctx.scale, wanted, products)
             kinds = (weight.dtype, weight.dtype, bias.dtype if wanted[2] else None)
             dh, dw, db = (one.to(kind) if need else None for one, kind, need in zip(found, kinds, wanted, strict=True))
             return dh, dw, None, db, None, None, None
         lived = labels != IGNORED
-        dh = torch.where(lived, -g_p if g_s is None else g_s - g_p, 0)[:, None] * ctx.scale * u
+        dh = torch.where(lived, -g_p if g_s is None else g_s - g_p, 0)[:, None] * ctx.scale * kept
         if g_s is not None:
             slope = 1 if ctx.softcap is None else 1 - ((logp + lse) / ctx.softcap).square()
             dh = dh + torch.where(lived, g_s * slope, 0)[:, None] * ctx.scale * weight[labels.where(lived, 0)]
-        return dh.to(u.dtype), None, None, None, None, None, None
+        return dh.to(kept.dtype), None, None, None, None, None, None
 
 
 def linear_cross_entropy(
@@ -251,5 +282,5 @@ def linear_cross_entropy(
     if torch.is_grad_enabled() and any(one.requires_grad for one in given):
         logp, lse, spread = Odds.apply(hidden, weight, labels, bias, softcap, scale, entropy)
     else:
-        logp, lse, spread, _ = _forward(hidden, weight, labels, bias, softcap, scale, entropy, False)
+        logp, lse, spread, _ = _forward(hidden, weight, labels, bias, softcap, scale, entropy, "")
     return TokenOdds(logp, lse, spread if entropy else None)

@@ -17,11 +17,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from workbench_kernels.parts import NEG, Launch, Variant, cdiv, dot, exact, jit, tanh, tl
+from workbench_kernels.parts import CACHED, NEG, PROGRAMS, Launch, Variant, cdiv, dot, exact, jit, place, tanh, tl
 from workbench_kernels.road import interpreted
 
-PROGRAMS = 264  # that the vocabulary is split for: twice the 132 multiprocessors of an H100 or H200
-CACHED = 16 * 2**20  # bytes of hidden states that the programs of a group share, about a third of the level 2 cache of an H100
 SLAB = 2**28  # bytes of dz at a time
 
 
@@ -51,15 +49,6 @@ def logits(
         w = tl.load(W + column[None, :] * stride_w + k[:, None], mask=(k < D)[:, None], other=0.0)
         total = dot(h, w, total, UP, PREC)
     return capped(total, BIAS, column[None, :], (column >= 0)[None, :], scale, cap, HAS_BIAS, CAPPED)
-
-
-@jit
-def place(program, blocks, others, group):
-    """Block of rows and number of the other kind: programs that run together share `group` blocks of rows, and each tile of W."""
-    first = program // (group * others) * group
-    size = tl.minimum(blocks - first, group)
-    inside = program % (group * others)
-    return first + inside % size, inside // size
 
 
 @jit

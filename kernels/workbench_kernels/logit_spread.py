@@ -8,12 +8,12 @@ tokens that have them (ρ_a = π/Δ_a), a of the likeliest token, and the varian
 make). The likeliest token has weight 1 and a − a_top = 0, and stays out of the sums  s = Σ e^(z−m),  f = Σ e^(z−m)·(a − a_top),
 q = Σ e^(z−m)·(a − a_top)²,  so that a nearly certain token keeps its digits:  δ = −log s,  Var = q/(1+s) − (f/(1+s))².
 
-The kernel needs one sweep. Where a token becomes the likeliest, the former one joins the sums, with κ = e^(m−m′) and d = a_top − a_top′:
+One sweep is enough. Where a token becomes the likeliest, the former one joins the sums, with κ = e^(m−m′) and d = a_top − a_top′:
 s′ = κ(s+1),  f′ = κ(f + (s+1)d),  q′ = κ(q + 2df + (s+1)d²). The same joins the parts of the vocabulary, in a fixed order (ours).
 
 Shapes: h, ḣ (N, D) · W, Ẇ (V, D) · b, ḃ (V,) · every result (N,) float32, tokens int64; no gradient. The kernel multiplies in the kind of
-W, as the model does; all else is float32. Operations: 4NVD, or 6NVD where the head moves; the reference, in two sweeps, twice as many.
-Bytes of the kernel: W (and Ẇ) once for the rows that share the cache, and 36 for each row and part of the vocabulary.
+W, as the model does; all else is float32. Operations: 4NVD, or 6NVD where the head moves. Bytes
+of the kernel: W (and Ẇ) once for the rows that share the cache, and 36 for each row and part of the vocabulary.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench_kernels.linear_cross_entropy_fused import CACHED, PROGRAMS, place
-from workbench_kernels.parts import NEG, Launch, Variant, cdiv, dot, exact, jit, tanh, tl
+from workbench_kernels.parts import CACHED, NEG, PROGRAMS, Launch, Variant, cdiv, dot, exact, jit, place, tanh, tl
 from workbench_kernels.road import interpreted, pick
 
-CHUNK = 8192  # vocabulary rows of a tile of the reference: 512 tokens × 8192 × 4 bytes × 2 = 32 MiB at most
+ROWS, CHUNK = 512, 4096  # of a tile of the reference, whose products are 16 MiB
+BLOCK = 2**17  # logits that it works on at a time, so that they stay in a CPU's cache
+LEAST = torch.finfo(torch.float32).min  # for a top logit of −∞, where a bias forbids the whole tile
 KINDS = (torch.float32, torch.bfloat16)  # of W; in float16 the derivative along a small step would lose its digits
 
 
@@ -49,6 +50,7 @@ class Spread:
         return self.highest - self.lowest
 
 
+@torch.no_grad()
 def reference(
     hidden: Tensor,
     hidden_dot: Tensor,
@@ -58,29 +60,36 @@ def reference(
     bias_dot: Tensor | None = None,
     softcap: float | None = None,
 ) -> Spread:
-    """The specification, in plain torch: a first sweep finds the extremes and the top logit, a second the moments about it."""
+    """The specification, in plain torch: the state of each tile of the vocabulary, and from them that of all."""
     hidden, hidden_dot = (one if one.dtype == torch.float64 else one.float() for one in (hidden, hidden_dot))
-    n = hidden.shape[0]
-    highest, lowest = hidden.new_full((n,), -torch.inf), hidden.new_full((n,), torch.inf)
-    rises, falls = torch.zeros(n, dtype=torch.long, device=hidden.device), torch.zeros(n, dtype=torch.long, device=hidden.device)
-    top, at_top, likeliest = hidden.new_full((n,), -torch.inf), hidden.new_zeros(n), torch.zeros_like(rises)
-    tiles = [slice(start, start + CHUNK) for start in range(0, weight.shape[0], CHUNK)]
-    for tile in tiles:
-        z, a = _tile(hidden, hidden_dot, weight, weight_dot, bias, bias_dot, softcap, tile)
-        high, low, best = a.max(1), a.min(1), z.max(1)
-        rises = torch.where(high.values > highest, high.indices + tile.start, rises)
-        falls = torch.where(low.values < lowest, low.indices + tile.start, falls)
-        at_top = torch.where(best.values > top, a.gather(1, best.indices[:, None])[:, 0], at_top)
-        likeliest = torch.where(best.values > top, best.indices + tile.start, likeliest)
-        highest, lowest, top = highest.maximum(high.values), lowest.minimum(low.values), top.maximum(best.values)
-    rest, first, second = hidden.new_zeros(n), hidden.new_zeros(n), hidden.new_zeros(n)
-    for tile in tiles:
-        z, a = _tile(hidden, hidden_dot, weight, weight_dot, bias, bias_dot, softcap, tile)
-        # The top token weighs 1 and has a − a_top = 0; leaving it out of the sums keeps precision where it is nearly certain.
-        other = torch.arange(tile.start, tile.start + z.shape[1], device=z.device) != likeliest[:, None]
-        p, a = (z - top[:, None]).exp() * other, a - at_top[:, None]
-        rest, first, second = rest + p.sum(1), first + (p * a).sum(1), second + (p * a * a).sum(1)
-    return Spread(highest, lowest, rises, falls, at_top, *_moments(rest, first, second))
+    n, starts = hidden.shape[0], range(0, weight.shape[0], CHUNK)
+    numbers = hidden.new_empty(7, len(starts), n)
+    tokens = hidden.new_empty(2, len(starts), n, dtype=torch.long)
+    for part, start in enumerate(starts):
+        head = [None if one is None else one[start : start + CHUNK].to(hidden.dtype) for one in (weight, weight_dot, bias, bias_dot)]
+        for first in range(0, n, ROWS):
+            rows = slice(first, first + ROWS)
+            z, a = _tile(hidden[rows], hidden_dot[rows], *head, softcap)
+            _state(z, a, numbers[:, part, rows], tokens[:, part, rows])
+        tokens[:, part] += start
+    return Spread(*_joined(numbers, tokens))
+
+
+def _state(z: Tensor, a: Tensor, numbers: Tensor, tokens: Tensor) -> None:
+    """Of a tile: the extremes of a, the top logit with its a, s, f and q; and the tokens of the extremes. z and a are written over."""
+    highest, lowest, top, at_top, rest, first, second = numbers
+    each = max(1, BLOCK // z.shape[1])
+    for some in (slice(start, start + each) for start in range(0, len(z), each)):
+        logits, slopes = z[some], a[some]
+        highest[some], tokens[0, some] = slopes.max(1)
+        lowest[some], tokens[1, some] = slopes.min(1)
+        best, own = logits.max(1, keepdim=True)
+        its = slopes.gather(1, own)
+        top[some], at_top[some] = best[:, 0], its[:, 0]
+        p, slopes = logits.sub_(best.clamp_min(LEAST)).exp_().scatter_(1, own, 0), slopes.sub_(its)
+        rest[some] = p.sum(1)
+        first[some] = p.mul_(slopes).sum(1)
+        second[some] = p.mul_(slopes).sum(1)
 
 
 def _moments(rest: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -246,18 +255,18 @@ def logit_spread(
 
 def _tile(
     hidden: Tensor, hidden_dot: Tensor, weight: Tensor, weight_dot: Tensor | None,
-    bias: Tensor | None, bias_dot: Tensor | None, softcap: float | None, tile: slice,
+    bias: Tensor | None, bias_dot: Tensor | None, softcap: float | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """z and a, both (N, tile) in the kind of h, for one tile of the vocabulary."""
-    w = weight[tile].to(hidden.dtype)
-    z, a = hidden @ w.T, hidden_dot @ w.T
+    """z and a for some rows and some of the vocabulary."""
+    z, a = hidden @ weight.T, hidden_dot @ weight.T
     if weight_dot is not None:
-        a = a + hidden @ weight_dot[tile].to(w.dtype).T
+        a.addmm_(hidden, weight_dot.T)
     if bias is not None:
-        z = z + bias[tile]
+        z += bias
     if bias_dot is not None:
-        a = a + bias_dot[tile]
+        a += bias_dot
     if softcap is not None:
-        z = softcap * torch.tanh(z / softcap)
-        a = a * (1 - (z / softcap) ** 2)
+        z.div_(softcap).tanh_()
+        a.mul_(1 - z.square())
+        z.mul_(softcap)
     return z, a

@@ -1,4 +1,4 @@
-"""What the Triton kernels share: the decorator, a matrix product, a tanh, and how a launch is written down.
+"""What the Triton kernels share: the decorator, a matrix product, a tanh, the order of tiles, and how a launch is written down.
 
 Without Triton the kernels are plain functions that nothing calls, so their modules can be imported anywhere. The rules that let one source
 run in the interpreter and on the GPU: pointers with masks; everything but the factors of a product is float32 from the load to the
@@ -27,6 +27,10 @@ else:
 
     def jit(kernel):
         return kernel
+
+
+PROGRAMS = 264  # that work is split for: twice the 132 multiprocessors of an H100 or H200
+CACHED = 16 * 2**20  # bytes of hidden states that the programs of a group share, about a third of the level 2 cache of an H100
 
 
 @dataclass(frozen=True)
@@ -89,3 +93,12 @@ def tanh(x):
     small = tl.exp(-2.0 * tl.abs(x))
     size = (1.0 - small) / (1.0 + small)
     return tl.where(x < 0, -size, size)
+
+
+@jit
+def place(program, blocks, others, group):
+    """Block of rows and number of the other kind: programs that run together share `group` blocks of rows, and each tile of W."""
+    first = program // (group * others) * group
+    size = tl.minimum(blocks - first, group)
+    inside = program % (group * others)
+    return first + inside % size, inside // size

@@ -16,11 +16,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from workbench_kernels.parts import FLOATS, Launch, Variant, cdiv, jit, power_of_2, tl
+from workbench_kernels.parts import FLOATS, PROGRAMS, Launch, Variant, cdiv, jit, power_of_2, tl
 from workbench_kernels.road import interpreted, pick
 
 WIDEST = 32_768  # numbers of a row that one program holds; wider rows take the reference
-PROGRAMS = 264  # of the backward pass: twice the 132 multiprocessors of an H100 or H200, each with a partial sum of dw
 
 
 def reference(x: Tensor, weight: Tensor, eps: float, gemma: bool = False) -> Tensor:
@@ -143,7 +142,7 @@ class Normed(torch.autograd.Function):
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, gemma: bool = False) -> Tensor:
     """y (…, N) of x (…, N) and weight (N,), in the number format of x; see the module's docstring."""
-    if pick(x) == "reference" or x.shape[-1] > WIDEST or x.dtype not in FLOATS or weight.dtype != x.dtype:
+    if pick(x) == "reference" or not 0 < x.shape[-1] <= WIDEST or x.dtype not in FLOATS or weight.dtype != x.dtype:
         return reference(x, weight, eps, gemma)
     rows = x.reshape(-1, x.shape[-1])
     return Normed.apply(rows if rows.stride(-1) == 1 else rows.contiguous(), weight.contiguous(), eps, gemma).view(x.shape)

@@ -85,14 +85,15 @@ def test_it_is_what_transformers_computes(model: type[torch.nn.Module], config: 
             torch.testing.assert_close(odds.entropy, -(table.exp() * table).sum(-1), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learns"])
+@pytest.mark.parametrize("learns, kept", [(False, 0), (True, 0), (True, 2**24)], ids=["frozen", "learns", "learns, kept"])
 @pytest.mark.parametrize("entropy", [False, True], ids=["", "entropy"])
 @pytest.mark.parametrize("bias", [False, True], ids=["", "bias"])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_values_and_gradients(kind: dict, bias: bool, entropy: bool, learns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_and_gradients(kind: dict, bias: bool, entropy: bool, learns: bool, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against float64, in chunks of 4 or 5 rows and blocks of 2."""
     monkeypatch.setattr(module, "ROWS", 5)
     monkeypatch.setattr(module, "BLOCK", 700)
+    monkeypatch.setattr(module, "FEW", kept)
     h, w, y, b = case(37, 24, 333)
     given = [h, w, b if bias else None]
     found = outcome(linear_cross_entropy, given, y, learns, entropy=entropy, **kind)
@@ -178,6 +179,22 @@ def test_products_are_no_larger_than_a_chunk_and_only_of_rows_that_count(monkeyp
     assert sum(rows) == 32 and max(rows) <= 8
     torch.autograd.grad(odds.entropy.sum(), h)
     assert sum(rows) == 64
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, BF16], ids=str)
+def test_a_head_that_learns_keeps_few_products_and_computes_many_again(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the same products come the same gradients."""
+    rows, mm = list[tuple[int, int]](), module.fused.wide_mm
+    monkeypatch.setattr(module, "ROWS", 8)
+    monkeypatch.setattr(module.fused, "wide_mm", lambda a, b, *rest: rows.append((len(a), b.shape[1])) or mm(a, b, *rest))
+    h, w, y, b = case(40, 8, 50, dtype)
+    found = dict[int, list[Tensor]]()
+    for spare, products in ((0, 32), (-1, 64)):
+        monkeypatch.setattr(module, "FEW", 40 * 50 * dtype.itemsize + spare)
+        rows.clear()
+        found[spare] = outcome(linear_cross_entropy, [h, w, b], y, True, entropy=True, softcap=5.0)
+        assert sum(count for count, across in rows if across == 50) == products
+    assert all(far(one, other) <= 1e-6 for one, other in zip(*found.values(), strict=True))
 
 
 @pytest.mark.parametrize("parts", [2, 4])
@@ -283,9 +300,9 @@ def test_torch_compile_keeps_it(learns: bool) -> None:
 def test_its_schemas_and_shapes_are_what_they_say() -> None:
     h, w, y, b = case(9, 8, 30)
     tests = ("test_schema", "test_faketensor")
-    for entropy, pull in ((False, True), (True, False)):
-        torch.library.opcheck(module._forward, (h, w, y, b, 5.0, 0.5, entropy, pull), test_utils=tests)
-    logp, lse, spread, _ = module._forward(h, w, y, b, 5.0, 0.5, True, False)
-    for wanted in ([True, False, True], [False, True, False]):
-        given = (h, w, y, b, logp, lse, spread, lse, logp, spread, 5.0, 0.5, wanted)
+    for entropy, held in ((False, "u"), (True, "products"), (True, "")):
+        torch.library.opcheck(module._forward, (h, w, y, b, 5.0, 0.5, entropy, held), test_utils=tests)
+    logp, lse, spread, products = module._forward(h, w, y, b, 5.0, 0.5, True, "products")
+    for wanted, kept in (([True, False, True], None), ([False, True, False], products)):
+        given = (h, w, y, b, logp, lse, spread, lse, logp, spread, 5.0, 0.5, wanted, kept)
         torch.library.opcheck(module._backward, given, test_utils=tests)

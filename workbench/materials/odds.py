@@ -21,7 +21,7 @@ def label_odds(model: "PreTrainedModel", batch: dict[str, Tensor], entropy: bool
     """Of each of the N tokens that are learnt, in the order of `label_table`, its log-probability, and the entropy in nats if asked for;
     (N,) float32, with gradients."""
     labels = batch["labels"][:, 1:]
-    learnt = labels != IGNORED
+    learnt = (labels != IGNORED).nonzero(as_tuple=True)  # a GPU is waited for, so once for both
     hidden, labels = hidden_states(model, batch)[:, :-1][learnt], labels[learnt]
     head = model.get_output_embeddings()
     if type(head) is nn.Linear:

@@ -33,8 +33,22 @@ def step(optimizer: Optimizer, rate: float) -> None:
     """One step with every group at `rate` (0 to 1) of its peak; the gradients are let go."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * rate
+    _step_parts(optimizer)
     optimizer.step()
     optimizer.zero_grad()
+
+
+def _step_parts(optimizer: Optimizer) -> None:
+    """AdamW's step of what is a part of a weight (`region.py`), where it has a kernel; torch's then finds no gradient there."""
+    from workbench.materials.region import Values  # transformers and triton come with it, and a merge has no use for them
+
+    if type(optimizer) is not torch.optim.AdamW:
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if isinstance(parameter, Values) and parameter.grad is not None and parameter.part.has_kernels():
+                parameter.part.adamw(optimizer.state[parameter], group)
+                parameter.grad = None
 
 
 def carry(optimizer: Optimizer, parameter: nn.Parameter, carried: Callable[[Tensor], Tensor]) -> None:

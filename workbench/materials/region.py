@@ -6,16 +6,20 @@ one whole gradient exists at a time, because it is let go where it was taken fro
 model is at any time the tuned one, so answers and evaluation need nothing; small steps are not lost in half precision.
 
 The values are what is true. The model takes them over at its next reading, whoever changed them: an optimizer, a guard that shortens a
-step, an average that stands in for them for a while.
+step, an average that stands in for them for a while. On a GPU both ways go by `workbench_kernels/masked_adamw.py`: the gradient is taken
+out by one kernel, and an AdamW that asks (`optimizers.py`) makes its step and puts it into the weight by another.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from workbench_kernels.masked_adamw import adamw_scatter, grad_gather
+from workbench_kernels.road import pick
 
 from workbench.materials.attachment import Attachment, Carry, Cost
 from workbench.materials.models import weights_by_module
@@ -46,7 +50,7 @@ class RegionAttachment(Attachment):
     def after_step(self, step: int) -> None:
         """An optimizer that is fused leaves no trace by which a change could be noticed [V]."""
         for part in self._parts.values():
-            part.put()
+            part.after_step()
 
     def redraw(self, step: int) -> dict[str, Carry]:
         mask = self._redraw(step)
@@ -103,15 +107,24 @@ def evenly(count: int, sizes: Mapping[str, int]) -> dict[str, int]:
     return found
 
 
+class Values(nn.Parameter):
+    """The numbers of a part, as an optimizer has them."""
+
+    part: "Part"
+
+
 class Part:
     """One weight and the part of it that moves. `first` and `places` are what every entry that ever moved was before it did."""
 
     def __init__(self, weight: nn.Parameter, region: Region):
         self.weight, self.region = weight, self._here(region, weight)
-        self.values = nn.Parameter(self.region.gather(weight.detach()).float())
+        self.values = Values(self.region.gather(weight.detach()).float())
+        self.values.part = self
         self.places = self.region.flat(weight.shape).sort().values
         self.first = weight.detach().reshape(-1)[self.places]
-        self._seen = self.values._version
+        self._seen, self._stepped = self.values._version, -1
+        self._flat: Tensor | None = None  # the places of the values in the order in which they are held, once a kernel asked for them
+        self._count = (torch.empty(0), 0, 0)
         weight.requires_grad_(True)
         weight.register_post_accumulate_grad_hook(self._take)
 
@@ -119,9 +132,47 @@ class Part:
     def _take(self, weight: nn.Parameter) -> None:
         """What the part needs of a whole gradient, which is let go."""
         assert weight.grad is not None
-        own = self.region.gather(weight.grad).float()
+        if self.has_kernels():
+            own = grad_gather(weight.grad, self.flat()).view(self.values.shape)
+        else:
+            own = self.region.gather(weight.grad).float()
         self.values.grad = own if self.values.grad is None else self.values.grad.add_(own)
         weight.grad = None
+
+    def has_kernels(self) -> bool:
+        return pick(self.weight) == "triton" and self.weight.is_contiguous()
+
+    def flat(self) -> Tensor:
+        if self._flat is None:
+            self._flat = self.region.flat(self.weight.shape)
+        return self._flat
+
+    @torch.no_grad()
+    def adamw(self, held: dict[str, Any], group: dict[str, Any]) -> None:
+        """A step of the values with the settings and the state that torch's AdamW has for them, and into the weight at once."""
+        values, gradient = self.values.detach().view(-1), self.values.grad
+        assert gradient is not None
+        if not held:
+            held |= {name: torch.zeros_like(self.values) for name in ("exp_avg", "exp_avg_sq")}
+            held["step"] = torch.zeros((), device=values.device)
+        step = self._next(held["step"])
+        moments = (held[name].view(-1) for name in ("exp_avg", "exp_avg_sq"))
+        (beta1, beta2), rates = group["betas"], {"lr": group["lr"], "eps": group["eps"], "decay": group["weight_decay"]}
+        adamw_scatter(self.weight, values, self.flat(), gradient.view(-1), *moments, beta1=beta1, beta2=beta2, step=step, **rates)
+        self._seen = self._stepped = self.values._version
+
+    def _next(self, counter: Tensor) -> int:
+        """The number of this step. The counter lies on the GPU, which would have to be waited for: it is read where others wrote it."""
+        known, version, count = self._count
+        count = 1 + (count if known is counter and version == counter._version else int(counter))
+        counter += 1
+        self._count = (counter, counter._version, count)
+        return count
+
+    def after_step(self) -> None:
+        if self._stepped != self.values._version:
+            self.put()
+        self._stepped = -1
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -152,7 +203,7 @@ class Part:
         fresh = region.gather(self.weight).float()
         kept = torch.isin(now, before).view(fresh.shape)
         old = carried(self.values.detach(), before, now).view(fresh.shape)
-        self.region = region
+        self.region, self._flat = region, None
         self.values.data = torch.where(kept, old, fresh)  # what stays in the part keeps the digits that the weight has no room for
         self.values.grad, self._seen = None, self.values._version
         return lambda moment: carried(moment, before, now).view(fresh.shape)
@@ -185,6 +236,7 @@ class Part:
         self.weight.view(-1)[self.places] = self.first
         own = {name: tensor.to(self.weight.device) for name, tensor in state.items()}
         self.region, self.places, self.first = self.region.moved_to(own["index"]), own["places"], own["first"].clone()
+        self._flat = None
         self.weight.view(-1)[self.places] = own["now"].to(self.weight.dtype)
         self.values.data = own["values"].clone()
         self._seen = self.values._version

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 
 import torch
 from torch import Tensor
+from workbench_kernels.sinkhorn import transform
 
 from workbench.core.events import Progress
 
@@ -29,16 +30,16 @@ def potentials(
     g, more = torch.zeros_like(b), torch.full_like(a, -torch.inf)
     for start, stop in _blocks(len(a), len(b)):
         yield Progress(0, most, "iterations at most")
-        more = torch.logaddexp(more, ((g[start:stop] - cost(start, stop)) / blur + b[start:stop].log()).logsumexp(1))
+        more = torch.logaddexp(more, transform(cost(start, stop), g[start:stop], b[start:stop], blur) / -blur)
     for turn in range(most):
         f, more, moved = -blur * more, torch.full_like(a, -torch.inf), 0.0
         for start, stop in _blocks(len(a), len(b)):
             yield Progress(turn, most, "iterations at most")
             costs = cost(start, stop)
-            found = -blur * ((f[:, None] - costs) / blur + a[:, None].log()).logsumexp(0)
+            found = transform(costs.mT, f, a, blur)
             moved = max(moved, float((found - g[start:stop]).abs().max()))
             g[start:stop] = found
-            more = torch.logaddexp(more, ((found - costs) / blur + b[start:stop].log()).logsumexp(1))
+            more = torch.logaddexp(more, transform(costs, found, b[start:stop], blur) / -blur)
         if moved <= tolerance:
             break
     return -blur * more, g

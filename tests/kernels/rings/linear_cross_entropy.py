@@ -150,7 +150,7 @@ def test_programs_are_laid_out_in_groups_that_each_cover_the_vocabulary(monkeypa
 def test_without_triton_a_gpu_still_has_logits_in_float32() -> None:
     h, w, y, b = case(9, 24, 70, torch.bfloat16)
     with road.only("reference"):
-        logp, lse, spread, _ = module._forward(h, w, y, b, 5.0, 0.5, True, True)
+        logp, lse, spread, _ = module._forward(h, w, y, b, 5.0, 0.5, True, "u")
     truth = reference(h.double(), w.double(), y, b.double(), 5.0, 0.5, True)
     assert all(far(one, other) <= 5e-6 for one, other in zip((logp, lse, spread), truth, strict=True))
 
@@ -163,7 +163,7 @@ def test_torch_compile_keeps_it(learns: bool) -> None:
     found, expected = (outcome(op, [h, w, b], y, learns, entropy=True) for op in (kept, linear_cross_entropy))
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
     tests = ("test_schema", "test_faketensor")
-    torch.library.opcheck(module._forward, (h, w, y, b, 5.0, 0.5, True, not learns), test_utils=tests)
-    logp, lse, spread, _ = module._forward(h, w, y, b, 5.0, 0.5, True, False)
+    torch.library.opcheck(module._forward, (h, w, y, b, 5.0, 0.5, True, "" if learns else "u"), test_utils=tests)
+    logp, lse, spread, _ = module._forward(h, w, y, b, 5.0, 0.5, True, "")
     given = (h, w, y, b, logp, lse, spread, lse, logp, spread, 5.0, 0.5, [True, learns, learns])
     torch.library.opcheck(module._backward, given, test_utils=tests)

@@ -60,11 +60,12 @@ def test_a_weight_that_does_not_learn_costs_nothing(monkeypatch: pytest.MonkeyPa
     assert needed == [False]
 
 
-def test_no_rows_give_no_rows() -> None:
-    x = draw(0, 16).requires_grad_()
-    y = rms_norm(x, draw(16), EPS)
+@pytest.mark.parametrize("shape", [(0, 16), (2, 0, 16), (2, 3, 0)], ids=str)
+def test_nothing_gives_nothing(shape: tuple[int, ...]) -> None:
+    x = draw(*shape).requires_grad_()
+    y = rms_norm(x, draw(shape[-1]), EPS)
     y.sum().backward()
-    assert y.shape == x.grad.shape == (0, 16)
+    assert y.shape == x.grad.shape == shape
 
 
 def test_torch_compile_keeps_it() -> None:

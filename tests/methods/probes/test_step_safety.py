@@ -111,6 +111,31 @@ def test_the_beginning_of_a_row_reads_as_it_does_in_the_whole_row(pico_batch: di
     assert ratio(ids, 16) < ratio(ids, 512), "and a longer look finds a worse token here"
 
 
+def test_no_token_behind_the_last_learnt_one_is_read(pico_batch: dict) -> None:
+    attachment, displacement = stepped(LoRA(rank=4, dropout=0.0), pico_batch)
+    seen, batch = list[torch.Size](), {**pico_batch, "labels": pico_batch["labels"].clone()}
+    batch["labels"][:, 6:] = -100
+    attachment.model.base_model.register_forward_pre_hook(lambda _, args, given: seen.append(given["input_ids"].shape), with_kwargs=True)
+    few = StepSafety().read(Moment(2, attachment, batch, displacement)).values
+    last = int((batch["labels"][:2, 1:] != -100).nonzero()[:, 1].max())
+    assert seen == [(2, last + 2)] and last + 2 < batch["labels"].shape[1], "with the label, which the sentence names"
+    short = {name: tensor[:2, : last + 2] for name, tensor in batch.items()}
+    assert few["step_ratio"] == StepSafety().read(Moment(2, attachment, short, displacement)).values["step_ratio"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_head_that_moved_is_read_as_it_was_in_the_models_own_numbers(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 a GPU would multiply by another kernel, many times slower."""
+    model, heads, spread = make_model(tie_word_embeddings=False).to(dtype), list[Tensor](), step_safety.logit_spread
+    before, step = model.lm_head.weight.detach().clone(), 1e-2 * torch.randn(400, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.lm_head.weight += step
+    monkeypatch.setattr(step_safety, "logit_spread", lambda *given: heads.append(given[2]) or spread(*given))
+    step_safety._spread(model, torch.randn(2, 32), torch.randn(2, 32), {"lm_head.weight": model.lm_head.weight.float() - before.float()})
+    assert heads[0].dtype == dtype
+    torch.testing.assert_close(heads[0], before, rtol=0, atol=1e-7)
+
+
 def test_r_is_proportional_to_the_step(pico_batch: dict) -> None:
     attachment, displacement = stepped(LoRA(rank=4, dropout=0), pico_batch)
     one = StepSafety().read(Moment(2, attachment, pico_batch, displacement)).values

@@ -22,6 +22,7 @@ from workbench_kernels.road import only
 
 from workbench.core.guard import Gauge
 from workbench.core.method import knob
+from workbench.materials.duals import Duals
 from workbench.materials.models import softcap
 from workbench.methods.contracts import Moment, Probe, Reading
 
@@ -77,14 +78,15 @@ class StepSafety(Probe, Gauge, title="Step safety ρ_a", paper="arXiv:2603.13552
     def _part(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """The beginning of the first rows, and the (row, position) pairs in it whose next token is learnt, (N, 2).
 
-        What comes later changes nothing before it. Where nothing is learnt so early, as behind a long question, all is read.
+        What comes later changes nothing before it, so it ends with the last such token. Where nothing is learnt so early, as behind a
+        long question, all is read.
         """
         lines = min(self.rows, len(batch["labels"]))
         for width in (max(2, self.tokens // lines), batch["labels"].shape[1]):
             part = {name: tensor[:lines, :width] for name, tensor in batch.items()}
             learnt = (part["labels"][:, 1:] != -100).nonzero()[: self.tokens]
             if len(learnt):
-                break
+                return {name: tensor[:, : int(learnt[:, 1].max()) + 2] for name, tensor in part.items()}, learnt
         return part, learnt
 
     def _in_words(self, finding: "Finding", spread: Spread, batch: dict[str, Tensor], learnt: Tensor, moment: Moment) -> str:
@@ -193,7 +195,8 @@ def hidden_and_derivative(
             for name, step in displacement.items()
             if name.startswith(prefix)
         }
-        states = functional_call(model.base_model, duals, (), _inputs(batch)).last_hidden_state
+        with Duals():
+            states = functional_call(model.base_model, duals, (), _inputs(batch)).last_hidden_state
         value, tangent = forward_ad.unpack_dual(states)
         rows, positions = learnt.unbind(1)
         value = value[rows, positions].float()
@@ -212,6 +215,7 @@ def _spread(model: PreTrainedModel, hidden: Tensor, hidden_dot: Tensor, displace
     weight_dot = displacement.get(names[id(head.weight)])
     bias_dot = None if head.bias is None else displacement.get(names[id(head.bias)])
     with torch.no_grad():
-        weight = head.weight if weight_dot is None else head.weight - weight_dot
+        # In the model's own numbers, which is what it was before the step; the products are then those of the model.
+        weight = head.weight if weight_dot is None else (head.weight - weight_dot).to(head.weight.dtype)
         bias = head.bias if bias_dot is None else head.bias - bias_dot
         return logit_spread(hidden, hidden_dot, weight, weight_dot, bias, bias_dot, softcap(model))
