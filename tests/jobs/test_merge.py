@@ -1,6 +1,7 @@
 """Merging as a job, on pico models: the laws of every method, the files that come out, and every sentence that refuses."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from workbench.core.spec import read_spec
 from workbench.core.workspace import Workspace
 from workbench.jobs import merge as job
 from workbench.jobs.merge import merge, preview
-from workbench.materials import tensors
+from workbench.materials import family, tensors
 
 ROADS: list[dict] = [
     {"method": "linear"},
@@ -280,6 +281,24 @@ def test_of_a_large_tensor_some_blocks_explain_the_merge_and_one_where_all_follo
     monkeypatch.setattr(tensors, "BLOCK", 200)
     preview(spec_of(make("base"), make("a", 0.1), method=method), workspace)
     assert told.count("model.embed_tokens.weight") == asked and told.count("model.norm.weight") == 1
+
+
+@pytest.mark.parametrize(("method", "times"), [("linear", 1), ("lines", 1), ("model_stock", 2), ("slerp", 2)])
+def test_weights_are_read_once_where_the_merge_only_adds_up(
+    method: str, times: int, make: Callable, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice where it goes by their angles."""
+    spec = spec_of(make("base"), *few({"method": method}, make("a", 0.1), make("b", 0.1, 2)), method=method)
+    counts, read_raw = Counter[Path](), tensors.read_raw
+
+    def counted(entry: tensors.Entry, start: int, stop: int, room: torch.Tensor | None = None) -> torch.Tensor:
+        rows = read_raw(entry, start, stop, room)
+        counts[entry.file] += rows.numel()
+        return rows
+
+    monkeypatch.setattr(family, "read_raw", counted)
+    whole = sum(tensor.numel() for tensor in run(workspace, spec).values())
+    assert set(counts.values()) == {times * whole} and len(counts) == 1 + len(spec.models)
 
 
 def test_a_model_that_is_the_base_is_pointed_out(make: Callable, workspace: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from workbench.core.errors import WorkbenchError
+from workbench.materials import tensors as materials
 from workbench.materials.tensors import NAMES, ModelWriter, Planned, find_tensors, read_header, read_rows, spans, task_gram, to_bytes
 
 
@@ -108,6 +110,23 @@ def test_a_name_that_was_taken_meanwhile_is_not_overwritten(tmp_path: Path) -> N
         (tmp_path / "out").mkdir()
         writer.commit()
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_what_the_disk_refuses_to_keep_is_told(refused: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While more is written, and at the end: some disks say that they are full only then."""
+    asked: list[int] = []
+
+    def full(file: int) -> None:
+        asked.append(file)
+        if len(asked) == 1 + refused:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(materials, "AHEAD", 140)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WorkbenchError, match="not enough room"):
+        put(tmp_path / "out", {"a": torch.ones(40), "b": torch.ones(2)})
+    assert len(asked) == 1 + refused and list(tmp_path.iterdir()) == []
 
 
 def _header(text: bytes, body: bytes = b"") -> bytes:

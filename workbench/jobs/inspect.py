@@ -32,6 +32,7 @@ NUMBERS = "numbers"
 def inspect(spec: InspectSpec, folder: Path, workspace: Workspace) -> Iterator[Event]:
     """Inspect the models; progress comes from the inspection, tables and sentences when all is done."""
     subject = laid_out(spec, workspace)
+    subject.folder = folder
     inspection = cast(Inspection, spec.inspection)
     yield Started(1, {"models": subject.labels, "base": subject.refs[0].label, "cost": inspection.costs()})
     finding = yield from inspection.inspect(subject)

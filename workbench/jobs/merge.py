@@ -1,9 +1,9 @@
 """Several tuned models of one base into one model: reads, asks the method, rounds once and writes, a block of rows at a time.
 
 Tensors are merged side by side, one in each thread. Memory depends on the number of models and threads and not on the models' size.
-The model appears in the workspace whole or not at all: it is written to `NAME.partial` and renamed. A tensor is read once for its
-inner products, as often as the method wants to know something of the whole, and once for the merge. What a merge is, stands in
-`methods/merges`; this module knows none of them by name.
+The model appears in the workspace whole or not at all: it is written to `NAME.partial` and renamed. Where a merge only adds up, a tensor
+is read once; else once for its inner products, as often as the method wants to know something of the whole, and once for the merge.
+What a merge is, stands in `methods/merges`; this module knows none of them by name.
 """
 
 import math
@@ -50,7 +50,8 @@ def merge(spec: MergeSpec, folder: Path, workspace: Workspace) -> Iterator[Event
 
 def _merged(spec: MergeSpec, workspace: Workspace) -> Iterator[Event]:
     target = workspace.model(spec.name)
-    mistakes = _taken(target)
+    taken = f"name: there is a model called {target.name!r} already. Choose another name, or remove {target}."
+    mistakes = [taken] if target.exists() else []
     if cast(Merge, spec.merge).whole:
         from workbench.jobs.listening import unheard  # its model code takes seconds to import, and other merges have no use for it
 
@@ -164,19 +165,29 @@ class _Layers:
             )
 
     def measured(self, slot: Slot) -> Iterator[tuple[Slot, Block] | None]:
-        """The tensor's blocks, each with the slot that knows the whole; None is a breath while that is found out."""
-        known = slot
-        for step in self._whole(slot):
-            known = step or known
-            yield None
+        """The tensor's blocks, each with the slot that knows what the method goes by; None is a breath while that is found out.
+
+        All that explains a merge that adds up follows from inner products. Where its shares do not, they are taken on the way.
+        """
         method, weights = self._recipe.at(slot)
+        adds = isinstance(method, Additive) and method.adds()
+        on_the_way = isinstance(method, Additive) and method.adds() and not method.by_angles()
+        known = slot if on_the_way else (yield from self._whole(slot))
+        gram = torch.zeros([len(weights) + 1] * 2, dtype=torch.float64)
         told: list[tuple[int, dict[str, float]]] = []
-        every = self._every(slot)
+        block: Block | None = None
+        every = max(1, math.prod(self._recipe.base.shape(slot.name)) // TOLD)
         for number, (at, block) in enumerate(self._recipe.blocks(slot)):
             here = replace(known, first=at.first)
-            if number % every == 0:
+            if on_the_way:
+                gram += task_gram(*block, rough=True)
+                _check_finite(self._recipe, slot, gram)
+            elif number % every == 0 and not adds:
                 told.append((block[0].shape[0] if block[0].dim() else 1, method.explain(here, *block, weights)))
             yield here, block
+        known = replace(known, gram=gram) if on_the_way else known
+        if adds and block is not None:
+            told = [(1, method.explain(known, *block, weights))]
         self._add(slot, known, told)
 
     def merged(self, slot: Slot) -> Iterator[Tensor | None]:
@@ -185,32 +196,26 @@ class _Layers:
         for step in self.measured(slot):
             yield None if step is None else method.tensor(step[0], *step[1], weights)
 
-    def _whole(self, slot: Slot) -> Iterator[Slot | None]:
-        """What is wanted of the whole tensor, found in at most four readings of it; what is yielded last is the slot with it."""
+    def _whole(self, slot: Slot) -> Generator[None, None, Slot]:
+        """The slot with what is wanted of the whole tensor, found in at most four readings of it; yields breaths."""
         method, weights = self._recipe.at(slot)
-        rough = isinstance(method, Additive) and method.adds() and not method.by_angles()  # only told, and not gone by
-        gram = torch.zeros(len(weights) + 1, len(weights) + 1, dtype=torch.float64)
+        gram = torch.zeros([len(weights) + 1] * 2, dtype=torch.float64)
         for _, block in self._recipe.blocks(slot):
-            gram += task_gram(*block, rough=rough)
-            yield None
+            gram += task_gram(*block)
+            yield
         _check_finite(self._recipe, slot, gram)
         cuts = self._across
         if cuts is None:
-            cuts = yield from ranked(method, lambda: (self._sizes(*part) for part in self._recipe.blocks(slot)))
+            nothing = type(method).sizes is Merge.sizes
+            cuts = () if nothing else (yield from ranked(method, lambda: (self._sizes(*part) for part in self._recipe.blocks(slot))))
         known, totals = replace(slot, gram=gram, cuts=cuts), None
-        for at, block in self._recipe.blocks(slot):
+        for at, block in () if type(method).totals is Merge.totals else self._recipe.blocks(slot):
             added = method.totals(replace(known, first=at.first), *block, weights)
             if added is None:
                 break
             totals = added if totals is None else totals + added
-            yield None
-        yield replace(known, totals=totals)
-
-    def _every(self, slot: Slot) -> int:
-        """At how many blocks the method explains itself once: at all of a small tensor, at the first where all follows from the slot."""
-        numbers = math.prod(self._recipe.base.shape(slot.name))
-        method = self._recipe.at(slot)[0]  # where it adds, all that explains a tensor follows from its inner products
-        return max(1, numbers) if isinstance(method, Additive) and method.adds() else max(1, numbers // TOLD)
+            yield
+        return replace(known, totals=totals)
 
     def _sizes(self, slot: Slot, block: Block) -> list[Tensor]:
         method, weights = self._recipe.at(slot)
@@ -271,11 +276,6 @@ def _module(slot: Slot) -> str:
     """`model.layers.3.mlp.up_proj.weight` → up_proj; a bias keeps its last word."""
     parts = slot.name.removesuffix(".weight").split(".")
     return ".".join(parts[-2:]) if parts[-1] == "bias" else parts[-1]
-
-
-def _taken(target: Path) -> list[str]:
-    said = f"name: there is a model called {target.name!r} already. Choose another name, or remove {target}."
-    return [said] if target.exists() else []
 
 
 def _check_finite(recipe: Recipe, slot: Slot, gram: Tensor) -> None:

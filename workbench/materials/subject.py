@@ -8,6 +8,7 @@ in memory at most. All numbers are float32. What it is not: which rows (`jobs/in
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -48,6 +49,7 @@ class Subject:
         labels = [ref.label for ref in tuned]
         self.labels = [f"{ref.label} ({ref.reference})" if labels.count(ref.label) > 1 else ref.label for ref in tuned]
         self.device = place()[0]
+        self.folder: Path | None = None  # where an inspection may keep what it makes; without one nothing is kept
         self._last: tuple[int, PreTrainedModel] | None = None
 
     @cached_property

@@ -9,11 +9,13 @@ method and no model family; arithmetic on a tensor's rows is its caller's busine
 
 import errno
 import json
+import math
 import os
 import shutil
 import struct
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +33,8 @@ NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 BLOCK = 1 << 18  # numbers in one block: few enough for the cache, and so many that threads seldom wait for each other's Python
 READ = 1 << 19  # numbers that are read from a file at once
 SHARD = 2_000_000_000  # bytes
-_SEGMENT = 1 << 14  # numbers whose inner products are taken in one go: few enough that torch uses one thread, so their number
-# changes no digit, and a merge does not wrestle with a training run for the cores
+AHEAD = 1 << 26  # bytes after which the disk is asked to keep them while more is computed: so little is left to wait for at the end
+_SEGMENT = 1 << 15  # numbers whose inner products are taken in one go: for so few torch uses one thread, so threads change no digit
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Planned:
 
 def spans(shape: Sequence[int], block: int | None = None) -> list[tuple[int, int]]:
     """Ranges of whole rows with about `block` numbers each; a tensor of one dimension or none is never divided."""
-    rows, total = (shape[0] if shape else 1), _count(shape)
+    rows, total = (shape[0] if shape else 1), math.prod(shape)
     if len(shape) < 2 or total == 0:
         return [(0, rows)] if total else []
     step = max(1, (block or BLOCK) * rows // total)
@@ -138,10 +140,12 @@ def task_gram(base: Tensor, tuned: Sequence[Tensor], rough: bool = False) -> Ten
     flat = [tensor.reshape(-1) for tensor in (base, *tuned)]
     total = torch.zeros(len(flat), len(flat), dtype=torch.float64)
     held = torch.empty(len(flat), min(_SEGMENT, flat[0].numel()), dtype=torch.float32 if rough else torch.float64)
-    for start in range(0, flat[0].numel(), _SEGMENT):
-        vectors = held[:, : flat[0].numel() - start]
-        torch.stack([tensor[start : start + _SEGMENT] for tensor in flat], out=vectors)
-        vectors[1:] -= vectors[0]
+    for origin, *others in zip(*(tensor.split(_SEGMENT) for tensor in flat), strict=True):
+        vectors = held[:, : origin.numel()]
+        start, *tasks = vectors.unbind()
+        start.copy_(origin)
+        for task, other in zip(tasks, others, strict=True):
+            task.copy_(other).sub_(start)
         total += vectors @ vectors.T
     if rough and not bool(total.isfinite().all()):  # float32 cannot hold the squares of large numbers
         return task_gram(base, tuned)
@@ -167,6 +171,8 @@ class ModelWriter:
         self._next: dict[str, tuple[BinaryIO, int]] = {}  # where the next byte of a tensor goes
         self._files = ExitStack()
         self._writing = threading.Lock()
+        self._ahead = 0  # bytes that the disk was not asked to keep yet
+        self._keeping: list[Future[None]] = []
 
     def __enter__(self) -> "ModelWriter":
         shutil.rmtree(self.partial, ignore_errors=True)  # what a killed program left
@@ -179,6 +185,7 @@ class ModelWriter:
             for tensor in shard:
                 self._next[tensor.name] = file, place
                 place += tensor.size
+        self._keeper = self._files.enter_context(ThreadPoolExecutor(1))
         return self
 
     def write(self, name: str, data: memoryview) -> None:
@@ -187,12 +194,18 @@ class ModelWriter:
         with self._writing:
             file.seek(place)
             file.write(data)
+            self._ahead += len(data)
+            if self._ahead >= AHEAD and all(one.done() for one in self._keeping):
+                self._ahead = 0
+                self._keeping.append(self._keeper.submit(os.fsync, file.fileno()))
         self._next[name] = file, place + len(data)
         self._left[name] -= len(data)
 
     def commit(self) -> None:
         """Put the model in its place. Side files that lie in `partial` by now come along."""
         self._files.close()
+        for one in self._keeping:
+            one.result()  # what the disk refused
         if any(self._left.values()):
             raise AssertionError(f"{sum(self._left.values())} planned bytes of {self.folder.name} were never written")
         if len(self._shards) > 1:
@@ -230,7 +243,7 @@ def _entry(path: Path, name: str, told: dict[str, Any], body: int, size: int) ->
     entry = Entry(path, told["dtype"], tuple(told["shape"]), body + first, last - first)
     if not 0 <= first <= last <= size - body:
         raise ValueError(f"{name} lies beyond the end of the file")
-    if entry.format in WIDTHS and entry.size != _count(entry.shape) * WIDTHS[entry.format]:
+    if entry.format in WIDTHS and entry.size != math.prod(entry.shape) * WIDTHS[entry.format]:
         raise ValueError(f"{name} has {entry.size} bytes, which does not fit its shape {list(entry.shape)}")
     return entry
 
@@ -281,13 +294,6 @@ def _header(shard: Sequence[Planned]) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the body begins at a multiple of eight bytes
     return struct.pack("<Q", len(text)) + text
-
-
-def _count(shape: Sequence[int]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
 
 
 def _megabytes(size: int) -> str:

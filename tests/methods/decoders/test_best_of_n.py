@@ -4,9 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
+from pico import make_model
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
+from workbench.materials.choir import Choir
+from workbench.materials.differing import between
+from workbench.materials.speakers import ModelVoice, Singer
 from workbench.methods.contracts import Speaker
+from workbench.methods.decoders import best_of_n
 from workbench.methods.decoders.best_of_n import BestOfN
 
 END = 0
@@ -100,3 +106,66 @@ def test_the_voices_that_were_given_hear_nothing_of_the_draws() -> None:
     BestOfN().begin(own, base).logits([1, 2])
     assert own.asked == [2] and base.asked == []
     assert BestOfN(answers=1).begin(own, base) is own and "8 answers" in BestOfN().costs()
+
+
+# In one batch.
+
+
+def tuned(seed: int = 1) -> tuple[torch.nn.Module, torch.nn.Module]:
+    base, near = make_model(0), make_model(0)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in near.model.layers[1].parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return base, near
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("by", SCORES)
+def test_in_one_batch_each_seed_draws_what_it_draws_by_itself(by: str, pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    """By hand: one answer after the other, by two models with a cache each, as the docstring has it."""
+    how, prompt = BestOfN(answers=7, by=by, heat=3, longest=9, draw_seed=5), [7, 8, 9, 10]  # type: ignore[arg-type]
+    own, base = (ModelVoice(model, pico_tokenizer) for model in tuned()[::-1])
+    expected = []
+    for seed in range(5, 12):
+        luck, answer, score = torch.Generator().manual_seed(seed), list[int](), 0.0
+        while len(answer) < 9 and (not answer or answer[-1] != own.end()):
+            said = own.logits([*prompt, *answer])
+            token = int(torch.multinomial((said / 3).softmax(-1), 1, generator=luck))
+            mine, other = (float(voice.logits([*prompt, *answer]).log_softmax(-1)[token]) for voice in (own, base))
+            score += {"likely to itself": mine, "likely to the base": other, "what tuning added": mine - other}[by]
+            answer.append(token)
+        expected.append((answer, score / len(answer)))
+    assert len({tuple(answer) for answer, _ in expected}) == 7
+
+    common, near = tuned()
+    choir, part, read = Choir(common), between(common, near), list[tuple[int, int]]()  # type: ignore[arg-type]
+    forward = common.forward
+
+    def counting(**given: Tensor) -> object:
+        read.append(tuple(given["input_ids"].shape))  # type: ignore[arg-type]
+        return forward(**given)
+
+    common.forward = counting  # type: ignore[method-assign,assignment]
+    says = how.begin(Singer(choir, part or {}, pico_tokenizer), Singer(choir, {}, pico_tokenizer))
+    found = says._draw(prompt, range(5, 12), 9)  # type: ignore[attr-defined]
+    assert [one.answer for one in found] == [answer for answer, _ in expected]
+    assert [one.mean for one in found] == pytest.approx([score for _, score in expected], abs=1e-4)
+    models = 1 if by == "likely to itself" else 2
+    assert read[0] == (models, len(prompt)) and len(read) <= 9, "the prompt is read once by each model, and then a token by all"
+    assert read[1] == (7 * models, 1)
+
+
+@torch.no_grad()
+def test_how_many_are_drawn_at_once_makes_no_difference(monkeypatch: pytest.MonkeyPatch, pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    def said() -> list[int]:
+        common, near = tuned()
+        choir, part = Choir(common), between(common, near)  # type: ignore[arg-type]
+        says = BestOfN(answers=5, heat=3, longest=6).begin(Singer(choir, part or {}, pico_tokenizer), Singer(choir, {}, pico_tokenizer))
+        says.logits([7, 8, 9])
+        return says.best  # type: ignore[attr-defined]
+
+    whole = said()
+    for number in (1, 2):
+        monkeypatch.setattr(best_of_n, "AT_ONCE", number)
+        assert said() == whole

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from workbench.core.errors import WorkbenchError
 from workbench.methods.contracts import Voice
 from workbench.methods.decoders.portable_reward import PortableReward
 
@@ -40,3 +41,9 @@ def test_without_the_base_it_is_the_model_and_the_base_speaks_as_it_is() -> None
     assert of(reward.log(), ruled_out)[1] == 0
     base = Says(1, 2)
     assert PortableReward().begin(base, base) is base  # type: ignore[arg-type]
+
+
+def test_another_vocabulary_is_said() -> None:
+    reward, base = Says(1, 2, 3), Says(1, 2)
+    with pytest.raises(WorkbenchError, match=r"over 3 tokens cannot steer a base with a vocabulary of 2\. Choose a base"):
+        PortableReward().begin(reward, base).logits([1])  # type: ignore[arg-type]

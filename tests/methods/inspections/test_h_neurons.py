@@ -14,6 +14,7 @@ from workbench.core.events import Progress
 from workbench.core.job import drain
 from workbench.materials.firing import contributions, neurons_of
 from workbench.materials.subject import Subject
+from workbench.methods.decoders.neuron_strength import NeuronStrength
 from workbench.methods.inspections import h_neurons
 from workbench.methods.inspections.h_neurons import RANKS, HNeurons, by_rank
 
@@ -98,6 +99,9 @@ def test_a_neuron_that_speaks_in_false_answers_alone_foretells_them(tmp_path: Pa
     assert all(row[3] > 0 for row in table.rows)
     assert finding.numbers["tuned 0"]["H-neurons"] >= 1 and finding.numbers["tuned 0"]["false answers foretold (AUROC)"] == 1.0
     assert any("picked to foretell" in sentence for sentence in finding.says)
+    names = next(sentence for sentence in finding.says if "of base were picked" in sentence).rpartition("these: ")[2].removesuffix(".")
+    assert names.startswith("1:9")
+    assert NeuronStrength(neurons=names).named()[1][0] == 9, "the decoder takes them as they stand there"
 
 
 def test_a_false_answers_tokens_are_one_kind_and_all_others_the_other(tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -11,11 +11,11 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from workbench.core.errors import WorkbenchError
 from workbench.core.job import drain
 from workbench.materials.cka import alignment
-from workbench.methods.inspections.layer_similarity import LayerSimilarity, directions
+from workbench.methods.inspections.layer_similarity import Kernel, LayerSimilarity, directions
 
 
-def cka(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float(torch.dot(*directions([one, other])))
+def cka(one: torch.Tensor, other: torch.Tensor, kernel: Kernel = "inner products", without: int = 0) -> float:
+    return float(torch.dot(*directions([one, other], kernel, without)))
 
 
 def test_it_is_blind_to_rotation_scale_and_shift() -> None:
@@ -25,6 +25,28 @@ def test_it_is_blind_to_rotation_scale_and_shift() -> None:
     assert cka(states, states) == pytest.approx(1)
     assert cka(states, 3 * states @ turned.T + 5) == pytest.approx(1)
     assert cka(states, states * torch.tensor([9.0] + [1.0] * 7)) < 0.9
+
+
+def test_by_distances_too_and_one_long_state_weighs_less() -> None:
+    torch.manual_seed(0)
+    states = torch.randn(40, 8, dtype=torch.float64)
+    turned, _ = torch.linalg.qr(torch.randn(12, 8, dtype=torch.float64))
+    assert cka(states, 3 * states @ turned.T + 5, "distances") == pytest.approx(1)
+    assert cka(states, states * torch.tensor([9.0] + [1.0] * 7), "distances") < 0.9
+    found = [cka(torch.randn(20, 200), torch.randn(20, 200), "distances") for _ in range(40)]
+    assert abs(sum(found) / 40) < 0.03
+    longer = states.clone()
+    longer[0] *= 40
+    assert cka(states, longer, "distances") > 0.9 > 0.5 > cka(states, longer)
+
+
+def test_what_the_strongest_component_hides_shows_without_it() -> None:
+    """Two states that share one strong direction of rows and nothing else."""
+    torch.manual_seed(0)
+    shared = 30 * torch.randn(60, 1, dtype=torch.float64) @ torch.nn.functional.normalize(torch.ones(1, 8, dtype=torch.float64))
+    one, other = (shared + torch.randn(60, 8, dtype=torch.float64) for _ in range(2))
+    assert cka(one, other) > 0.99 and abs(cka(one, other, without=1)) < 0.15
+    assert cka(one, 3 * one + 5, without=1) == pytest.approx(1)
 
 
 def test_what_has_nothing_in_common_is_near_0_also_with_fewer_rows_than_numbers() -> None:
@@ -88,3 +110,14 @@ def test_it_reads_the_end_of_the_prompts_alone(tmp_path: Path, pico_tokenizer: P
 def test_three_rows_are_too_few(tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(WorkbenchError, match="Read more rows"):
         drain(LayerSimilarity().inspect(subject(tmp_path, pico_tokenizer, [moved(0.02)], count=3)))
+
+
+def test_leaving_components_out_wants_more_rows_and_the_base_is_still_itself(
+    tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    how = LayerSimilarity(kernel="distances", without=3)
+    with pytest.raises(WorkbenchError, match=r"needs 7 of them.*Read more rows"):
+        drain(how.inspect(subject(tmp_path, pico_tokenizer, [unchanged], count=6)))
+    finding = drain(how.inspect(subject(tmp_path, pico_tokenizer, [unchanged, moved(0.05)], count=20)))
+    assert finding.numbers["tuned 0"]["lowest CKA with the base"] == pytest.approx(1)
+    assert finding.numbers["tuned 1"]["lowest CKA with the base"] < 0.999

@@ -37,6 +37,13 @@ def test_copies_of_the_base_and_a_single_model_come_back_bit_by_bit(normalise: b
     assert torch.equal(merge.tensor(SLOT, base, [model], [1.0]), model)
 
 
+def test_what_cancels_is_zero() -> None:
+    """A third of each, added up, would leave some 1e-16 of them."""
+    models = [torch.tensor([value]) for value in (1.0, 5.0, -6.0)]
+    for weight in (1, 7):
+        assert Linear().tensor(SLOT, BASE[:1], models, [weight] * 3).tolist() == [0.0]
+
+
 def test_order_does_not_matter() -> None:
     torch.manual_seed(0)
     base, *models = torch.randn(4, 30, 20)

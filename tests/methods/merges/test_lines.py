@@ -52,6 +52,26 @@ def test_several_models_are_summed_before_they_are_scaled() -> None:
         assert torch.allclose(merge.tensor(slot, BASE, [A, B], [0.5, -2]), expected.float(), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.5, -2.0])
+def test_the_norms_make_the_first_scale_the_authors_ratio(weight: float) -> None:
+    """α = (‖Σ τᵢ‖₁ / ‖τ_merged‖₁) / M, here computed from the vectors; β goes on top as ever."""
+    merge, models = LiNeS(alpha_rule="norms", alpha=0.9, beta=0.6), torch.randn(3, 6, 4)
+    tasks = [model.double() - BASE.double() for model in models]
+    merged = sum(weight * task for task in tasks)
+    alpha = float(sum(tasks).norm(p=1) / merged.norm(p=1)) / len(models)
+    for slot, more in [*zip(BLOCKS, [0, 0.15, 0.3, 0.45, 0.6], strict=True), (OUTSIDE[0], 0)]:
+        told = merge.explain(slot, BASE, list(models), [weight] * 3)["scale"]
+        assert told == pytest.approx(alpha + more)
+        expected = BASE.double() + told * merged
+        assert torch.allclose(merge.tensor(slot, BASE, list(models), [weight] * 3), expected.float(), rtol=1e-6, atol=1e-6)
+
+
+def test_norms_that_would_have_to_be_read_are_refused() -> None:
+    for weights in ([1.0, 0.5], [0.0, 0.0]):
+        assert "Set all weights to 1" in LiNeS(alpha_rule="norms").mistakes(weights)[0] and LiNeS().mistakes(weights) == []
+    assert LiNeS(alpha_rule="norms").mistakes([0.5, 0.5]) == []
+
+
 def test_it_is_linear_in_the_task_vector_and_scales_its_norm() -> None:
     merge = LiNeS()
     for slot in BLOCKS + OUTSIDE:
@@ -65,4 +85,4 @@ def test_it_is_linear_in_the_task_vector_and_scales_its_norm() -> None:
 
 
 def test_the_docstring_says_where_its_claims_come_from() -> None:
-    assert {"[R]", "[P]", "[O]"} == set(re.findall(r"\[[RPO]\]", LiNeS.doc()))
+    assert {"[R]", "[P]", "[D]", "[O]"} == set(re.findall(r"\[[RPDO]\]", LiNeS.doc()))

@@ -7,13 +7,17 @@ hand find it. Named best-of-N sampling or rejection sampling; there is no one pa
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from workbench.core.method import knob
+from workbench.materials.chorus import Company
 from workbench.methods.contracts import Decoder, Speaker, Voice
+
+AT_ONCE = 16  # answers that are drawn in one batch, each with keys and values of its own
 
 
 class BestOfN(Decoder, title="Best of N"):
@@ -40,7 +44,7 @@ class BestOfN(Decoder, title="Best of N"):
     draw_seed: int = knob(0, ge=0, le=2**31 - 1, help="seed of the first answer; the next ones count on", more=True)
 
     def costs(self) -> str:
-        return f"All {self.answers} answers are drawn, one after the other, before the first token is shown."
+        return f"All {self.answers} answers are drawn, up to {AT_ONCE} in one batch, before the first token is shown."
 
     def begin(self, own: Speaker, base: Speaker) -> Voice:
         return own if self.answers == 1 else Best(self, own, base)
@@ -63,22 +67,48 @@ class Best(Voice):
         return torch.full_like(plain, -math.inf).index_fill(0, torch.tensor([self.best[len(said)]], device=plain.device), 0.0)
 
     def _best(self, prompt: Sequence[int]) -> list[int]:
-        own, base = self.own.anew(), self.base.anew()
-        drawn = [self._drawn(list(prompt), own, base, self.how.draw_seed + number) for number in range(self.how.answers)]
-        return max(drawn, key=lambda one: one[1])[0]
+        """The best of all. Some are drawn at once, as many as are read in one batch."""
+        most = min(self.how.longest, self.own.reads() - len(prompt))
+        seeds = range(self.how.draw_seed, self.how.draw_seed + self.how.answers)
+        drawn = [self._draw(prompt, seeds[first : first + AT_ONCE], most) for first in range(0, len(seeds), AT_ONCE)]
+        return max((one for some in drawn for one in some), key=lambda one: one.mean).answer
 
-    def _drawn(self, prompt: list[int], own: Speaker, base: Speaker, seed: int) -> tuple[list[int], float]:
-        """An answer and its score."""
-        luck, answer, score = torch.Generator().manual_seed(seed), list[int](), 0.0
-        most = min(self.how.longest, own.reads() - len(prompt))
-        while len(answer) < most and (not answer or answer[-1] != own.end()):
-            tokens = [*prompt, *answer]
-            said = own.logits(tokens)
-            token = int(torch.multinomial((said / self.how.heat).softmax(-1).cpu(), 1, generator=luck))
-            if self.how.by != "likely to the base":
-                score += float(said.log_softmax(-1)[token])
-            if self.how.by != "likely to itself":
-                other = float(base.logits(tokens).log_softmax(-1)[token])
-                score += other if self.how.by == "likely to the base" else -other
-            answer.append(token)
-        return answer, score / max(1, len(answer))
+    def _draw(self, prompt: Sequence[int], seeds: Sequence[int], most: float) -> list["Drawn"]:
+        """One for each seed, in its order: what it draws does not hang on the others."""
+        of_own, of_base = self.how.by != "likely to the base", self.how.by != "likely to itself"
+        company, drawn = Company(), list[Drawn]()
+        for seed in seeds:
+            own = self.own.anew()
+            base = own if self.base is self.own else self.base.anew()
+            drawn.append(Drawn(own, base if of_base else None, torch.Generator().manual_seed(seed)))
+        while alive := [one for one in drawn if len(one.answer) < most and (not one.answer or one.answer[-1] != self.own.end())]:
+            company.hear({voice: [*prompt, *one.answer] for one in alive for voice in one.asked()})
+            for one in alive:
+                tokens = [*prompt, *one.answer]
+                said = one.own.logits(tokens)
+                token = int(torch.multinomial((said / self.how.heat).softmax(-1).cpu(), 1, generator=one.luck))
+                one.answer.append(token)
+                if of_own:
+                    one.score += float(said.log_softmax(-1)[token])
+                if one.base is not None:
+                    other = float(one.base.logits(tokens).log_softmax(-1)[token])
+                    one.score += -other if of_own else other
+        return drawn
+
+
+@dataclass
+class Drawn:
+    """An answer as it is drawn, and what its tokens score together. Who draws and who judges has a cache of its own for it."""
+
+    own: Speaker
+    base: Speaker | None
+    luck: torch.Generator
+    answer: list[int] = field(default_factory=list)
+    score: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        return self.score / max(1, len(self.answer))
+
+    def asked(self) -> list[Speaker]:
+        return [self.own] if self.base is None else [self.own, self.base]

@@ -1,7 +1,8 @@
 """Dynamic weight grafting: one model reads the text, and at chosen tokens with another model's weights.
 
 What it is not: activation patching, which puts something in place of what was computed, or a merge: no weight is mixed, and none stays
-swapped. Tags as in the project's notes: [R] read in the authors' code (toddnief/dynamic-weight-grafting), [O] our own choice.
+swapped. Its conditions side by side, over many rows, are an inspection (`inspections/dynamic_grafting.py`). Tags as in the project's
+notes: [R] read in the authors' code (toddnief/dynamic-weight-grafting), [O] our own choice.
 """
 
 from collections.abc import Sequence
@@ -12,22 +13,8 @@ from torch import Tensor
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import knob
-from workbench.materials.models import layer_of
+from workbench.materials.lending import HEADS, Parts, lends, standing
 from workbench.methods.contracts import Decoder, Speaker, Voice
-
-_MLP = {"mlp", "feed_forward", "block_sparse_moe"}
-PARTS = {
-    "attention": {"self_attn", "self_attention", "attn", "attention"},
-    "mlp": _MLP,
-    "queries": {"q_proj"},
-    "keys": {"k_proj"},
-    "values": {"v_proj"},
-    "attention output": {"o_proj"},
-    "attention output and mlp": {"o_proj", *_MLP},
-}
-"""The words in the names of the weights that a part is made of; where q, k and v are one matrix they cannot be told apart."""
-BEHIND = ("norm", "ln_f")  # in the names of what stands behind the last layer and is not the head
-HEADS = ("lm_head.", "embed_out.")
 
 
 class DynamicGrafting(Decoder, title="Dynamic weight grafting", paper="arXiv:2506.20746"):
@@ -53,9 +40,7 @@ class DynamicGrafting(Decoder, title="Dynamic weight grafting", paper="arXiv:250
         "last", help="the tokens that are read with lent weights; the rest is what is neither entity nor last"
     )
     entity: str = knob("", help="the words of the prompt that are the entity, as they stand there; their first place counts")
-    parts: Literal[
-        "all", "attention", "mlp", "queries", "keys", "values", "attention output", "attention output and mlp"
-    ] = knob("all", help="which weights are lent")  # fmt: skip
+    parts: Parts = knob("all", help="which weights are lent")
     first_layer: int = knob(0, ge=0, help="first layer whose weights are lent; 0 is the first of all")
     last_layer: int = knob(-1, ge=-1, help="last layer whose weights are lent; -1 is the last of all")
     head: bool = knob(False, help="whether the head is lent too, at the last token")
@@ -93,13 +78,7 @@ class DynamicGrafting(Decoder, title="Dynamic weight grafting", paper="arXiv:250
 
     def lends(self, name: str) -> bool:
         """Whether the parameter of this name is lent, where any is; the head is not, which has a knob of its own."""
-        layer, whole = layer_of(name), self.parts == "all"
-        if layer is None:
-            behind = any(word in name for word in BEHIND)
-            return whole and not name.startswith(HEADS) and (self.last_layer == -1 if behind else self.first_layer == 0)
-        words = name.split(".")
-        chosen = whole or (not PARTS[self.parts].isdisjoint(words) and not any("norm" in word for word in words))
-        return chosen and self.first_layer <= layer and (self.last_layer == -1 or layer <= self.last_layer)
+        return lends(name, self.parts, self.first_layer, self.last_layer)
 
 
 class Grafted(Voice):
@@ -127,17 +106,3 @@ class Grafted(Voice):
         if not (body or head):
             return nullcontext()
         return self.reader.lent(self.lender, lambda name: (body and self.how.lends(name)) or (head and name.startswith(HEADS)))
-
-
-def standing(words: str, texts: Sequence[str]) -> range:
-    """The places of the tokens that the words lie in, where they stand first; `texts`: what each token adds to the text."""
-    words = words.strip()
-    start = "".join(texts).find(words)
-    if start < 0:
-        raise WorkbenchError(f"The entity {words!r} does not stand in the prompt. Write it as it stands there, capital letters too.")
-    stop, places, end = start + len(words), list[int](), 0
-    for place, text in enumerate(texts):
-        begin, end = end, end + len(text)
-        if begin < stop and (end > start or begin == start):  # a token that adds nothing is the first half of what follows
-            places.append(place)
-    return range(places[0], places[-1] + 1)

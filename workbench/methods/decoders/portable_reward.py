@@ -1,7 +1,7 @@
 """Portable reward tuning (PRT), its serving side: a model whose logits are a reward, added to what any base of the same vocabulary expects.
 
-What it is not: the training of such a model (log π + r under the cross-entropy, with r started at the base's weights), which the workbench
-does not have yet; a model that was tuned as usual is no reward, and the docstring says what is computed with it. Tags as in the project's
+What it is not: the training of such a model, which is the loss of the same name (`losses/portable_reward.py`); a model that was tuned as
+usual is no reward, and the docstring says what is computed with it. Tags as in the project's
 notes: [P] read in the paper, [D] derived, [O] our own choice.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from workbench.core.errors import WorkbenchError
 from workbench.core.method import knob
 from workbench.methods.contracts import Decoder, Speaker, Voice
 
@@ -44,4 +45,12 @@ class Rewarded(Voice):
 
     def logits(self, tokens: Sequence[int]) -> Tensor:
         reward = self.reward.logits(tokens) / self.scale
-        return reward + self.share * self.base.logits(tokens) if self.share else reward  # 0·(−∞) is no number
+        if not self.share:
+            return reward  # 0·(−∞) is no number
+        base = self.base.logits(tokens)
+        if base.shape != reward.shape:
+            raise WorkbenchError(
+                f"A portable reward over {len(reward)} tokens cannot steer a base with a vocabulary of {len(base)}. Choose a base with the "
+                "vocabulary that the reward was trained with."
+            )
+        return reward + self.share * base

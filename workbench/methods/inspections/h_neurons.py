@@ -1,7 +1,7 @@
 """Neuron contributions: how much of each MLP's answer is each neuron's, in which neurons tuning changed that, and which foretell mistakes.
 
 H-Neurons: On the Existence, Impact, and Origin of Hallucination-Associated Neurons in LLMs, 2025. What it is not: the turning up or down of
-such neurons while a model answers, or the choice of neurons to train (`methods/adapters/lape.py`).
+such neurons while a model answers (`methods/decoders/neuron_strength.py`), or the choice of neurons to train (`methods/adapters/lape.py`).
 Tags as in the project's notes: [P] abstract, [R] read in the authors' code (thunlp/H-Neurons), [D] derived, [O] our own choice.
 """
 
@@ -161,9 +161,11 @@ class HFound:
     foretold: float
 
     def said(self, label: str) -> str:
+        names = ", ".join(f"{layer}:{neuron}" for layer, neuron, *_ in self.strongest)
+        turned = f" To turn the strongest while a model answers, give the decoder Neuron strength these: {names}." if names else ""
         return (
             f"{self.count} of the {self.neurons} neurons of {label} were picked to foretell false answers; of two that were left out, one "
-            f"false and one true, such neurons tell in {self.foretold:.0%} of cases which is which (chance: 50%)."
+            f"false and one true, such neurons tell in {self.foretold:.0%} of cases which is which (chance: 50%).{turned}"
         )
 
 

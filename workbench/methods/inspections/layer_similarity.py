@@ -6,7 +6,7 @@ the project's notes: [P] abstract, [R] read in the published code (run_cka.py), 
 """
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from workbench.core.events import Progress, Table
 from workbench.core.looking import LooksAtRows
 from workbench.core.method import knob
 from workbench.core.picture import Finding, Picture
-from workbench.materials.cka import beside
+from workbench.materials.cka import beside, gaussian, without_strongest
 from workbench.materials.evidence import outputs
 from workbench.materials.models import BLOCK
 from workbench.materials.subject import Subject
@@ -25,6 +25,8 @@ from workbench.materials.walking import paired
 from workbench.methods.contracts import Inspection
 
 FEWEST = 4  # rows, for which the estimate is defined
+
+Kernel = Literal["inner products", "distances"]
 
 
 class LayerSimilarity(LooksAtRows, Inspection, title="Layer similarity (CKA)"):
@@ -44,6 +46,11 @@ class LayerSimilarity(LooksAtRows, Inspection, title="Layer similarity (CKA)"):
     K̃ is the table of inner products, centred without its diagonal, which makes the estimate unbiased [K] (Song et al. 2012); it may be a
     little below 0. The published code takes the biased one [R], which nears 1 for whatever two layers when there are fewer rows than a
     state has numbers [D]. With few rows this one is uncertain, but on no side.
+
+    By distances, K is exp(−d²/2σ²) of the distances d of the prompts, with their median for σ [R]: it asks who is near whom, and a few
+    states that are much longer than the others weigh less [D]. With the strongest principal components of each layer left out, as the
+    authors do to see what the changes are made of [R], what is left is what they hide: where a layer changes no more without them, it
+    was they that changed [D]. Each model and layer has its own left out [O].
     """
 
     pictures = (
@@ -54,13 +61,18 @@ class LayerSimilarity(LooksAtRows, Inspection, title="Layer similarity (CKA)"):
     still = {"CKA with the base": 1.0, "lowest CKA with the base": 1.0}
 
     most_rows: int = knob(300, ge=FEWEST, le=100_000, help="at most so many rows, drawn at random", label="rows read", log=True)
+    kernel: Kernel = knob("inner products", help="what makes two prompts alike: the linear kernel, or the Gaussian one (RBF)", more=True)
+    without: int = knob(
+        0, ge=0, le=100, help="strongest principal components of each layer that are left out", label="components left out", more=True
+    )
 
     def costs(self) -> str:
         return f"Reads up to {self.most_rows} prompts once with each model, the base too; nothing is generated."
 
     def inspect(self, subject: Subject) -> Generator[Progress, None, Finding]:
-        if len(subject.rows[self.rows]) < FEWEST:
-            raise WorkbenchError(f"{self.title()} compares prompts with one another and needs {FEWEST} of them at least. Read more rows.")
+        fewest = FEWEST + self.without
+        if len(subject.rows[self.rows]) < fewest:
+            raise WorkbenchError(f"{self.title()} compares prompts with one another and needs {fewest} of them at least. Read more rows.")
         base = yield from self._states(subject, subject.base, subject.refs[0].label)
         layers, against, dynamics = _within(subject.refs[0].label, base), list[list[Any]](), _dynamics(subject.refs[0].label, base)
         numbers, says = dict[str, dict[str, float]](), [_critical(subject.refs[0].label, base)]
@@ -86,22 +98,25 @@ class LayerSimilarity(LooksAtRows, Inspection, title="Layer similarity (CKA)"):
         found: dict[str, list[Tensor]] = {name: [] for name in names}
         prompts, what = subject.evidence.prompts(self.rows), f"prompts read by {label}"
         yield from outputs(model, names, prompts, lambda name, own: found[name].append(own.cpu()), what)
-        return directions([torch.cat(states) for states in found.values()])
+        return directions([torch.cat(states) for states in found.values()], self.kernel, self.without)
 
 
-def directions(states: Sequence[Tensor]) -> Tensor:
+def directions(states: Sequence[Tensor], kernel: Kernel = "inner products", without: int = 0) -> Tensor:
     """(L, N²) float64 of L states, (N, D) each: their kernels, centred and without bias, each of length 1; the CKA of two is their product.
 
     All 0 for a state that is the same for all rows.
     """
-    return torch.stack([torch.nn.functional.normalize(_centred(own.double()).flatten(), dim=0) for own in states])
+    found = []
+    for own in states:
+        left = without_strongest(own, without)  # centred, which makes no difference but to the rounding
+        found.append(_centred(gaussian(left) if kernel == "distances" else left @ left.T).flatten())
+    return torch.stack([torch.nn.functional.normalize(own, dim=0) for own in found])
 
 
-def _centred(states: Tensor) -> Tensor:
-    """(N, N) inner products of which each row and column adds up to 0 without the diagonal, which is 0 itself."""
-    states = states - states.mean(0)  # makes no difference but to the rounding
-    kernel, count = states @ states.T, len(states)
-    kernel.fill_diagonal_(0)
+def _centred(kernel: Tensor) -> Tensor:
+    """(N, N) numbers of which each row and column adds up to 0 without the diagonal, which is 0 itself."""
+    count = len(kernel)
+    kernel = kernel.clone().fill_diagonal_(0)
     sums = kernel.sum(0)
     kernel = kernel - (sums[:, None] + sums) / (count - 2) + sums.sum() / ((count - 1) * (count - 2))
     return kernel.fill_diagonal_(0)

@@ -1,6 +1,6 @@
 """How few of a model's numbers carry what was learnt: those that moved most, put into the base alone.
 
-What it is not: a model that is kept (`merges/grafting.py`), or the learnt mask of the paper, which needs training; this is the mask that
+What it is not: a model that is kept (`merges/grafting.py`), or the learnt mask of the paper (`learnt_grafting.py`); this is the mask that
 it starts from. Tags as in the project's notes: [P] the paper's abstract, [R] read in the authors' code
 (abhishekpanigrahi1996/Skill-Localization-by-grafting), [D] derived, [O] our own choice.
 """

@@ -1,5 +1,7 @@
 """CLAIR: LoRA adapters merged by the subspace that most of them share. How it is found: `materials/subspace.py`.
 
+What it is not: a score of an adapter over all its matrices, which is the inspection `shared_subspace.py`; a merge goes matrix by matrix.
+
 Tags as in the project's notes: [P] the paper's abstract, whose algorithm was not read, [O] our own reconstruction or choice, [V] tried in
 numbers.
 """

@@ -9,6 +9,7 @@ from workbench.core.additive import Additive
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import knob
 from workbench.materials.angles import mean_cosine
+from workbench.materials.summing import weighted_sum
 from workbench.materials.tensors import task_gram
 from workbench.methods.contracts import Merge, Slot
 
@@ -37,11 +38,9 @@ class Linear(Additive, Merge, title="Linear (soup)", paper="arXiv:2203.05482"):
 
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         shares = self.shares(slot, weights)
-        parts = [*([] if self.normalise else [(base, 1.0 - sum(shares))]), *zip(tuned, shares, strict=True)]
-        first, *others = (model.double().mul_(share) for model, share in parts)
-        for part in others:
-            first.add_(part)
-        return first.float()
+        if self.normalise:  # divided last: of equal weights the sum is exact, and what cancels is zero
+            return weighted_sum(tuned, weights, over=sum(weights))
+        return weighted_sum([base, *tuned], [1.0 - sum(shares), *shares])
 
     def explain(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> dict[str, float]:
         """`norm` ‖Σ sᵢτᵢ‖, `relative` that over ‖θ₀‖, and with two models or more `cosine`, the mean over pairs of task vectors."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from workbench.core.additive import Additive
 from workbench.core.method import knob
 from workbench.materials.angles import mean_cosine
+from workbench.materials.summing import weighted_sum
 from workbench.materials.tensors import task_gram
 from workbench.methods.contracts import Merge, Slot
 
@@ -47,7 +48,10 @@ class ModelStock(Additive, Merge, title="Model Stock", paper="arXiv:2403.19522")
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         """`weights` are not used; the paper has none."""
         _, ratio = self._angle_and_ratio(slot, base, tuned)
-        ratio = ratio.reshape(-1, *[1] * (base.dim() - 1)) if ratio.dim() else ratio
+        if not ratio.dim():
+            share = float(ratio)
+            return weighted_sum([base, *tuned], [1 - share, *[share / len(tuned)] * len(tuned)])
+        ratio = ratio.reshape(-1, *[1] * (base.dim() - 1))
         mean = torch.zeros_like(base, dtype=torch.float64)
         for model in tuned:
             mean.add_(model)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from workbench.core.additive import Additive
 from workbench.core.method import knob
+from workbench.materials.summing import weighted_sum
 from workbench.methods.contracts import Merge, Slot
 
 
@@ -35,7 +36,7 @@ class WiSEFT(Additive, Merge, title="WiSE-FT", paper="arXiv:2109.01903"):
 
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         """`weights` are not used; α takes their place."""
-        return base.double().mul_(1 - self.alpha).add_(tuned[0].double().mul_(self.alpha)).float()
+        return weighted_sum([base, tuned[0]], [1 - self.alpha, self.alpha])
 
     def shares(self, slot: Slot, weights: Sequence[float]) -> list[float]:
         return [self.alpha] * len(weights)
