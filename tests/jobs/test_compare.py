@@ -118,7 +118,8 @@ def test_every_decoder_says_in_a_batch_what_it_says_of_models_apart(
     name: str, two: list[str], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that need caches or weights of their own take them; what is read in the batch for others stays right."""
-    decoder = {"method": name, **({"answers": 3, "longest": 5} if name == "best_of_n" else {})}
+    knobs = {"best_of_n": {"answers": 3, "longest": 5}, "neuron_strength": {"neurons": "0:3, 1:7, 2:9"}}
+    decoder = {"method": name, **knobs.get(name, {})}
     told = {"kind": "compare", "models": two, "prompt": "Where is Mara?", "max_tokens": 6, "temperature": 1.5, "decoder": decoder}
     together = answers(parse_spec(told), workspace)  # type: ignore[arg-type]
     monkeypatch.setattr(gathering, "takes_turns", lambda model: False)

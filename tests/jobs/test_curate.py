@@ -1,19 +1,22 @@
 """Bringing a file in leaves all or nothing; looking and paging tell what the trainer will see."""
 
+import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from workbench.core.errors import WorkbenchError
-from workbench.core.events import Made, Progress, Started, Table
+from workbench.core.events import Made, Noted, Progress, Started, Table
 from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import recipe
 from workbench.jobs.curate import look
-from workbench.jobs.ingest import ingest
+from workbench.jobs.ingest import COMING, REFUSED, ingest
 from workbench.jobs.paging import Wanted, page
 from workbench.materials import kept
 from workbench.materials.corpus import load
@@ -64,6 +67,55 @@ def test_a_stop_an_error_and_a_second_try_leave_nothing_half_done(workspace: Wor
     with pytest.raises(WorkbenchError, match="There is a data set 'mine' already"):
         list(ingest(path, "mine", workspace))
     assert len(list(workspace.data().iterdir())) == 1
+
+
+def test_of_many_rejects_the_first_are_shown_and_the_others_counted(workspace: Workspace, tmp_path: Path) -> None:
+    """They go to their file batch by batch, and come from it when they are asked for."""
+    path = bring(tmp_path, [*ROWS, *["broken"] * 5000])
+    events = list(ingest(path, "mine", workspace))
+    told = [event.what for event in events if isinstance(event, Progress) and event.what.startswith("read")]
+    assert told == ["read: 30 rows, 1,970 rejects", "read: 30 rows, 3,970 rejects", "read: 30 rows, 5,000 rejects"]
+    table = next(event for event in events if isinstance(event, Table))
+    assert [row[0] for row in table.rows] == list(range(31, 31 + REFUSED))
+    assert [event.text.split(";")[0] for event in events if isinstance(event, Noted)] == ["5,000 rows could not be read"]
+    rejects = load("mine", workspace).rejects
+    assert len(rejects) == kept.read_about(workspace.data("mine")).rejects == 5000 and not isinstance(rejects, list)
+    assert [reject.line for reject in rejects] == list(range(31, 5031)) and rejects[2].line == 33
+
+
+def test_progress_knows_its_end_only_where_the_file_tells_it(workspace: Workspace, tmp_path: Path) -> None:
+    def last(name: str, content: bytes) -> tuple[int, int]:
+        (tmp_path / name).write_bytes(content)
+        read = [one for one in ingest(tmp_path / name, "x" + name, workspace) if isinstance(one, Progress) and one.what.startswith("read")]
+        return read[-1].done, read[-1].total
+
+    lines = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    assert last("a.jsonl", lines) == last("b.jsonl", lines.rstrip()) == (30, 30)
+    assert last("c.jsonl", gzip.compress(lines))[1] == 0 == last("d.json", json.dumps(ROWS).encode())[1]
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "whole.parquet")
+    assert last("e.parquet", (tmp_path / "whole.parquet").read_bytes()) == (30, 30)
+
+
+def test_what_a_killed_ingest_left_is_taken_away_by_a_later_one(workspace: Workspace, tmp_path: Path) -> None:
+    killed, working = workspace.data() / f"{COMING}killed", workspace.data() / f"{COMING}working"
+    for folder in (killed, working):
+        (folder / "original").mkdir(parents=True)
+        (folder / "original" / "rows.jsonl").write_text("half")
+    for path in (killed, killed / "original", killed / "original" / "rows.jsonl", working, working / "original"):
+        os.utime(path, (0, 0))  # of the one that works a file was written to a moment ago
+    list(ingest(bring(tmp_path, ROWS), "mine", workspace))
+    assert sorted(folder.name for folder in workspace.data().iterdir()) == [working.name, "mine"]
+
+
+def test_a_name_that_is_taken_meanwhile_is_refused_and_the_first_stays(workspace: Workspace, tmp_path: Path) -> None:
+    path = bring(tmp_path, ROWS)
+    slow = ingest(path, "mine", workspace)
+    next(slow)
+    list(ingest(path, "mine", workspace))
+    before = kept.read_about(workspace.data("mine"))
+    with pytest.raises(WorkbenchError, match="There is a data set 'mine' already"):
+        list(slow)
+    assert kept.read_about(workspace.data("mine")) == before and [one.name for one in workspace.data().iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a b", ".hidden"])

@@ -51,6 +51,13 @@ def test_without_judges_all_scores_are_zero() -> None:
     assert known_of(rows(2), ["", ""], torch.empty(0)).scores_of(torch.tensor([0, 1])).tolist() == [0, 0]
 
 
+def test_the_task_of_each_token_is_that_of_its_row_and_of_other_batches_what_they_say() -> None:
+    known = known_of(rows(2), ["b", "a"], torch.empty(0))
+    batch = {"rows": torch.tensor([[0, 0, 1], [1, -1, -1]])}
+    assert known.tasks_of(batch).tolist() == [[1, 1, 0], [0, -1, -1]] and known.tasks_of({}) is None
+    assert known.tasks_of({"tasks": torch.tensor([[3]])}).tolist() == [[3]] and known.places(["a", "new", "b"]) == [0, -1, 1]
+
+
 def test_a_judge_with_other_tokens_is_refused(pico_folder: Path, workspace: Workspace) -> None:
     with pytest.raises(WorkbenchError, match="other tokens than the model"):
         drain(judged(PoFT(aligned=str(pico_folder)), "pocket", rows(2), {"a": 0}, workspace))

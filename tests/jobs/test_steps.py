@@ -1,6 +1,7 @@
 """Steps in a row: each on what the one before kept, remembered while nothing changes, on the disk where it took long."""
 
 import json
+import random
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from workbench.core.job import drain
 from workbench.core.parts import DataSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs import steps
-from workbench.jobs.steps import at_hand, estimate, sifted
+from workbench.jobs.steps import at_hand, estimate, parted, sifted
 from workbench.materials.around import Around
 from workbench.materials.rows import Example, Selection
 
@@ -88,6 +89,26 @@ def test_another_model_and_another_state_of_a_second_set_are_counted_anew(
     read = spec(rows, {"method": "perplexity"})
     drain(sifted(read, workspace, str(pico_folder)))
     assert at_hand(read, workspace, str(pico_folder)) and at_hand(read, workspace) is None
+
+
+def test_near_copies_that_stay_fall_on_one_side_of_the_split(tmp_path: Path, workspace: Workspace) -> None:
+    """Also where the row that joins them is dropped by a later step."""
+    draw = random.Random(0)
+    path, tales = tmp_path / "rows.jsonl", [" ".join(f"w{draw.randrange(10**6)}" for _ in range(40)) for _ in range(120)]
+    rows = [{"prompt": f"{copy} of {n}?", "completion": f"{tale}{' more' * copy}"} for copy in range(3) for n, tale in enumerate(tales)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    near = {"method": "near_duplicates", "compare": "answer", "keeps": "all"}
+    first_go = {"method": "word_list", "words": "0 of", "text": "question"}
+
+    def torn(*selectors: object) -> int:
+        found = drain(sifted(spec(path, *selectors), workspace))
+        train, validation = (
+            {str(row.answer()).removesuffix(" more").removesuffix(" more") for row in side} for side in drain(parted(found, 0.3, 1))
+        )
+        assert len(train | validation) == 120 and validation
+        return len(train & validation)
+
+    assert torn() > 20 and torn(near) == 0 == torn(near, first_go)
 
 
 class _Shout(BaseModel):

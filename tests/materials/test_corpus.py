@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from workbench.core.errors import WorkbenchError
+from workbench.core.job import drain
 from workbench.core.workspace import Workspace
 from workbench.jobs.ingest import ingest
 from workbench.materials import corpus
-from workbench.materials.corpus import available, load, split
+from workbench.materials.corpus import available, load, sides, split
 from workbench.materials.rows import Example
 
 
@@ -104,6 +105,36 @@ def test_the_split_depends_on_the_row_and_the_seed_alone() -> None:
     assert {row.as_text() for row in split(shuffled, 0.3, 5)[1]} == validation & {row.as_text() for row in shuffled}
     assert {row.as_text() for row in split(rows, 0.3, 6)[1]} != validation
     assert [row.as_text() for row in split(rows, 0.3, 5)[0]] == [row.as_text() for row in rows if row.as_text() not in validation]
+
+
+def test_a_group_never_falls_on_both_sides_and_neither_does_what_asks_the_same_as_one_of_it() -> None:
+    draw = random.Random(0)
+    rows = [*pairs(600), *pairs(50)]
+    groups = [draw.randrange(300) for _ in rows]
+    for seed in range(5):
+        train, validation = drain(sides(rows, 0.2, seed, groups))
+        assert sorted(train + validation) == list(range(650)) and train == sorted(train) and validation
+        for name in (lambda row: groups[row], lambda row: rows[row].question()):
+            assert not {name(row) for row in train} & {name(row) for row in validation}
+
+
+def test_groups_of_one_change_nothing_and_the_share_holds_for_groups() -> None:
+    rows = pairs(2000)
+    plain = drain(sides(rows, 0.2, 3))
+    assert drain(sides(rows, 0.2, 3, list(range(2000)))) == plain == drain(sides(rows, 0.2, 3, [7 * row for row in range(2000)]))
+    _, validation = drain(sides(rows, 0.2, 3, [row // 4 for row in range(2000)]))
+    assert abs(len(validation) / 2000 - 0.2) <= 3 * (0.2 * 0.8 / 500) ** 0.5, "a group goes by its first row, not by its lowest"
+
+
+def test_rows_that_come_behind_move_no_group() -> None:
+    rows, groups = pairs(300), [row // 3 for row in range(300)]
+    _, before = drain(sides(rows[:200], 0.3, 5, groups[:200]))
+    _, after = drain(sides(rows, 0.3, 5, groups))
+    assert [row for row in after if row < 200] == before
+
+
+def test_what_is_all_one_group_is_trained_on() -> None:
+    assert drain(sides(pairs(9), 0.5, 0, [4] * 9)) == (list(range(9)), [])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ CHANGED = Example(({"role": "user", "content": "Write to <EMAIL> é \ud83d."},),
 GIVEN = [
     Selection([True, False, True], {1: "too short"}, [0.5, math.nan, math.inf], (0.1, 0.3), "length", {2: CHANGED}),
     Selection([True, True]),
+    Selection([True, True, True], groups=[0, 1, 0]),
     Selection([]),
 ]
 

@@ -60,3 +60,9 @@ def test_texts_without_words_have_a_place_and_no_groups() -> None:
     assert batch.lengths().tolist() == [0, 2, 0, 0] and list(batches([])) == []
     (empty,) = batches(["", ""])
     assert empty.count == 2 and [len(found) for _, found, _ in groups(empty, {1, 2})] == []
+
+
+def test_plain_text_has_the_words_that_the_pattern_finds() -> None:
+    """Text without accents takes a shorter way; every sign there is stands between letters once."""
+    signs = "".join(f"a{chr(code)}B" for code in range(128))
+    assert words(signs) == grams.WORD.findall(signs.casefold()) == words(f"{signs} é")[:-1]

@@ -1,6 +1,7 @@
 """Voices that lend each other weights: those of one choir as two models would, and either kind the other."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from workbench.core.errors import WorkbenchError
 from workbench.materials.choir import Choir
 from workbench.materials.differing import between
-from workbench.materials.speakers import ModelVoice, Singer
+from workbench.materials.speakers import WINDOW, ModelVoice, Singer, Spelling, texts
 
 TOKENS, MORE = [7, 8, 9, 10], [7, 8, 9, 10, 11, 12]
 NAMED: dict[str, Callable[[str], bool]] = {
@@ -81,3 +82,43 @@ def test_going_back_reads_no_more_than_what_is_new(kind: str, voices: dict[str, 
     for tokens in (MORE, TOKENS, [*TOKENS, 20, 21], [5, 6]):
         voice.logits(tokens)
     assert read == [1, 2, 2]
+
+
+# Tokens as text.
+
+LONG = "Ñu ☂ is é 🙂🙂 and so on, " * 12
+
+
+def test_a_long_answer_is_spelled_by_its_end_and_joins_to_the_text(pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    tokens = pico_tokenizer(LONG)["input_ids"]
+    assert len(tokens) > 4 * WINDOW
+    spelling, asked = Spelling(pico_tokenizer), list[int]()
+
+    class Counting:
+        def decode(self, given: list[int]) -> str:
+            asked.append(len(given))
+            return pico_tokenizer.decode(given)
+
+    spelling.tokenizer = Counting()  # type: ignore[assignment]
+    for end in range(1, len(tokens) + 1):
+        parts = spelling.of(tokens[:end])
+        assert "".join(parts) == pico_tokenizer.decode(tokens[:end])
+    whole = [pico_tokenizer.decode(tokens[:end]).rstrip("\ufffd") for end in range(len(tokens) + 1)]
+    assert parts == [after[len(before) :] for before, after in pairwise(whole)]
+    assert sum(length > 2 * WINDOW for length in asked) <= len(tokens), "the whole is spelled once a call, to see that the parts join to it"
+    for start in range(WINDOW):  # wherever the windows end, in half a letter too
+        asked.clear()
+        spelling = Spelling(Counting())  # type: ignore[arg-type]
+        assert "".join(spelling.of(tokens[start:])) == pico_tokenizer.decode(tokens[start:])
+        assert sorted(asked)[-2] <= 2 * WINDOW and asked[-1] == len(tokens) - start
+
+
+def test_where_the_parts_do_not_join_all_of_it_is_spelled(pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    """A tokenizer whose text of some tokens is not part of the text of all, as one that puts a mark before every text."""
+    tokens = pico_tokenizer(LONG)["input_ids"]
+
+    class Odd:
+        def decode(self, given: list[int]) -> str:
+            return "".join(f"{place % 7}{token}" for place, token in enumerate(given))
+
+    assert "".join(texts(Odd(), tokens)) == Odd().decode(tokens)  # type: ignore[arg-type]

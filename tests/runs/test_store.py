@@ -216,6 +216,19 @@ def test_a_window_is_drawn_finer(store: Store) -> None:
     assert store.series(run, "loss", points=10, first=500, last=509)[0] == list(range(500, 510))
 
 
+def test_several_lines_are_read_from_a_step_on(store: Store) -> None:
+    """As many single lines would be; without a step, from their beginning."""
+    run = store.create("train", "first", {})
+    store.append(run, *(Measured(step, {"loss": 9.0 - step, "lr": 0.1 * step}) for step in range(6)), Measured(6, {"loss": math.nan}))
+    store.flush()
+    names = ["loss", "lr", "never"]
+    for first in (0, 4, 99):
+        found, single = store.lines(run, names, first), {name: store.series(run, name, first=first) for name in names}
+        assert repr(found) == repr(single)
+    assert store.lines(run, ["lr"]) == {"lr": store.series(run, "lr")}
+    assert store.lines(run, names, 5)["lr"] == ([5], [0.5]) and store.lines(run, names, 5)["loss"][0] == [5, 6]
+
+
 # Many threads.
 
 

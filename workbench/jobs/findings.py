@@ -7,6 +7,7 @@ What it is not: the counting (`recipe.py`, `steps.py`) or the drawing.
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -70,7 +71,7 @@ def _rows(count: int, one: str, many: str) -> str:
 def _of_file(data: Curated) -> list[Issue]:
     issues, rejects, examples = [], data.corpus.rejects, data.examples
     if rejects:
-        reason = Counter(reject.reason for reject in rejects).most_common(1)[0][0]
+        reason = Counter(reject.reason for reject in islice(rejects, LOOKED)).most_common(1)[0][0]
         text = f"{len(rejects):,} of {len(rejects) + len(examples):,} rows could not be read. Most often: {reason}"
         issues.append(Issue("rejects", text, "act" if len(rejects) > len(examples) else "watch", len(rejects), []))
     formats = Counter(data.corpus.formats)

@@ -5,6 +5,7 @@ draws no batch and knows no model. A set's share is one of tokens, and an epoch 
 set the classes of rows may be drawn equally often (`balancing.py`).
 """
 
+import heapq
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -19,8 +20,8 @@ from workbench.core.workspace import Workspace
 from workbench.jobs.balancing import Classes, class_of, classes, draws, refuse
 from workbench.jobs.batches import Draw
 from workbench.jobs.recipe import measured
-from workbench.jobs.steps import sifted
-from workbench.materials.corpus import digest, split
+from workbench.jobs.steps import parted, sifted
+from workbench.materials.corpus import digest
 from workbench.materials.rows import Chosen, Example
 from workbench.materials.templates import Encoded, encode_all
 
@@ -124,7 +125,7 @@ def _of_set(
     data: DataSpec, spec: TrainSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspace, most_held: int
 ) -> Generator[Progress, None, Learning]:
     found = yield from sifted(data, workspace, spec.model)
-    train, validation = split(Chosen(found.examples, found.kept), data.validation_share, spec.seed)
+    train, validation = yield from parted(found, data.validation_share, spec.seed)
     train = some(train, data.most_rows, spec.seed)
     rows, of = yield from encoded(tokenizer, train, data)
     if not rows:
@@ -132,46 +133,47 @@ def _of_set(
             f"The data set {data.path!r} has no row with a token to learn ({len(train)} rows were looked at). "
             "Either every answer is empty, or the longest row allowed cuts them all off: look at the Data tab, or raise data.max_length."
         )
-    held, of_held = yield from encoded(tokenizer, validation[:most_held], data)
+    apart = validation[:most_held]
+    held, of_held = yield from encoded(tokenizer, apart, data)
     usual = data.path if spec.data.mix else ""  # the loss of each set of a mixture is plotted apart
     column = data.task or data.balance  # and that of each class
 
-    def tasks(examples: Sequence[Example]) -> list[str]:
-        return [class_of(example, column) or usual for example in examples]
+    def classes_of(examples: Chosen, column: str) -> list[str]:
+        return [class_of(example, column) for example in examples] if column else [""] * len(examples)
 
     return Learning(
         train=rows,
-        tasks=tasks(of),
-        names=[class_of(example, data.balance) for example in of],
+        tasks=[own or usual for own in classes_of(Chosen(train, of), column)],
+        names=classes_of(Chosen(train, of), data.balance),
         held=held,
-        held_tasks=tasks(of_held),
+        held_tasks=[own or usual for own in classes_of(Chosen(apart, of_held), column)],
         prompts=questions(validation or train),
     )
 
 
 def encoded(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], data: DataSpec
-) -> Generator[Progress, None, tuple[list[Encoded], list[Example]]]:
-    """The rows as tokens, and the same rows as they were.
+) -> Generator[Progress, None, tuple[list[Encoded], list[int]]]:
+    """The rows as tokens, and which of the examples they are.
 
     Rows with nothing to learn, and rows that the template refuses, are left out (the Data tab names them).
     """
-    rows, of = [], []
+    rows, of = list[Encoded](), list[int]()
     for index, row in enumerate(encode_all(tokenizer, examples, data.train_on, data.max_length)):
         if isinstance(row, Encoded) and any(row.trained[1:]):
             rows.append(row)
-            of.append(examples[index])
+            of.append(index)
         if index % 200 == 0:
             yield Progress(index, len(examples), "rows read")
     return rows, of
 
 
-def some(examples: list[Example], most: int, seed: int) -> list[Example]:
+def some(examples: Chosen, most: int, seed: int) -> Chosen:
     """At most so many of the rows, in their order; all for 0. The draw goes by what a row says and the seed: fewer are part of more."""
     if not most or most >= len(examples):
         return examples
-    places = [(digest(f"{seed} some\n{example.as_text()}"), row) for row, example in enumerate(examples)]
-    return [examples[row] for row in sorted(row for _, row in sorted(places)[:most])]
+    places = ((digest(f"{seed} some\n{example.as_text()}"), row) for row, example in enumerate(examples))
+    return Chosen(examples, sorted(row for _, row in heapq.nsmallest(most, places)))
 
 
 def questions(examples: Sequence[Example]) -> list[str]:

@@ -7,6 +7,7 @@ are held that some query has, 5 bytes for each and each text that it stands in (
 project's notes: [K] known, [O] our choice.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -35,9 +36,10 @@ class Index:
         found = torch.zeros(len(self.held_back))
         for word in torch.searchsorted(self.words, query.unique()).tolist():
             start, stop = int(self.edges[word]), int(self.edges[word + 1])
-            text, often = self.text[start:stop].long(), self.often[start:stop].float()
-            idf = torch.tensor(1 + (len(found) - (stop - start) + 0.5) / (stop - start + 0.5)).log()
-            found[text] += idf * often * (SATURATION + 1) / (often + self.held_back[text])
+            text, often = self.text[start:stop], self.often[start:stop]
+            idf = math.log(1 + (len(found) - (stop - start) + 0.5) / (stop - start + 0.5))
+            share = self.held_back.index_select(0, text).add_(often)
+            found.index_add_(0, text, torch.div(often, share, out=share), alpha=idf * (SATURATION + 1))  # no copy of the numbers is made
         return found
 
 

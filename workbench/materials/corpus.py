@@ -7,19 +7,27 @@ What it is: where a data set is found, what it holds, and how it is split. What 
 import functools
 import hashlib
 import json
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from workbench.core.errors import WorkbenchError
+from workbench.core.events import Progress
+from workbench.core.job import drain
 from workbench.core.workspace import ASSETS, NAME, Workspace
 from workbench.materials import kept
 from workbench.materials.formats import read
-from workbench.materials.rows import Example, Reject
+from workbench.materials.near import joined
+from workbench.materials.rows import Chosen, Example, Reject
 
 DEMOS = ASSETS / "demos"
+CALM = 2000  # rows between two signs of life
 ASKED = 10  # rows that may ask the same before it counts as an instruction
 DEMO_KINDS = (".csv", ".json", ".jsonl", ".parquet")
 
@@ -28,14 +36,14 @@ DEMO_KINDS = (".csv", ".json", ".jsonl", ".parquet")
 class Corpus:
     """A data set. `format` is the one most rows have, `formats` how many have which; each example carries its own.
 
-    The examples of the workspace's own sets are read when they are asked for, others are in memory.
+    The examples and rejects of the workspace's own sets are read when they are asked for, others are in memory.
     """
 
     name: str
     format: str
     formats: Mapping[str, int]
     examples: Sequence[Example]
-    rejects: list[Reject]
+    rejects: Sequence[Reject]
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ def load(name_or_path: str, workspace: Workspace, columns: Mapping[str, str] = {
     folder = _folder(name_or_path, workspace)
     if folder and not columns:
         stored = kept.KeptRows(folder)
-        return _corpus(name_or_path, stored, stored.formats(), kept.read_rejects(folder))
+        return _corpus(name_or_path, stored, stored.formats(), kept.KeptRejects(folder))
     rows = list(read(path_of(name_or_path, workspace), columns))
     examples = [row for row in rows if isinstance(row, Example)]
     formats = Counter(example.format for example in examples)
@@ -92,22 +100,55 @@ def available(workspace: Workspace) -> list[DataChoice]:
 
 
 def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """(train, validation), both in the given order; rows that ask the same, but for case and spaces, fall on the same side, because an
-    answer that was learnt is no measure. What more than `ASKED` rows ask is an instruction and no question: of those, and of rows that
-    ask nothing, the ones that say the same stay together.
+    """(train, validation) of the rows, both in the given order; see `sides`."""
+    train, validation = drain(sides(examples, share, seed))
+    return list(Chosen(examples, train)), list(Chosen(examples, validation))
+
+
+def sides(
+    examples: Sequence[Example], share: float, seed: int, groups: Sequence[int] = ()
+) -> Generator[Progress, None, tuple[list[int], list[int]]]:
+    """Indices of the rows for (train, validation), both ascending. Rows that ask the same, but for case and spaces, fall on the same side,
+    because an answer that was learnt is no measure. What more than `ASKED` rows ask is an instruction and no question: of those, and of
+    rows that ask nothing, the ones that say the same stay together. `groups` has a number for each row: rows of one number stay together.
 
     A row's side depends on what it asks or says and the seed alone, so adding rows moves no other, until a question becomes an instruction.
-    With `share` above 0 and at least two different rows neither side is empty; a single one is trained on.
+    What is joined by a group goes where its first row goes, so rows that are added behind move no other until they join two groups.
+    With `share` above 0 and at least two different rows neither side is empty; what is all one group is trained on.
     """
-    asked = [normalised(example.question()) for example in examples]
-    often = Counter(asked)
-    keys = [_place(example.as_text() if not ask or often[ask] > ASKED else ask, seed) for example, ask in zip(examples, asked, strict=True)]
-    if len(set(keys)) == 1:
-        keys = [_place(example.as_text(), seed) for example in examples]
-    different = sorted(set(keys))
-    edge = min(max(share, different[0]), different[-2]) if share > 0 and len(different) > 1 else -1.0
-    train = [example for example, key in zip(examples, keys, strict=True) if key > edge]
-    return train, [example for example, key in zip(examples, keys, strict=True) if key <= edge]
+    keys = yield from _keys(examples, seed)
+    if len(groups):
+        same = [_first(keys.unique(return_inverse=True)[1]), _first(torch.tensor(groups).unique(return_inverse=True)[1])]
+        keys = keys[joined(len(keys), torch.cat([torch.stack([first, torch.arange(len(keys))], 1) for first in same]))]
+    different = keys.unique()
+    edge = min(max(share, float(different[0])), float(different[-2])) if share > 0 and len(different) > 1 else -1.0
+    return (keys > edge).nonzero()[:, 0].tolist(), (keys <= edge).nonzero()[:, 0].tolist()
+
+
+def _keys(examples: Sequence[Example], seed: int) -> Generator[Progress, None, Tensor]:
+    """(N,) float64 from 0 to 1: the place of what each row asks, or of what it says."""
+    found, asks = array("d"), array("b")
+    for row, example in enumerate(examples):
+        if row % CALM == 0:
+            yield Progress(row, len(examples), "rows set apart")
+        ask = normalised(example.question())
+        asks.append(bool(ask))
+        found.append(_place(ask or normalised(example.as_text()), seed))
+    keys = torch.tensor(found, dtype=torch.float64)
+    _, which, often = keys.unique(return_inverse=True, return_counts=True)
+    asking = torch.tensor(asks, dtype=torch.bool)
+    often = torch.bincount(which[asking], minlength=len(often))
+    told = (asking & (often[which] > ASKED)).nonzero()[:, 0].tolist() if len(often) else []
+    for row, example in zip(told, Chosen(examples, told), strict=True):
+        keys[row] = _place(normalised(example.as_text()), seed)
+    if len(keys) and bool((keys == keys[0]).all()):
+        keys = torch.tensor([_place(normalised(example.as_text()), seed) for example in examples], dtype=torch.float64)
+    return keys
+
+
+def _first(label: Tensor) -> Tensor:
+    """Of each row the first one with its label; labels are numbers from 0."""
+    return torch.full((len(label),), len(label)).scatter_reduce(0, label, torch.arange(len(label)), "amin")[label]
 
 
 def normalised(text: str) -> str:
@@ -128,7 +169,7 @@ def mark(example: Example) -> str:
 
 
 def _place(text: str, seed: int) -> float:
-    return digest(f"{seed}\n{normalised(text)}") / 2**64
+    return digest(f"{seed}\n{text}") / 2**64
 
 
 def _folder(name: str, workspace: Workspace) -> Path | None:
@@ -139,19 +180,20 @@ def _folder(name: str, workspace: Workspace) -> Path | None:
     return folder if (folder / kept.ROWS).is_file() and (folder / kept.ABOUT).is_file() else None
 
 
-def _corpus(name: str, examples: Sequence[Example], formats: Mapping[str, int], rejects: list[Reject]) -> Corpus:
+def _corpus(name: str, examples: Sequence[Example], formats: Mapping[str, int], rejects: Sequence[Reject]) -> Corpus:
     if not examples:
-        raise WorkbenchError(no_row(name, rejects))
+        raise WorkbenchError(no_row(name, rejects, len(rejects)))
     return Corpus(name, usual(formats), formats, examples, rejects)
 
 
-def no_row(name: str, rejects: Sequence[Reject]) -> str:
-    """The sentence for a data set of which no row could be read, with the reason that stands most often."""
+def no_row(name: str, rejects: Sequence[Reject], total: int) -> str:
+    """The sentence for a data set of which no row could be read, with the reason that most of these have, of `total` rejects in all."""
     if not rejects:
         return f"{name} has no rows. Choose another data set."
     reason, often = Counter(reject.reason for reject in rejects).most_common(1)[0]
     remedy = next(reject.remedy for reject in rejects if reject.reason == reason)
-    count = f" ({often} of {len(rejects)} rows)" if often > 1 else ""
+    first = "the first " if len(rejects) < total else ""
+    count = f" ({often} of {first}{len(rejects)} rows)" if often > 1 else ""
     return f"No row of {name} can be learnt from. {reason.rstrip('.')}{count}. {remedy}"
 
 

@@ -1,4 +1,4 @@
-"""What a selection step answered, as a file: of each row whether it stays, why not, its number, and what it was changed to.
+"""What a selection step answered, as a file: of each row whether it stays, why not, its number, what it was changed to, its group.
 
 What it is not: it decides nothing. A file that is damaged counts as none: the step is then counted anew.
 """
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from workbench.materials.kept import flat, unflat
 from workbench.materials.rows import Selection
 
-SCHEMA = pa.schema({"kept": pa.bool_(), "reason": pa.string(), "score": pa.float64(), "changed": pa.string()})
+SCHEMA = pa.schema({"kept": pa.bool_(), "reason": pa.string(), "score": pa.float64(), "changed": pa.string(), "group": pa.int64()})
 HELD = 64  # files in a folder; the oldest go
 
 
@@ -28,9 +28,10 @@ def write(path: Path, selection: Selection) -> None:
         "reason": [selection.reasons.get(row) for row in range(count)],
         "score": selection.scores if len(selection.scores) else [None] * count,
         "changed": [changed.get(row) for row in range(count)],
+        "group": selection.groups if len(selection.groups) else [None] * count,
     }
-    about = {b"about": json.dumps({"cuts": selection.cuts, "what": selection.what, "scored": len(selection.scores) > 0}).encode()}
-    table = pa.table(columns, schema=SCHEMA.with_metadata(about))
+    about = {"cuts": selection.cuts, "what": selection.what, "scored": len(selection.scores) > 0, "grouped": len(selection.groups) > 0}
+    table = pa.table(columns, schema=SCHEMA.with_metadata({b"about": json.dumps(about).encode()}))
     with suppress(OSError):  # a full disk, or another window that tidies up too, is no reason to lose the answer itself
         handle, coming = tempfile.mkstemp(dir=path.parent, suffix=".coming")
         os.close(handle)
@@ -55,4 +56,5 @@ def read(path: Path) -> Selection | None:
         tuple(about["cuts"]),
         about["what"],
         {row: unflat(json.loads(example)) for row, example in enumerate(values["changed"]) if example is not None},
+        values["group"] if about.get("grouped") else (),
     )

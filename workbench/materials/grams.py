@@ -7,6 +7,7 @@ process. What it is not: it keeps no text beyond the batch at hand and knows no 
 import hashlib
 import re
 import unicodedata
+from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,13 +20,15 @@ KNOWN = 1 << 20  # different words whose numbers are held
 FACTOR = -7046029254386353131  # odd, so that no word's number is lost in the product
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
+BETWEEN = {code: " " for code in range(128) if not chr(code).isalnum()}
 ACCENTS = re.compile("[\u0300-\u036f]+")
 
 
 def words(text: str) -> list[str]:
     """The words without case, accents and punctuation; in scripts that put no spaces between words, each letter is one [O]."""
-    plain = text if text.isascii() else ACCENTS.sub("", unicodedata.normalize("NFKD", text))
-    return WORD.findall(plain.casefold())
+    if text.isascii():
+        return text.translate(BETWEEN).casefold().split()  # what the pattern finds, in half the time
+    return WORD.findall(ACCENTS.sub("", unicodedata.normalize("NFKD", text)).casefold())
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def groups(batch: Batch, lengths: Collection[int]) -> Iterator[tuple[int, Tensor
 
 
 def _batch(numbers: "_Numbers", first: int, said: list[str], lengths: list[int]) -> Batch:
-    ids = torch.tensor([numbers[word] for word in said], dtype=torch.int64)
+    ids = torch.frombuffer(array("q", list(map(numbers.__getitem__, said))), dtype=torch.int64) if said else torch.empty(0).long()
     if len(numbers) > KNOWN:
         numbers.clear()
     return Batch(first, len(lengths), said, ids, torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)))

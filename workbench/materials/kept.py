@@ -140,10 +140,33 @@ class KeptRows(Sequence[Example]):
         return table
 
 
+class KeptRejects(Sequence[Reject]):
+    """The rejects of a kept data set, in the order of the original, read when they are asked for: every row of a file may be one."""
+
+    def __init__(self, folder: Path):
+        self._path = folder / REJECTS
+        with _whole(self._path):
+            self._count = pq.read_metadata(self._path).num_rows
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Reject]:
+        with _whole(self._path), pq.ParquetFile(self._path) as file:
+            for batch in file.iter_batches(batch_size=1000):
+                yield from (Reject(**row) for row in batch.to_pylist())
+
+    @overload
+    def __getitem__(self, index: int) -> Reject: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Reject]: ...
+    def __getitem__(self, index: int | slice) -> Reject | list[Reject]:
+        return list(self)[index]  # nobody looks one up by its place; the first ones are had by going through
+
+
 def read_rejects(folder: Path) -> list[Reject]:
     """All rejects of a kept data set, in the order of the original."""
-    with _whole(folder / REJECTS):
-        return [Reject(**row) for row in pq.read_table(folder / REJECTS, schema=REFUSALS).to_pylist()]
+    return list(KeptRejects(folder))
 
 
 def read_about(folder: Path) -> About:

@@ -22,7 +22,8 @@ LEAST = 5  # words of an item below which it is not looked for: "what is it" sta
 
 @dataclass(frozen=True)
 class Found:
-    """The texts of a batch that hold something of an item, each with the item of which it holds the largest share."""
+    """Texts of a batch that hold something of an item, each with the item of which it holds the largest share; or items of which a text of
+    the batch holds something, each with the text that holds the largest share."""
 
     text: Tensor  # (H,) int64: number of the text among all
     item: Tensor  # (H,) int64: number of the item
@@ -43,15 +44,22 @@ class Items:
 
     def found(self, batch: Batch) -> Found:
         """Which texts of the batch hold something; of items of which a text holds the same share, the first."""
+        return self._best(batch, by_text=True)
+
+    def held_by(self, batch: Batch) -> Found:
+        """Of which items a text of the batch holds something; of texts that hold the same share of an item, the first."""
+        return self._best(batch, by_text=False)
+
+    def _best(self, batch: Batch, by_text: bool) -> Found:
         text, item, place, length = self._hits(batch)
         key, inverse, hits = (text * len(self.own) + item).unique(return_inverse=True, return_counts=True)
         first = torch.full_like(key, len(batch.words)).scatter_reduce(0, inverse, place, "amin")
         long = torch.zeros_like(key).scatter_reduce(0, inverse, length, "amax")  # an item has groups of one length
         text, item = key.div(max(1, len(self.own)), rounding_mode="floor"), key % max(1, len(self.own))
-        share = hits / self.own[item].double()
+        share, of = hits / self.own[item].double(), text if by_text else item
         order = share.argsort(descending=True, stable=True)
-        order = order[text[order].argsort(stable=True)]
-        order = order[torch.cat([torch.ones(min(1, len(order)), dtype=torch.bool), text[order][1:] != text[order][:-1]])]
+        order = order[of[order].argsort(stable=True)]
+        order = order[torch.cat([torch.ones(min(1, len(order)), dtype=torch.bool), of[order][1:] != of[order][:-1]])]
         return Found(text[order] + batch.first, item[order], share[order], first[order], long[order])
 
     def _hits(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -6,6 +6,8 @@ What it is not: a method. Every selector that ranks uses it, so that one picture
 import math
 from collections.abc import Sequence
 
+import torch
+
 from workbench.core.words import number
 from workbench.materials.rows import Selection
 
@@ -16,19 +18,17 @@ def best(scores: Sequence[float], share: float, what: str, lowest: bool = False)
     A row without a score (NaN) never stays. The line lies half-way between the last row that stays and
     the first that goes.
     """
-    sign = 1 if lowest else -1
-    scored = [row for row, score in enumerate(scores) if not math.isnan(score)]
-    order = sorted(scored, key=lambda row: (sign * scores[row], row))
-    count = budget(share, len(scores))
+    values, count = torch.tensor(scores, dtype=torch.float64), budget(share, len(scores))
+    there = (~values.isnan()).nonzero()[:, 0]
+    order = there[values[there].argsort(descending=not lowest, stable=True)]
     stays, goes = order[:count], order[count:]
-    line = (scores[stays[-1]] + scores[goes[0]]) / 2 if stays and goes else math.nan
-    side = "lowest" if lowest else "highest"
-    reasons = {row: f"{what}: {number(scores[row])}; the {len(stays):,} {side} stay" for row in goes}
-    kept = [False] * len(scores)
-    for row in stays:
-        kept[row] = True
-    reasons |= {row: f"{what}: there is none" for row, score in enumerate(scores) if math.isnan(score)}
-    return Selection(kept, reasons, scores, (line,) if math.isfinite(line) else (), what)
+    line = float(values[stays[-1]] + values[goes[0]]) / 2 if len(stays) and len(goes) else math.nan
+    kept = torch.zeros(len(values), dtype=torch.bool)
+    kept[stays] = True
+    of = f"the {len(stays):,} {'lowest' if lowest else 'highest'} stay"
+    reasons = {row: f"{what}: {number(scores[row])}; {of}" for row in goes.tolist()}
+    reasons |= dict.fromkeys(values.isnan().nonzero()[:, 0].tolist(), f"{what}: there is none")
+    return Selection(kept.tolist(), reasons, scores, (line,) if math.isfinite(line) else (), what)
 
 
 def budget(share: float, count: int) -> int:

@@ -121,7 +121,7 @@ class Selection:
 
     A step that goes by a number gives it too: `scores` of each example (NaN where there is none), `cuts` where a line lies between
     those that stay and those that go, and `what` the number is, in words. A step that changes rows gives those that are `changed`, as they
-    are then.
+    are then. A step that finds rows which a split must not part gives `groups`: of each example the first one of its group.
     """
 
     kept: list[bool]
@@ -130,3 +130,4 @@ class Selection:
     cuts: tuple[float, ...] = ()
     what: str = ""
     changed: Mapping[int, Example] = field(default_factory=dict)
+    groups: Sequence[int] = ()

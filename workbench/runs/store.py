@@ -223,10 +223,10 @@ class Store:
         with self._reading() as ask:
             return curves.series(ask, number_of(run), [name], points, first, last)[name]
 
-    def lines(self, run: str, names: Sequence[str]) -> dict[str, Line]:
-        """Several lines as `series` gives one."""
+    def lines(self, run: str, names: Sequence[str], first: int = 0) -> dict[str, Line]:
+        """Several lines from step `first` on, as `series` gives one; one question for all of them."""
         with self._reading() as ask:
-            return curves.series(ask, number_of(run), names)
+            return curves.series(ask, number_of(run), names, first=first)
 
     def said(self, run: str) -> list[Said]:
         """Finished answers by step; of an answer that grew in front of the eyes only the whole one is kept."""

@@ -1,26 +1,27 @@
 """Bringing a file in: upload, name, a column mapper for files whose columns nobody can guess, progress, what was found.
 
-Part of the Data tab. The file is read by `jobs.curate.ingest`; this module shows its events and keeps what was typed when
-it fails, so that the columns can be said and the same file tried again.
-Ids: data-upload, data-name, data-columns, data-column-ROLE, data-ingest, data-progress.
+Part of the Data tab. The file is read by `jobs/ingest.py` in a thread of its own (`runs/errand.py`): no handler waits until it is done, it
+goes on while the page is closed, and every page shows how far it is. What was typed stays when it fails, so that the columns can be said
+and the same file tried again.
+Ids: data-bring, data-upload, data-name, data-columns, data-column-ROLE, data-ingest, data-bring-says, data-progress (event `stop`).
 """
 
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from workbench.core.errors import WorkbenchError
-from workbench.core.events import Event, Made, Progress, Table
-from workbench.core.words import count
 from workbench.jobs.columns import KINDS, ROLES, columns_of, named_after
 from workbench.jobs.ingest import ingest
+from workbench.runs.errand import Errand, Told
 from workbench.ui import cards, forms
 from workbench.ui.context import Context
+from workbench.ui.polled import polled
 
-REFRESH = 0.2  # seconds between two updates of the bar
+SOON = 2.0  # seconds in which a small file is there: longer than the page's pulse, which tells of the others
+AROUND = '{}<button type="button" class="quiet-button" data-event="stop">Stop</button>'
+"""The button stands still while the bar beside it is drawn anew, and is seen while there is one (assets/tabs.css)."""
 MEANING = {
     "prompt": "what is asked",
     "answer": "what should be said",
@@ -31,9 +32,11 @@ MEANING = {
 }
 
 
-def bring(ctx: Context) -> gr.State:
-    """Draw the panel; the state holds the name of the data set that arrived last, and `.change` tells of it."""
-    arrived = gr.State("")
+def bring(ctx: Context) -> tuple[gr.State, gr.HTML]:
+    """Draw the panel. The state holds the name of the data set that this page brought in last, and `.change` tells of it; the piece's
+    `moved` tells that any page's work began or ended."""
+    arrived, mine = gr.State(""), gr.State(0)
+    errand = Errand()
     with gr.Accordion("Bring your own", open=False, elem_id="data-bring", elem_classes=["more"]):
         file = gr.File(
             label="JSONL, JSON, CSV, Parquet, Arrow or text", file_types=list(KINDS), height=120, interactive=True, elem_id="data-upload"
@@ -48,12 +51,24 @@ def bring(ctx: Context) -> gr.State:
         with gr.Accordion("Which column is which", open=False, elem_id="data-columns", elem_classes=["more"]) as mapper:
             cards.place('<p class="quiet">Only where the columns are not found by themselves. Leave the others empty.</p>')
             roles = {role: _role(role) for role in ROLES}
-        says = cards.place(elem_id="data-progress")
+        says = cards.card_place("data-bring-says")
+        piece = polled(ctx.pulse, lambda own: shown(errand.told(), own), "data-progress", events=("stop",), value=0, around=AROUND)
         go = gr.Button("Bring it in", elem_id="data-ingest", interactive=False)
     boxes = list(roles.values())
-    file.change(_look, [file], [says, name, go, mapper, *boxes], **forms.READER)
-    go.click(_work(ctx), [file, name, *boxes], [says, arrived, mapper], trigger_mode="once", **forms.WRITER)
-    return arrived
+
+    def begin(path: str, typed: str, *columns: str) -> tuple[Any, ...]:
+        chosen = {role: column for role, column in zip(ROLES, columns, strict=True) if column}
+        try:
+            number = errand.start(typed.strip(), ingest(Path(path), typed.strip(), ctx.workspace, chosen))
+        except WorkbenchError as error:
+            return cards.error_card(error), *[gr.skip()] * 4
+        return "", number, number, *_came(errand.wait(SOON), number)
+
+    file.change(_look, [file], [says, piece, name, go, mapper, *boxes], **forms.READER)
+    go.click(begin, [file, name, *boxes], [says, piece, mine, arrived, mapper], trigger_mode="once", **forms.WRITER)
+    piece.moved(lambda own: _came(errand.told(), own), mine, [arrived, mapper], **forms.WRITER)
+    piece.stop(errand.stop, None, None, **forms.READER)
+    return arrived, piece
 
 
 def _role(role: str) -> gr.Dropdown:
@@ -65,35 +80,36 @@ def _role(role: str) -> gr.Dropdown:
 def _look(path: str | None) -> tuple[Any, ...]:
     """A name from the file's name, and its columns for the mapper."""
     if not path:
-        return ("", "", gr.Button(interactive=False), gr.Accordion(open=False), *(gr.Dropdown(choices=[""], value="") for _ in ROLES))
+        return ("", 0, "", gr.Button(interactive=False), gr.Accordion(open=False), *(gr.Dropdown(choices=[""], value="") for _ in ROLES))
     try:
         columns = columns_of(Path(path))
     except WorkbenchError as error:
-        return (cards.error_card(error), gr.skip(), gr.Button(interactive=False), gr.skip(), *(gr.skip() for _ in ROLES))
+        return (cards.error_card(error), 0, gr.skip(), gr.Button(interactive=False), gr.skip(), *(gr.skip() for _ in ROLES))
     boxes = (gr.Dropdown(choices=["", *columns], value="") for _ in ROLES)
-    return ("", named_after(Path(path)), gr.Button(interactive=True, variant="primary"), gr.skip(), *boxes)
+    return ("", 0, named_after(Path(path)), gr.Button(interactive=True, variant="primary"), gr.skip(), *boxes)
 
 
-def _work(ctx: Context) -> Any:
-    def work(path: str, name: str, *columns: str) -> Iterator[tuple[Any, Any, Any]]:
-        chosen = {role: column for role, column in zip(ROLES, columns, strict=True) if column}
-        last, rejected = 0.0, 0
-        try:
-            for event in ingest(Path(path), name.strip(), ctx.workspace, chosen):
-                rejected = len(event.rows) if isinstance(event, Table) else rejected
-                if isinstance(event, Made) or time.monotonic() - last >= REFRESH:
-                    last = time.monotonic()
-                    yield _said(event, rejected), (name.strip() if isinstance(event, Made) else gr.skip()), gr.skip()
-        except WorkbenchError as error:
-            yield cards.error_card(error), gr.skip(), gr.Accordion(open=True)
-
-    return work
+def _came(told: Told, own: int) -> tuple[Any, Any]:
+    """What the end of this page's own work means: the data set that is there, or the mapper, which may be what was lacking."""
+    mine = told.number == own
+    return (
+        told.name if mine and told.status == "finished" else gr.skip(),
+        gr.Accordion(open=True) if mine and told.status == "failed" else gr.skip(),
+    )
 
 
-def _said(event: Event, rejected: int) -> str:
-    if isinstance(event, Progress):
-        return cards.progress(event.done, event.total, event.what)
-    if isinstance(event, Made):
-        problems = f" {count(rejected, 'row')} could not be read: see Problems." if rejected else ""
-        return cards.note(f"It is in the list now.{problems}", "watch" if rejected else "safe")
-    return cards.progress(0, 0, "reading")
+def shown(told: Told, own: int) -> tuple[str, str]:
+    """How the latest work stands, for every page while it goes on, then for the page that began it (its number is `own`) alone; and a state
+    that changes when work begins or ends."""
+    state = f"{told.number} {told.status}"
+    if told.status == "running":
+        said = told.progress
+        bar = cards.progress(said.done, said.total, said.what) if said else cards.progress(0, 0, "beginning")
+        return f"<p><b>{cards.escaped(told.name)}</b></p>{bar}", state
+    if told.number != own or not told.number:
+        return "", state
+    if told.status == "failed":
+        return cards.error_card(WorkbenchError(told.error)), state
+    if told.status == "stopped":
+        return cards.note("Stopped. Nothing of it was kept."), state
+    return cards.note(" ".join(["It is in the list now.", *told.said]), "watch" if told.said else "safe"), state

@@ -36,6 +36,13 @@ def _issue(issue: Issue) -> str:
     return f'<li class="{issue.level}">{cards.escaped(issue.text)}{f"<div>{drawn}</div>" if drawn else ""}</li>'
 
 
+def rejects(seen: Look) -> str:
+    """The first rejects; the others are counted."""
+    shown = seen.rejects.rows
+    more = f'<p class="quiet">and {seen.rejected - len(shown):,} more</p>' if seen.rejected > len(shown) else ""
+    return cards.table(seen.rejects.columns, shown, limit=len(shown)) + more
+
+
 def scores(seen: Look) -> str:
     """The numbers that steps went by, a picture each, with the line between what stays and what goes, and the rows on its two sides."""
     drawn = []

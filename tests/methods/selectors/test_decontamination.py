@@ -90,6 +90,54 @@ def test_a_system_turn_that_few_rows_share_drops_nothing(compare: str) -> None:
     assert two.kept == [True] * 5 + [False] * 2, "two rows are too few to show a template, but a question has no system turn"
 
 
+def talk(*said: str, **more: object) -> Example:
+    roles = {"s": "system", "u": "user", "a": "assistant"}
+    return Example(tuple({"role": roles[one[0]], "content": one[2:]} for one in said), **more)  # type: ignore[arg-type]
+
+
+def turns(*rows: Example, least: float = 0.0) -> list[object]:
+    """Of each row what became of it: True where it stays as it is, False where it goes, else what its turns say."""
+    step = Decontamination(against="exam", drops="turns", least=least)
+    found = drain(step.keep(rows, AROUND))
+    assert set(found.reasons) == {row for row, kept in enumerate(found.kept) if not kept} and not set(found.reasons) & set(found.changed)
+    left = [found.changed.get(row, example) for row, example in enumerate(rows) if found.kept[row]]
+    assert all(drain(step.keep(left, AROUND)).kept) and not drain(step.keep(left, AROUND)).changed, "what is kept holds nothing"
+    return [
+        [turn["content"] for turn in found.changed[row].messages] if row in found.changed else found.kept[row] for row in range(len(rows))
+    ]
+
+
+def test_the_turns_that_hold_it_may_go_instead_of_the_row() -> None:
+    asks = f"u:{QUESTIONS[1]}"
+    rows = [
+        talk("s:Be brief.", "u:One?", "a:1", asks, "a:x", "a:y", "u:Two?", "a:2", meta={"n": 1}),
+        talk("u:One?", "a:1", "u:Two?", f"a:It was {QUESTIONS[0]}."),
+        talk("u:One?", "a:1"),
+        talk(f"s:{QUESTIONS[1]}", "u:One?", "a:1"),
+    ]
+    assert turns(*rows) == [["Be brief.", "One?", "1", "Two?", "2"], ["One?", "1"], True, ["One?", "1"]]
+    changed = drain(Decontamination(against="exam", drops="turns").keep(rows, AROUND)).changed[0]
+    assert changed.meta == {"n": 1} and drain(Decontamination(against="exam").keep(rows, AROUND)).kept == [False, False, True, False]
+
+
+def test_the_row_goes_where_nothing_of_it_can_be_learnt_without_them() -> None:
+    said, half = QUESTIONS[1], len(QUESTIONS[1].split()) // 2
+    words = said.split()
+    over = talk(f"u:{' '.join(words[:4])}", f"a:{' '.join(words[4:8])}", f"u:{' '.join(words[8:20])}", "a:ok")
+    plain = Example(text=f"A tale. {said}")
+    pair = talk("u:One?", "a:1", f"u:{said}", "a:x", worse=({"role": "assistant", "content": "y"},))
+    early = talk(f"u:{said}", "a:x", "u:One?", "a:1", worse=({"role": "assistant", "content": "y"},))
+    assert turns(talk(f"u:{said}", "a:x"), talk(f"u:{said}", "a:x", "u:Two?"), over, plain, pair, early) == [False] * 5 + [["One?", "1"]]
+    part = talk("u:" + " ".join(words[:half]), "a:x", "u:One?", "a:1")
+    assert turns(part, least=0.9) == [True] and turns(part) == [["One?", "1"]]
+
+
+def test_the_line_is_the_same_whatever_goes() -> None:
+    rows = [*CLEAN, talk("u:One?", "a:1", f"u:{QUESTIONS[1]}", "a:x")]
+    both = [drain(Decontamination(against="exam", drops=what).keep(rows, AROUND)) for what in ("row", "turns")]
+    assert both[0].cuts == both[1].cuts == (0.5,) and both[0].scores == both[1].scores
+
+
 def test_it_says_what_is_missing() -> None:
     with pytest.raises(WorkbenchError, match="Decontamination needs a second data set"):
         drain(Decontamination().keep(CLEAN, AROUND))

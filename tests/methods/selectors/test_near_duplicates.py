@@ -38,6 +38,12 @@ def test_the_longest_may_stay_instead() -> None:
     assert [number for number, stays in enumerate(kept) if not stays] == [3, 7, 20]
 
 
+def test_all_may_stay_and_the_groups_are_told() -> None:
+    found, dropped = (drain(NearDuplicates(keeps=keeps).keep(ROWS, AROUND)) for keeps in ("all", "first"))
+    assert all(found.kept) and not found.reasons and repr(found.scores) == repr(dropped.scores) and found.cuts == (0.7,)
+    assert found.groups == [*range(20), 3, 3, 7] and not dropped.groups
+
+
 @pytest.mark.parametrize("keeps", ["first", "longest"])
 def test_what_stays_has_no_near_row_left(keeps: str) -> None:
     method = NearDuplicates(keeps=keeps)

@@ -1,11 +1,13 @@
 """Decontamination: rows that hold text of a set that is kept to measure with. No paper of its own; the idea is GPT-3's and datatrove's.
 
-What it is not: a search for rows that say the same in other words. Tags as in the project's notes: [K] known, [R] read in other tools'
-code, [O] our own choice.
+What it is not: a search for rows that say the same in other words, or the way to take rows out of the evaluation set instead (`leaked.py`).
+Tags as in the project's notes: [K] known, [R] read in other tools' code, [O] our own choice.
 """
 
 from collections.abc import Generator, Sequence
-from typing import Literal
+from dataclasses import replace
+from itertools import chain
+from typing import Any, Literal
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
@@ -13,9 +15,10 @@ from workbench.core.method import knob
 from workbench.materials.around import Around
 from workbench.materials.grams import Batch, batches
 from workbench.materials.overlap import LEAST, Items, asked, items, said
-from workbench.materials.rows import Example
+from workbench.materials.rows import Chosen, Example
 from workbench.methods.contracts import Selection, Selector
 
+CALM = 100  # rows between two signs of life
 QUOTED = 13  # words of what was found that a reason shows
 
 
@@ -29,6 +32,10 @@ class Decontamination(Selector, title="Decontamination"):
     stands one group is enough to drop a row; ask for a share where chance finds are many. Of an evaluation row with fewer words than a
     group the whole is looked for, if it has five words at least; shorter ones cannot be told from chance and are not looked for [O].
     Rows are searched whole, their system turns and answers included; a question that is looked for is what the user says.
+
+    Instead of the row its turns may go: each question that holds the text, with what is said up to the next question. The row goes where
+    no answer is left, where a pair of answers loses the question that they are for, and where the text stands in a plain text or reaches
+    over several questions [O]. What is kept holds nothing that drops a row.
 
     Groups that stand in more than ten different evaluation rows, or in more than a third of three or more, are taken for the template
     they are written in, and are not looked for [O]: else one instruction that both sets use would drop everything. Paraphrases and
@@ -45,6 +52,7 @@ class Decontamination(Selector, title="Decontamination"):
         "question", help="what must not be found; of a row without one, all of it", label="look for"
     )
     least: float = knob(0.0, ge=0, le=1, step=0.01, help="share of an evaluation row's groups that drops a row; at 0 one group does")
+    drops: Literal["row", "turns"] = knob("row", help="what goes: the whole row, or the questions that hold it, with their answers")
     common: int = knob(10, ge=1, help="in how many evaluation rows a group may stand and still be looked for; a third at most", more=True)
 
     def others(self) -> list[str]:
@@ -62,8 +70,28 @@ class Decontamination(Selector, title="Decontamination"):
         for batch in batches(map(said, examples)):
             self._judge(batch, looked_for, scores, reasons)
             yield Progress(batch.first + batch.count, len(examples), "rows searched")
+        cuts, changed = line(scores, [row not in reasons for row in range(len(examples))]), dict[int, Example]()
+        hits = sorted(reasons) if self.drops == "turns" else []
+        for place, (row, example) in enumerate(zip(hits, Chosen(examples, hits), strict=True)):
+            if (rest := self._without(example, looked_for)) is not None:
+                changed[row] = rest
+                del reasons[row]
+            if place % CALM == 0:
+                yield Progress(place, len(hits), "rows mended")
         kept = [row not in reasons for row in range(len(examples))]
-        return Selection(kept, reasons, scores, line(scores, kept), "share of an evaluation row that the row holds")
+        return Selection(kept, reasons, scores, cuts, "share of an evaluation row that the row holds", changed)
+
+    def _without(self, example: Example, looked_for: Items) -> Example | None:
+        """The row without the turns that hold too much; None where what is left cannot be learnt, or holds too much itself."""
+        parts = exchanges(example.messages)
+        clean = [part for part in parts if not self._holds(Example(part), looked_for)]
+        rest = replace(example, messages=tuple(chain.from_iterable(clean)))
+        answered = any(turn["role"] == "assistant" for turn in rest.messages)
+        torn = bool(example.worse) and parts[-1] not in clean
+        return rest if answered and not torn and not self._holds(rest, looked_for) else None
+
+    def _holds(self, example: Example, looked_for: Items) -> bool:
+        return any(bool((looked_for.found(batch).share >= self.least).any()) for batch in batches([said(example)]))
 
     def _judge(self, batch: Batch, looked_for: Items, scores: list[float], reasons: dict[int, str]) -> None:
         found = looked_for.found(batch)
@@ -77,6 +105,12 @@ class Decontamination(Selector, title="Decontamination"):
                 own = int(looked_for.own[item])
                 held = f"{share:.0%}" if share >= 0.01 else f"a part ({share * own:.0f} of {own:,} groups)"
                 reasons[row] = f"holds {held} of {where}, as in '{' '.join(words)}'"
+
+
+def exchanges(messages: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], ...]]:
+    """The turns from each question to the next one; what stands before the first question is a part of its own."""
+    starts = sorted({0, *(place for place, turn in enumerate(messages) if turn["role"] == "user")})
+    return [tuple(messages[start:stop]) for start, stop in zip(starts, [*starts[1:], len(messages)], strict=True)]
 
 
 def line(scores: Sequence[float], kept: Sequence[bool]) -> tuple[float, ...]:

@@ -18,6 +18,7 @@ from workbench.materials.places import Places
 from workbench.materials.rows import Example
 from workbench.methods.contracts import Selection, Selector
 
+WHAT = "likeness to the nearest row found"
 SPLITS = {"words": str.split, "characters": list}
 
 
@@ -35,13 +36,18 @@ class NearDuplicates(Selector, title="Near duplicates"):
 
     Every row of a group says in its reason which row is kept and how alike the nearest row is that it was found with. The threshold 0.7
     is that of Data-Juicer and text-dedup [R]. Duplicates to the letter are found too, faster by the step that is for them.
+
+    A near copy of a validation row that is trained on makes the validation loss too good. Where copies are wanted, keep all of a group: the
+    split then puts its rows on one side, as it does with rows that ask the same [O].
     """
 
     mends, finds = ("near copies",), ("says nearly the same as another row", "say nearly the same as another row")
 
     threshold: float = knob(0.7, gt=0, le=1, step=0.01, help="how alike two rows are that count as one: the share of their word groups")
     compare: Literal["row", "question", "answer"] = knob("row", help="what must be alike: the whole row, its question, or its answer")
-    keeps: Literal["first", "longest"] = knob("first", help="which row of a group is kept")
+    keeps: Literal["first", "longest", "all"] = knob(
+        "first", help="which row of a group is kept; all drops none, and leaves the group on one side of the validation split"
+    )
     unit: Literal["words", "characters"] = knob("words", help="what groups are made of", more=True)
     group: int = knob(3, ge=1, le=50, help="how many make a group", more=True)
 
@@ -50,9 +56,11 @@ class NearDuplicates(Selector, title="Near duplicates"):
         signs, there = yield from signatures(self._texts(examples, lengths, where), len(examples), SPLITS[self.unit], self.group)
         yield Progress(len(examples), len(examples), "rows compared")
         two, alike = pairs(signs, there)
-        first = joined(len(examples), two[alike >= self.threshold])
-        stays = self._stays(first.tolist(), lengths)
-        return self._selection(stays, where, nearest(len(examples), two, alike))
+        first = joined(len(examples), two[alike >= self.threshold]).tolist()
+        scores = nearest(len(examples), two, alike)
+        if self.keeps == "all":
+            return Selection([True] * len(first), {}, scores, self._line(scores), WHAT, groups=first)
+        return self._selection(self._stays(first, lengths), where, scores)
 
     def _texts(self, examples: Sequence[Example], lengths: array, where: Places) -> Generator[str, None, None]:
         for example in examples:
@@ -75,8 +83,10 @@ class NearDuplicates(Selector, title="Near duplicates"):
             if other != row:
                 share = f"{scores[row]:.0%} of its word groups are those of the nearest row"
                 reasons[row] = f"says nearly the same as {where[other]}, which is kept; {share}"
-        cuts = (self.threshold,) if any(math.isfinite(score) for score in scores) else ()
-        return Selection([row not in reasons for row in range(len(stays))], reasons, scores, cuts, "likeness to the nearest row found")
+        return Selection([row not in reasons for row in range(len(stays))], reasons, scores, self._line(scores), WHAT)
+
+    def _line(self, scores: list[float]) -> tuple[float, ...]:
+        return (self.threshold,) if any(math.isfinite(score) for score in scores) else ()
 
 
 def nearest(count: int, two: torch.Tensor, alike: torch.Tensor) -> list[float]:

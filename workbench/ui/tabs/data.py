@@ -74,7 +74,7 @@ def _methods(held: Draft) -> list[str]:
 def _sets(ctx: Context, draft: gr.State) -> None:
     cards.place("<h3>Data sets</h3>")
     listed = cards.picker("", "data-sets")
-    arrived = bring(ctx)
+    arrived, coming = bring(ctx)
 
     def choose(held: Draft, event: gr.EventData) -> Draft:
         return {**held, "path": event.pick, "columns": {}}
@@ -82,6 +82,7 @@ def _sets(ctx: Context, draft: gr.State) -> None:
     listed.select(choose, draft, draft, **forms.WRITER)
     arrived.change(lambda name, held: {**held, "path": name, "columns": {}} if name else held, [arrived, draft], draft, **forms.WRITER)
     gr.on(None, lambda held: _list(ctx, held), [draft], listed, trigger_mode="always_last", **forms.READER)
+    coming.moved(lambda held: _list(ctx, held), [draft], listed, trigger_mode="always_last", **forms.READER)
 
 
 def _list(ctx: Context, held: Draft) -> str:
@@ -239,7 +240,7 @@ def _drawn(found: Look, held: Draft) -> tuple[Any, ...]:
     return (
         findings.found(found),
         findings.issues(found),
-        cards.table(found.rejects.columns, found.rejects.rows, limit=100),
+        findings.rejects(found),
         gr.Accordion(label=f"Problems · {count(found.rejected, 'row')} that could not be read", visible=bool(found.rejected)),
         cards.tiles([(f"{found.share_trained:.0%}", "of the tokens are learnt", ""), (plots.short(found.trained), "learnt tokens", "")]),
         plots.length_histogram(found.lengths, held["max_length"]),
