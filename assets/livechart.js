@@ -157,6 +157,7 @@ Workbench.livechart = (() => {
       modebar: { bgcolor: "rgba(0,0,0,0)", color: muted, activecolor: css("--ink") },
       xaxis: { anchor: "y3", title: { text: "step", standoff: 6 }, gridcolor: css("--grid"), zeroline: false, rangemode: "tozero",
         spikecolor: muted, spikethickness: 1, unifiedhovertitle: { text: "step %{x}" },
+        dtick: (points.loss.x.at(-1) ?? 0) < 6 ? 1 : undefined, // there is no half a step
         visible: PANELS.some((panel) => !isEmpty(panel, points)),
       },
       shapes: [...bands(points), ...markLines(marks)],

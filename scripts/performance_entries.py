@@ -131,6 +131,10 @@ CPU = [
         "benchmarks/merge.py --mergekit VENV/bin/mergekit-yaml", tables.merge, tables.merge_goals, merged,
     ),
     Entry(
+        "preview", "A merge tried in memory", "How long a person waits after moving a slider of a merge of two models.",
+        "benchmarks/preview.py", tables.preview, tables.own_goals,
+    ),
+    Entry(
         "lora_merge", "Merging adapters", "LoRA adapters merged by their factors, beside the dense decomposition.",
         "benchmarks/lora_merge.py", tables.lora_merge, tables.lora_merge_goals,
     ),

@@ -123,6 +123,13 @@ def logit_spread(result: Result) -> Table:
     return lines
 
 
+def preview(result: Result) -> Table:
+    lines = [["base", "opening the models, s", "until scores, s", "until answers too, s"]]
+    for name, case in result["cases"].items():
+        lines.append([name, short(case["open_s"]), between(case["scores_s"]), between(case["answers_s"])])
+    return lines
+
+
 def ops(result: Result) -> Table:
     lines = [["op", "torch, ms", "Triton, ms", "floor of this machine, ms", "share of the floor, torch", "Triton"]]
     for row in result["rows"]:

@@ -68,15 +68,28 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
+TOASTS = """new MutationObserver((records) => {
+    for (const node of records.flatMap((record) => [...record.addedNodes])) {
+        const toast = node.nodeType === 1 && (node.matches(".toast-body.error") ? node : node.querySelector(".toast-body.error"));
+        if (toast) window.toasted(toast.textContent.trim());
+    }
+}).observe(document, { childList: true, subtree: true });"""
+"""Tells of each error that Gradio shows in a corner of the page; what a person did wrong is a warning or a card there, never this."""
+
+
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A fresh page; it fails the test when the page raised, or asked anyone but our server for anything."""
+    """A fresh page; it fails the test when the page raised or showed an error of the program, when our server answered with one, or when
+    the page asked anyone else for anything."""
     context = browser.new_context(viewport={"width": 1440, "height": 1000}, base_url=address)
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     wrong: list[str] = []
+    context.expose_function("toasted", lambda said: wrong.append(f"showed: {said}"))
+    context.add_init_script(TOASTS)
     opened.on("pageerror", lambda error: wrong.append(f"raised: {error}"))
+    opened.on("response", lambda answer: wrong.append(f"{answer.status}: {answer.url}") if answer.status >= 500 else None)
     opened.on(
         "request", lambda asked: wrong.append(f"asked {asked.url}") if not asked.url.startswith((address, "data:", "blob:")) else None
     )

@@ -14,6 +14,7 @@ from workbench.runs.runner import Runner
 from workbench.runs.store import Store
 from workbench.ui.context import Context
 from workbench.ui.livechart import live_chart, news, part, reasons, split
+from workbench.ui.performance import performance_of
 
 
 @pytest.fixture
@@ -87,6 +88,24 @@ def test_the_status_line_says_where_a_stored_run_stands(ctx: Context, run: str) 
     ctx.store.flush()
     status = news(ctx, run, 0)["status"]
     assert "failed" in status and "step <b>3</b> of 9" in status and "loss <b>0</b>" in status
+
+
+@pytest.mark.parametrize(
+    ("norm", "moved", "told"),
+    [(1.0, 1.0, True), (0.0, 1.0, False), (1.0, 0.0, False), (math.nan, 1.0, False)],
+    ids=["trains", "no gradient", "nothing moved", "no number"],
+)
+def test_a_speed_is_read_out_only_of_steps_that_train(ctx: Context, norm: float, moved: float, told: bool) -> None:
+    """As the panel below judges it, with the panel's own figure: the median, not the latest step's."""
+    run = ctx.store.create("train", "first", {})
+    speeds = [1.0, *[4000.0] * 20, 9000.0]
+    values = ({"tokens_per_s": speed, "grad_norm": norm, "tensors_moved": moved, "memory_gb": 2.5} for speed in speeds)
+    ctx.store.append(run, *(Measured(step, value) for step, value in enumerate(values, 1)), Progress(len(speeds), 30))
+    ctx.store.flush()
+    status = news(ctx, run, 0)["status"]
+    assert ("<b>4,000</b> tokens/s" in status) == told == ("tokens/s" in status)
+    assert ("<b>4,000</b> tokens/s" in performance_of(ctx, run)) == told
+    assert "<b>2.5</b> GB" in status
 
 
 def test_an_empty_panel_says_why() -> None:

@@ -22,11 +22,11 @@ from workbench.core.workspace import Workspace
 from workbench.jobs.gathering import Cast
 from workbench.jobs.reading import Spoken, token_view
 from workbench.jobs.unfinished import at_hand
-from workbench.materials.chorus import Chorus
+from workbench.materials.chorus import Company
 from workbench.materials.models import ModelRef
 from workbench.materials.models import tokenizer as load_tokenizer
 from workbench.materials.rendering import Messages, render_prompt
-from workbench.materials.speakers import ModelVoice, Singer, Spelling
+from workbench.materials.speakers import ModelVoice, Spelling
 from workbench.materials.templates import prompt_ids
 from workbench.methods.contracts import Speaker, Voice
 
@@ -55,11 +55,12 @@ class Pane:
     def tokens(self) -> list[int]:
         return [*self.prompt, *self.answer]
 
-    def speak(self, spec: CompareSpec, luck: float) -> None:
-        """Add one token, drawn with the number `luck` in [0, 1)."""
-        tokens = self.tokens
-        token = draw(self.says.logits(tokens), spec.temperature, luck)
-        own, other = (voice.logits(tokens).log_softmax(-1)[token].item() for voice in (self.voice, self.base))
+    def chosen(self, spec: CompareSpec, luck: float) -> int:
+        """The next token, drawn with the number `luck` in [0, 1)."""
+        return draw(self.says.logits(self.tokens), spec.temperature, luck)
+
+    def speak(self, token: int, own: float, other: float) -> None:
+        """Say a token, which has these log-probabilities with the model and with the base."""
         self.ended = token == self.voice.end()
         if not self.ended:
             self.answer.append(token)
@@ -94,7 +95,7 @@ def _compared(spec: CompareSpec, labels: Sequence[str], cast: Cast) -> Iterator[
             yield Noted(f"{label} has room for {pane.limit} of the {spec.max_tokens} tokens asked for.", "watch")
     template = render_prompt(cast.tokenizer, messages(spec, spec.models[0]))
     yield Started(spec.max_tokens, {"models": spec.models, "template": template})
-    yield from _answers(spec, panes, cast)
+    yield from _answers(spec, panes)
     if spec.token_view:
         yield from token_view([Spoken(pane.reference, pane.prompt, pane.answer) for pane in panes], spec.models, cast)
 
@@ -108,27 +109,28 @@ def _refs(spec: CompareSpec, workspace: Workspace, scratch: Path) -> Generator[E
     return refs
 
 
-def _answers(spec: CompareSpec, panes: Sequence[Pane], cast: Cast) -> Iterator[Event]:
+def _answers(spec: CompareSpec, panes: Sequence[Pane]) -> Iterator[Event]:
     luck = torch.rand(max(pane.limit for pane in panes), generator=torch.Generator().manual_seed(spec.seed)).tolist()
-    choruses = [Chorus(choir) for choir in cast.choirs.values()]
+    company, asked = Company(), spec.decoder.asks(spec.prompt)
     for turn, number in enumerate(luck):
         alive = [pane for pane in panes if not pane.ended]
         if not alive:
             break
-        for chorus in choruses:
-            chorus.hear(_asked(alive, chorus))
-        for pane in alive:
-            pane.speak(spec, number)
+        company.hear({voice: pane.tokens for pane in alive for voice in (pane.voice, pane.base)})
+        chosen = [pane.chosen(spec, number) for pane in alive]
+        for pane, token, (own, other) in zip(alive, chosen, _likely(alive, chosen), strict=True):
+            pane.speak(token, own, other)
             if pane.ended or time.monotonic() - pane.shown > REFRESH:
                 pane.shown = time.monotonic()
-                yield pane.said(spec.prompt)
+                yield pane.said(asked)
         yield Progress(turn + 1, spec.max_tokens, "tokens")
 
 
-def _asked(panes: Sequence[Pane], chorus: Chorus) -> dict[Singer, list[int]]:
-    """What those of the chorus are to hear next."""
-    pairs = [(voice, pane.tokens) for pane in panes for voice in (pane.voice, pane.base)]
-    return {voice: tokens for voice, tokens in pairs if isinstance(voice, Singer) and voice.choir is chorus.choir}
+def _likely(panes: Sequence[Pane], chosen: Sequence[int]) -> list[list[float]]:
+    """By pane the log-probabilities of its token with its model and with the base."""
+    said = torch.stack([voice.logits(pane.tokens) for pane in panes for voice in (pane.voice, pane.base)]).log_softmax(-1)
+    at = torch.tensor(chosen, device=said.device).repeat_interleave(2)
+    return said.gather(1, at[:, None]).unflatten(0, (-1, 2)).squeeze(-1).tolist()
 
 
 def draw(logits: Tensor, temperature: float, luck: float) -> int:
@@ -141,13 +143,13 @@ def draw(logits: Tensor, temperature: float, luck: float) -> int:
 
 
 def messages(spec: CompareSpec, reference: str) -> Messages:
-    """The talk as this model remembers it; a question that it did not answer is not among it."""
+    """The talk as this model remembers it, and the question as the decoder words it; what it did not answer is not among it."""
     said = [{"role": "system", "content": spec.system}] if spec.system else []
     for exchange in spec.history:
         if reference in exchange.answers:
             said.append({"role": "user", "content": exchange.prompt})
             said.append({"role": "assistant", "content": exchange.answers[reference]})
-    return [*said, {"role": "user", "content": spec.prompt}]
+    return [*said, {"role": "user", "content": spec.decoder.asks(spec.prompt)}]
 
 
 def _pane(spec: CompareSpec, place: int, label: str, cast: Cast) -> Pane:

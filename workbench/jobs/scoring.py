@@ -15,12 +15,11 @@ from workbench.core.job import drain
 from workbench.core.parts import DataSpec
 from workbench.core.spec import TrainSpec, read_spec
 from workbench.core.workspace import Workspace
-from workbench.jobs.steps import sifted
-from workbench.materials.corpus import Example, normalised, split
+from workbench.jobs.steps import parted, sifted
+from workbench.materials.corpus import Example, normalised
 from workbench.materials.models import POCKET
 from workbench.materials.odds import label_logp
 from workbench.materials.packing import pad
-from workbench.materials.rows import Chosen
 from workbench.materials.speaking import spoken
 from workbench.materials.templates import Encoded, encode_all, prompt_ids
 
@@ -59,7 +58,7 @@ class Score:
 def held_out(data: DataSpec, seed: int, workspace: Workspace, model: str = POCKET) -> list[Example]:
     """The rows of the recipe's own set that a run of `model` with these settings held back: what its steps keep, as they leave it."""
     found = drain(sifted(data, workspace, model))
-    return split(Chosen(found.examples, found.kept), data.validation_share, seed)[1]
+    return list(drain(parted(found, data.validation_share, seed))[1])
 
 
 def of_runs(models: Iterable[str], workspace: Workspace) -> Iterator[tuple[DataSpec, int, str]]:

@@ -1,4 +1,4 @@
-"""Several who belong to one choir, read in one batch: a row each, one cache for all of them.
+"""Several who speak at once: those who belong to one choir are read in one batch, a row each, one cache for all of them.
 
 What it is not: the weights of each row (`choir.py`), or whose turn it is (`jobs/compare.py`). Texts of different lengths are filled up on
 the left; positions count what is read and not what fills up.
@@ -8,10 +8,29 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from workbench.materials.choir import Choir, together
+from workbench.materials.roomy import RoomyCache
 from workbench.materials.speakers import Singer
+from workbench.materials.voice import Speaker
+
+
+class Company:
+    """Speakers of any kind. What is heard together costs little more than one of them; who is of no choir reads when asked."""
+
+    def __init__(self) -> None:
+        self.choruses: dict[Choir, Chorus] = {}
+
+    def hear(self, texts: Mapping[Speaker, Sequence[int]]) -> None:
+        """Each will be asked what comes after its text."""
+        groups: dict[Choir, dict[Singer, Sequence[int]]] = {}
+        for speaker, text in texts.items():
+            if isinstance(speaker, Singer):
+                groups.setdefault(speaker.choir, {})[speaker] = text
+        for choir, group in groups.items():
+            if choir not in self.choruses:
+                self.choruses[choir] = Chorus(choir)
+            self.choruses[choir].hear(group)
 
 
 class Chorus:
@@ -44,7 +63,7 @@ class Chorus:
         first = {key: row for row, key in reversed([*enumerate(keys)])}
         once = sorted(first.values())
         new = [list(texts[self.rows[row]]) for row in once]
-        self.padded, self.cache = len({*map(len, new)}) > 1, DynamicCache()
+        self.padded, self.cache = len({*map(len, new)}) > 1, RoomyCache()
         self.mask = torch.zeros(len(new), 0, dtype=torch.long, device=self.choir.model.device)
         self.seating = self.choir.seats([self.rows[row].part for row in once])
         said, places = self._read(new), [once.index(first[key]) for key in keys]
@@ -66,12 +85,13 @@ class Chorus:
 
     def _read(self, new: list[list[int]]) -> Tensor:
         """(rows, V) next-token logits, float32."""
-        longest = max(map(len, new))
-        ids = torch.tensor([[0] * (longest - len(text)) + text for text in new], device=self.mask.device)
-        shown = torch.tensor([[0] * (longest - len(text)) + [1] * len(text) for text in new], device=self.mask.device)
-        self.mask = torch.cat([self.mask, shown], 1)
-        places = (self.mask.cumsum(1) - 1)[:, -longest:].clamp(min=0)
-        filled = {"attention_mask": self.mask, "position_ids": places} if self.padded else {}
+        longest, device = max(map(len, new)), self.mask.device
+        ids = torch.tensor([[0] * (longest - len(text)) + text for text in new], device=device)
+        filled = {}
+        if self.padded:
+            shown = torch.tensor([[0] * (longest - len(text)) + [1] * len(text) for text in new], device=device)
+            self.mask = torch.cat([self.mask, shown], 1)
+            filled = {"attention_mask": self.mask, "position_ids": (self.mask.cumsum(1) - 1)[:, -longest:].clamp(min=0)}
         self.choir.seating = self.seating
         out = self.choir.model(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1, **filled)
         return out.logits[:, -1].float()

@@ -1,10 +1,11 @@
-"""How alike layers see the same rows: linear centred kernel alignment (Kornblith et al. 2019).
+"""How alike layers see the same rows: centred kernel alignment (Kornblith et al. 2019).
 
 Of states X (N rows, any width) it compares which rows lie near one another, K = H X Xᵀ H with H the centring:
 
     CKA(X, Y) = ⟨K_X, K_Y⟩ / (‖K_X‖ ‖K_Y‖), between 0 and 1
 
-It is 1 where one is a rotation of the other, scaled and shifted. What it is not: a choice of layers (`methods/adapters/`).
+It is 1 where one is a rotation of the other, scaled and shifted. In the place of the inner products X Xᵀ another kernel of the rows can
+stand, as the Gaussian one of their distances. What it is not: a choice of layers (`methods/adapters/`).
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,23 @@ def beside(table: Tensor) -> Tensor:
     there = torch.ones_like(near)
     total, count = (torch.cat([ends, own]) + torch.cat([own, ends]) for own in (near, there))
     return total / count.clamp(min=1)
+
+
+def gaussian(states: Tensor) -> Tensor:
+    """(N, N) float64 exp(−d² / 2σ²) of the distances d between rows; σ is the median distance of two rows, which takes the scale away."""
+    apart = torch.cdist(states.double(), states.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
+    pairs = apart[torch.ones_like(apart).triu(1).bool()]
+    return torch.exp(-apart / (2 * pairs.median()).clamp(min=torch.finfo(apart.dtype).tiny))
+
+
+def without_strongest(states: Tensor, count: int) -> Tensor:
+    """(N, D) float64 states, centred, without their `count` strongest principal components; all 0 where nothing but rounding is left."""
+    centred = states.double() - states.double().mean(0)
+    if not count:
+        return centred
+    strongest = torch.linalg.eigh(centred @ centred.T).eigenvectors[:, -count:]  # ascending
+    left = centred - strongest @ (strongest.T @ centred)
+    return left if left.norm() > 1e-6 * centred.norm() else torch.zeros_like(left)
 
 
 def _kernel(states: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ Hear = Callable[[Tensor, Tensor], None]
 """What a module reads and what it writes, (B, T, …) each."""
 
 
-def neurons_of(model: PreTrainedModel, label: str) -> list[Mlp]:
+def neurons_of(model: PreTrainedModel, label: str, instead: str = "an inspection of layers or of answers") -> list[Mlp]:
     """The MLP of each block.
 
     Raises:
@@ -32,7 +32,7 @@ def neurons_of(model: PreTrainedModel, label: str) -> list[Mlp]:
     """
     sentence = (
         f"{label} shares the work of its MLPs among experts, or has MLPs that are not known here, so its neurons cannot be told apart. "
-        "Leave it out, or choose an inspection of layers or of answers."
+        f"Leave it out, or choose {instead}."
     )
     if any(isinstance(module, Experts) for module in model.modules()):
         raise WorkbenchError(sentence)

@@ -10,16 +10,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.errors import WorkbenchError
 from workbench.materials.choir import Choir, Part
 from workbench.materials.differing import parameters, written_out
+from workbench.materials.firing import neurons_of
 from workbench.materials.models import blocks
+from workbench.materials.roomy import RoomyCache
 from workbench.materials.voice import Blend, Speaker, Voice
 
 HALF = "\N{REPLACEMENT CHARACTER}"  # what a tokenizer puts for a letter of which the last bytes are missing
 CACHE = "past_key_values"
+WINDOW = 16  # tokens
 
 
 class ModelVoice(Speaker):
@@ -29,7 +32,7 @@ class ModelVoice(Speaker):
         self.model = model
         self.tokenizer = tokenizer
         self.heard: list[int] = []
-        self.cache = DynamicCache()
+        self.cache = RoomyCache()
         self.last = torch.empty(0)
 
     def logits(self, tokens: Sequence[int]) -> Tensor:
@@ -70,6 +73,14 @@ class ModelVoice(Speaker):
         assert isinstance(other, ModelVoice)
         _check_alike(self.model, other.model)
         return Blended(self.anew(), other.anew(), blend)
+
+    def turned(self, neurons: Mapping[int, Sequence[int]], factor: float) -> Voice:
+        """As in `Speaker`.
+
+        Raises:
+            WorkbenchError: it has no such neurons.
+        """
+        return Turned(self.anew(), _gains(self.model, neurons, factor))
 
     def weights(self) -> Mapping[str, Tensor]:
         """By every name that each has."""
@@ -181,21 +192,69 @@ class Blended(Voice):
         return hook
 
 
+class Turned(Voice):
+    """A model of which some modules read their inputs times `gains`, by their names, while it speaks here."""
+
+    def __init__(self, own: ModelVoice, gains: Mapping[str, Tensor]):
+        self.own, self.gains = own, gains
+
+    def logits(self, tokens: Sequence[int]) -> Tensor:
+        modules = ((self.own.model.get_submodule(name), gain) for name, gain in self.gains.items())
+        handles = [module.register_forward_pre_hook(_times(gain)) for module, gain in modules]
+        try:
+            return self.own.logits(tokens)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _times(gain: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    return lambda module, given: (given[0] * gain, *given[1:])
+
+
+def _gains(model: PreTrainedModel, neurons: Mapping[int, Sequence[int]], factor: float) -> dict[str, Tensor]:
+    """By the name of the matrix at an MLP's end what each number that it reads is multiplied by."""
+    every, found = neurons_of(model, "A model", "another decoder"), dict[str, Tensor]()
+    for layer, places in neurons.items():
+        if layer >= len(every) or max(places, default=0) >= every[layer].neurons:
+            sizes = f"{len(every)} layers of {every[0].neurons} neurons"
+            raise WorkbenchError(
+                f"There is no neuron {layer}:{max(places)} in a model with {sizes}, counted from 0. Name those that are there."
+            )
+        weight = model.get_parameter(f"{every[layer].down}.weight")
+        found[every[layer].down] = weight.new_ones(every[layer].neurons).index_fill(0, torch.tensor(places, device=weight.device), factor)
+    return found
+
+
 class Spelling:
-    """Tokens as text, where more and more come to those that are there: what each adds to the text, which they join to."""
+    """Tokens as text, where more and more come to those that are there: what each adds to the text, which they join to.
+
+    Only the last tokens are turned into text again when one comes. Where the parts then do not join to the text, as with a tokenizer that
+    tidies up spaces, all of them are, for good.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self.tokenizer = tokenizer
+        self.window: float = WINDOW
         self.parts: list[str] = []  # the first half of a letter of two tokens adds nothing
-        self.sure = self.whole = ""
+        self.first = 0  # token from which on they are turned into text
+        self.sure = self.whole = ""  # of those
 
     def of(self, tokens: Sequence[int]) -> list[str]:
         """`tokens` begin with those of the last time. As long as half a letter is the end of them, the last one shows it."""
-        for end in range(len(self.parts), len(tokens)):
-            self.whole, before = self.tokenizer.decode(tokens[: end + 1]), self.sure
+        old = len(self.parts)
+        for end in range(old, len(tokens)):
+            self.whole, before = self.tokenizer.decode(tokens[self.first : end + 1]), self.sure
             self.sure = self.whole.rstrip(HALF)
             self.parts.append(self.sure[len(before) :])
-        return [*self.parts[:-1], *(part + self.whole[len(self.sure) :] for part in self.parts[-1:])]
+            if self.sure == self.whole and end + 1 - self.first >= self.window:
+                self.first = end + 1 - WINDOW // 2
+                self.sure = self.whole = self.tokenizer.decode(tokens[self.first : end + 1])
+        said = [*self.parts[:-1], *(part + self.whole[len(self.sure) :] for part in self.parts[-1:])]
+        if self.first and len(tokens) > old and "".join(said) != self.tokenizer.decode(tokens):
+            self.window, self.parts, self.first, self.sure, self.whole = math.inf, [], 0, "", ""
+            return self.of(tokens)
+        return said
 
 
 def texts(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> list[str]:

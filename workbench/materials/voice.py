@@ -5,13 +5,21 @@ What it is not: a model with its cache (`speakers.py`), or a way to choose token
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from torch import Tensor
 
 Blend = Callable[[Tensor, Tensor], Tensor]
 """Of what a block makes of a hidden state with the model's own weights, and of what it makes of it with another's."""
+
+
+class Prompting:
+    """What becomes of a prompt before anybody reads it."""
+
+    def asks(self, prompt: str) -> str:
+        """What the models are asked in its place."""
+        return prompt
 
 
 class Voice(ABC):
@@ -48,4 +56,8 @@ class Speaker(Voice):
     def blended(self, other: "Speaker", blend: Blend) -> Voice:
         """Both models, block by block, as one voice with caches of its own: each block of the two reads the same hidden state, and the
         next reads what `blend` makes of what they say. Embeddings, final norm and head are this model's."""
+        raise NotImplementedError
+
+    def turned(self, neurons: Mapping[int, Sequence[int]], factor: float) -> Voice:
+        """The model with what these neurons of its MLPs say, by layer, times the factor, as one voice with a cache of its own."""
         raise NotImplementedError

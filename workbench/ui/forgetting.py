@@ -2,6 +2,8 @@
 `jobs/forgetting.py`'s. Ids: runs-forgetting, runs-forgetting-says-I, runs-forgetting-figure-I.
 """
 
+from typing import Any
+
 import gradio as gr
 
 from workbench.core.errors import WorkbenchError
@@ -30,8 +32,16 @@ def draw(ctx: Context) -> None:
         return
     for place, account in enumerate(found[:SHOWN]):
         cards.place(says(account), elem_id=f"runs-forgetting-says-{place}")
-        figure = plots.pictured(table(account), PICTURE)
-        gr.Plot(figure, show_label=False, elem_id=f"runs-forgetting-figure-{place}", elem_classes=["figure"])
+        gr.Plot(figure(account), show_label=False, elem_id=f"runs-forgetting-figure-{place}", elem_classes=["figure"])
+
+
+def figure(account: Account) -> Any:
+    """The runs and the line through them."""
+    ends = account.line.seen
+    along = {"color": plots.GREY, "dash": "dash", "width": 1.5}
+    drawn = plots.pictured(table(account), PICTURE)
+    drawn.add_scatter(x=ends, y=[account.line(loss) for loss in ends], name="the line", mode="lines", line=along, hoverinfo="skip")
+    return drawn.update_layout(showlegend=True)
 
 
 def says(account: Account) -> str:

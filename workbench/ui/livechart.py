@@ -15,15 +15,11 @@ from workbench.core.words import duration, number
 from workbench.runs.records import Run
 from workbench.ui.cards import escaped
 from workbench.ui.context import Context
+from workbench.ui.performance import speed_of
 from workbench.ui.words import dot, status_words
 
 DRAWN = ("loss", "validation_loss", "base_loss", "grad_norm", "step_ratio", "rho_a", "step_ratio_taken")
-READ_OUT = (
-    ("tokens_per_s", "{} tokens/s"),
-    ("memory_gb", "{} GB"),
-    ("loss", "loss {}"),
-    ("step_ratio", "r {}"),
-)
+READ_OUT = (("memory_gb", "{} GB"), ("loss", "loss {}"), ("step_ratio", "r {}"))
 MARKED = 200  # steps marked on the curve; a run that diverges has a note for each of its last
 TEMPLATE = """<div class="livechart" data-piece="{}"><div class="status" aria-live="polite"></div>
 <div class="plot"></div><div class="legend"></div></div>"""
@@ -97,12 +93,14 @@ def split(steps: Sequence[float], values: Sequence[float]) -> list[list[float]]:
 
 
 def status_line(ctx: Context, run: Run) -> str:
-    """Where the run stands in one line of HTML: status, step, time left, speed, memory, loss and r."""
+    """Where the run stands in one line of HTML: status, step, time left, speed (where its steps train), memory, loss and r."""
     live = next((job for job in ctx.runner.live() if job.id == run.id), None)
     latest = live.latest if live else {name: last for name, (_, last) in run.metrics.items()}
     facts = [f"step <b>{run.step:,}</b> of {run.total:,}" if run.total else ""]
     if live and live.seconds_left is not None:
         facts.append(f"<b>{duration(live.seconds_left)}</b> left")
+    speed = speed_of(ctx.store, run)
+    facts.append(f"<b>{number(speed)}</b> tokens/s" if math.isfinite(speed) else "")
     facts += [shape.format(f"<b>{number(latest[name])}</b>") for name, shape in READ_OUT if name in latest]
     words = f'<span class="what">{dot(run.status)}{escaped(status_words(run.kind, run.status))}</span>'
     return words + "".join(f"<span>{fact}</span>" for fact in facts if fact)

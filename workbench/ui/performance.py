@@ -3,12 +3,14 @@
 Markup alone. What it is not: the judgement (`core/performance.py`) or the measuring (`jobs/clock.py`).
 """
 
+import math
 from collections.abc import Callable
 
 from workbench.core.errors import WorkbenchError
-from workbench.core.performance import SPEED, Parts, Performance, percent, performance, rate, total
+from workbench.core.performance import GRADIENT, MOVED, SPEED, Parts, Performance, percent, performance, rate, total
 from workbench.core.words import number, size
-from workbench.runs.records import LIVE
+from workbench.runs.records import LIVE, Run
+from workbench.runs.store import Store
 from workbench.ui.cards import escaped
 from workbench.ui.context import Context
 from workbench.ui.forms import sentence_case
@@ -23,9 +25,13 @@ def performance_of(ctx: Context, run_id: str | None) -> str:
     if SPEED not in run.metrics:
         waits = run.status in LIVE
         return f'<p class="quiet">{"No speed yet: no step was taken." if waits else "This run measured no speed."}</p>'
-    return panel(
-        performance(run.metrics, run.step, lambda names, first: {name: ctx.store.series(run.id, name, first=first) for name in names})
-    )
+    return panel(performance(run.metrics, run.step, lambda names, first: ctx.store.lines(run.id, names, first)))
+
+
+def speed_of(store: Store, run: Run) -> float:
+    """Tokens a second as the panel tells them; NaN where it tells none."""
+    ends = {name: run.metrics[name] for name in (SPEED, GRADIENT, MOVED) if name in run.metrics}
+    return performance(ends, run.step, lambda names, first: store.lines(run.id, names, first)).tokens_per_s if SPEED in ends else math.nan
 
 
 def panel(found: Performance) -> str:

@@ -182,7 +182,7 @@ def memory_bar(items: Sequence[tuple[str, float]], machine_bytes: float | None) 
     unit, letter = (1e9, "GB") if needed >= 1e9 else (1e6, "MB")
     fits = machine_bytes is None or needed <= machine_bytes
     says = "unknown here" if machine_bytes is None else f"this machine has {words.size(machine_bytes)}"
-    drawn = figure(f"{title} · {words.size(needed)} · {says}", f"memory ({letter})", "", height)
+    drawn = figure(f"{title} · {words.size(needed)}<br>{says}", f"memory ({letter})", "", height)
     for place, (item, size) in enumerate(items):
         bar = {"x": [size / unit], "y": [""], "name": f"{item} {words.size(size)}", "orientation": "h", "width": 0.5}
         drawn.add_bar(**bar, marker_color=PALETTE[place % len(PALETTE)], hovertemplate=f"{item}: %{{x:.3g}} {letter}<extra></extra>")
@@ -206,7 +206,7 @@ def heat_map(by_module: Sequence[tuple[str, int, int, int]], title: str = "What 
     cell = {(layer, module): (moved, of) for module, layer, moved, of in by_module}
     share = [[_share(cell.get((layer, module))) for module in modules] for layer in layers]
     said = [[_cell_words(module, layer, cell.get((layer, module))) for module in modules] for layer in layers]
-    drawn = figure(f"{title} · share of each module's numbers", "module", "layer", max(240, 130 + 24 * len(layers)))
+    drawn = figure(f"{title} · share of each module", "module", "layer", max(240, 130 + 24 * len(layers)))
     names = ["outside" if layer < 0 else str(layer) for layer in layers]
     top = max((value for row in share for value in row if value is not None), default=0) or 1
     drawn.add_heatmap(z=share, x=modules, y=names, text=said, hovertemplate="%{text}<extra></extra>", zmin=0, zmax=top, xgap=2, ygap=2)

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from workbench.core.workspace import ASSETS
 from workbench.ui.address import HOSTS
 from workbench.ui.context import Context
+from workbench.ui.handlers import forgive
 from workbench.ui.page import build_page
 from workbench.ui.pulse import PATH
 
@@ -97,6 +98,7 @@ def create_app(ctx: Context) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))
     prefix = serve_assets(app)
     page = build_page(ctx)
+    forgive(page)
     app.router.routes.append(Route(PATH, ctx.pulse.answer, methods=["POST"]))
     mounted = gr.mount_gradio_app(
         app,

@@ -33,6 +33,8 @@ METRICS = {
     "padding_share": "share of a batch that is padding",
     "learnt_share": "share of the tokens that is learnt",
     "tensors_moved": "share of the trained tensors that a step moves",
+    "gflop_per_token": "arithmetic of a token (GFLOP)",
+    "ceiling_tflop_per_s": "what the machine’s matrix products reach (TFLOP/s)",
     "gpu_busy": "GPU busy (%)",
     "gpu_watts": "GPU power (W)",
     "gpu_celsius": "GPU temperature (°C)",

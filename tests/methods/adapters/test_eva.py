@@ -1,8 +1,7 @@
 """EVA (arXiv:2410.07170): A reads the principal directions of the inputs, and the ranks go where they explain most."""
 
-from pathlib import Path
-
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch

@@ -5,7 +5,7 @@ control that is touched writes its part of `bench.spec`, with its mistake if it 
 Ids: adapter-model, adapter-presets (buttons `[data-pick=0]` …), adapter-families (buttons `[data-pick=NAME]`), adapter-head,
 adapter-NAME-KNOB, adapter-estimate-error,
 adapter-error, adapter-modules (buttons `[data-pick=MODULE]`), adapter-tiles, adapter-heat, adapter-memory,
-adapter-beside, adapter-shared, adapter-heat-beside, adapter-next.
+adapter-reading, adapter-beside, adapter-shared, adapter-heat-beside, adapter-next.
 """
 
 from typing import Any
@@ -29,6 +29,7 @@ from workbench.ui.ways import families, starts
 from workbench.ui.words import run_label
 
 Spec = dict[str, Any]
+READING = '<p class="quiet" role="status">Reading the shape of {} …</p>'
 
 
 def build(ctx: Context, bench: Bench) -> None:
@@ -60,7 +61,9 @@ def _base_and_families(ctx: Context, bench: Bench) -> gr.HTML:
         interactive=True,
         elem_id="adapter-model",
     )
+    reading = cards.place(elem_id="adapter-reading")  # while a large model's shape is read, which takes seconds
     model.focus(lambda: gr.Dropdown(choices=_models(ctx)), None, model, **forms.READER)
+    model.input(lambda chosen: READING.format(cards.escaped(chosen or "nothing")), model, reading, **forms.READER)
     model.input(lambda chosen, spec: {**spec, "model": str(chosen or "")}, [model, bench.spec], bench.spec, **forms.WRITER)
     bench.loaded.change(lambda spec: spec.get("model", "pocket"), bench.spec, model, **forms.READER)
     cards.place("<h3>Start from</h3>")
@@ -68,7 +71,11 @@ def _base_and_families(ctx: Context, bench: Bench) -> gr.HTML:
     cards.picker(starts(presets()), "adapter-presets").select(_start, whole, whole, **forms.WRITER)
     cards.place("<h3>What may move</h3>")
     ways = cards.picker(_families(ctx, parse_spec({}).model_dump(mode="json")), "adapter-families")
-    model.input(lambda chosen, spec: _families(ctx, {**spec, "model": str(chosen or "")}), [model, bench.spec], ways, **forms.READER)
+
+    def of(chosen: str | None, spec: Spec) -> tuple[str, str]:
+        return _families(ctx, {**spec, "model": str(chosen or "")}), ""
+
+    model.input(of, [model, bench.spec], [ways, reading], **forms.READER)
     return ways
 
 
@@ -79,7 +86,7 @@ def _models(ctx: Context) -> list[tuple[str, str]]:
 def _families(ctx: Context, spec: Spec) -> str:
     """The ways to tune, with what each would move of the spec's model where that can be told."""
     try:
-        return families(_name(spec), shares(str(spec.get("model", "pocket")), ctx.workspace))
+        return families(_name(spec), shares(_model(spec), ctx.workspace))
     except cards.PROBLEMS:  # what is wrong with the model stands where its figures would
         return families(_name(spec), {})
 
@@ -140,7 +147,7 @@ def _modules(ctx: Context, bench: Bench, method: gr.State) -> None:
         try:
             knob = knob_for(spec["adapter"])
             every = find("adapters", _name(spec)).family == "whole"  # type: ignore[attr-defined]
-            return tree(modules(str(spec.get("model", "pocket")), ctx.workspace), spec["adapter"].get(knob, ""), every) if knob else ""
+            return tree(modules(_model(spec), ctx.workspace), spec["adapter"].get(knob, ""), every) if knob else ""
         except (KeyError, TypeError, *cards.PROBLEMS):  # half a spec, or no such model: said where its figures would stand
             return ""
 
@@ -162,7 +169,7 @@ def _figures(ctx: Context, bench: Bench) -> None:
     beside = gr.Dropdown([("no run", "")], value="", label="Beside what a run moved", interactive=True, elem_id="adapter-beside")
     says = cards.place(elem_id="adapter-shared")
     other = gr.Plot(visible=False, show_label=False, container=False, elem_id="adapter-heat-beside", elem_classes=["figure"])
-    cards.place('<p class="quiet">Estimated from the model’s shape, before anything is loaded.</p>')
+    cards.place('<p class="quiet">Estimated from the model’s shape, for rows as long as the recipe allows, before anything is loaded.</p>')
     gr.Button("Go to Train", elem_id="adapter-next", variant="primary").click(
         lambda: gr.Tabs(selected="train"), None, bench.tabs, **forms.READER
     )
@@ -171,7 +178,7 @@ def _figures(ctx: Context, bench: Bench) -> None:
     @cards.carded(4)
     def look(spec: Spec, last: str) -> tuple[Any, ...]:
         wanted = parse_spec(spec)
-        found = calibrated(estimate(wanted, ctx.workspace), overhead(ctx.store, str(spec.get("model", "")), ctx.workspace))
+        found = calibrated(estimate(wanted, ctx.workspace), overhead(ctx.store, _model(spec), ctx.workspace))
         if repr(found) == last:
             return (gr.skip(),) * 4
         moves = plots.heat_map(found.by_module)
@@ -191,6 +198,10 @@ def _figures(ctx: Context, bench: Bench) -> None:
     beside.focus(lambda: gr.Dropdown(_runs(ctx)), None, beside, **forms.READER)
     gr.on([beside.input, bench.spec.change], compare, [bench.spec, beside], [says, other], trigger_mode="always_last", **forms.READER)
     gr.on(None, look, [bench.spec, seen], [why, figures, heat, memory, seen], trigger_mode="always_last", **forms.READER)
+
+
+def _model(spec: Spec) -> str:
+    return str(spec.get("model", "pocket"))
 
 
 def _runs(ctx: Context) -> list[tuple[str, str]]:

@@ -47,8 +47,9 @@ def build(ctx: Context, bench: Bench) -> None:
             with gr.Row(elem_classes=["run-row"]):
                 # any value is taken: another page may have put a run there that this one has not listed yet
                 shown = gr.Dropdown(
-                    [], label="Run", show_label=False, container=False, elem_id="train-run", scale=4, min_width=160, allow_custom_value=True
-                )
+                    [], label="Run", show_label=False, container=False, elem_id="train-run", scale=4, min_width=160, visible=False,
+                    allow_custom_value=True,
+                )  # fmt: skip
                 steering = _steering_buttons()
             chart = live_chart(ctx, "train-chart", lambda: usual(ctx))
             blocks = polled(ctx.pulse, lambda run: (strip_of(ctx, run), ""), "moving", every=3)
@@ -64,7 +65,7 @@ def build(ctx: Context, bench: Bench) -> None:
             watch = polled(ctx.pulse, lambda run: ("", state_of(ctx, run)), "train-watch", every=1)
     outputs = [start, *steering, ask, again, wheel]
     _wire_run(ctx, bench, shown, watch, [chart, blocks, speed, answers, log, watch], outputs)
-    _wire_start(ctx, bench, start, planned)
+    _wire_start(ctx, bench, start, planned, watch)
     _wire_steering(ctx, shown, steering)
     _wire_after(ctx, bench, shown, ask, again)
 
@@ -131,7 +132,7 @@ def _wire_run(ctx: Context, bench: Bench, shown: gr.Dropdown, watch: gr.HTML, fo
         runs = known_runs(ctx)[:RECENT]
         chosen = choose(runs, run)
         names = [(f"{run_label(known.id, known.name)} · {standing(ctx, known)}", known.id) for known in runs]
-        return gr.Dropdown(names, value=chosen.id if chosen else None), *followed(runs, chosen)
+        return gr.Dropdown(names, value=chosen.id if chosen else None, visible=bool(names)), *followed(runs, chosen)
 
     def follow(run: str | None) -> tuple[Any, ...]:
         runs = known_runs(ctx)
@@ -196,8 +197,8 @@ def buttons(run: Run | None, busy: bool) -> list[Any]:
     ]
 
 
-def _wire_start(ctx: Context, bench: Bench, start: gr.Button, planned: gr.HTML) -> None:
-    """Start, and what is known before it: both read the spec on the bench, so both find the same mistakes."""
+def _wire_start(ctx: Context, bench: Bench, start: gr.Button, planned: gr.HTML, watch: gr.HTML) -> None:
+    """Start, and what is known before it: both read the spec on the bench, so both find the same mistakes. A run that ends tells more."""
 
     def begin(spec: dict[str, Any]) -> Any:
         try:
@@ -209,10 +210,9 @@ def _wire_start(ctx: Context, bench: Bench, start: gr.Button, planned: gr.HTML) 
         return gr.skip()
 
     start.click(begin, bench.spec, planned, **WRITER)
-    gr.on(
-        [bench.spec.change, bench.loaded.change], lambda spec: plan(ctx, spec), bench.spec, planned,
-        trigger_mode="always_last", concurrency_id="plan", **{**WRITER, "concurrency_limit": 2},
-    )  # fmt: skip
+    once: dict[str, Any] = {"trigger_mode": "always_last", "concurrency_id": "plan", **WRITER, "concurrency_limit": 2}
+    for moment in (bench.spec.change, bench.loaded.change, watch.moved):
+        moment(lambda spec: plan(ctx, spec), bench.spec, planned, **once)
 
 
 def _wire_steering(ctx: Context, shown: gr.Dropdown, steering: list[gr.Button]) -> None:

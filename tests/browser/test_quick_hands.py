@@ -1,0 +1,63 @@
+"""A hand that is faster than the page: what is pressed in a form while the next one is on its way does nothing, and breaks nothing.
+
+Before `ui/handlers.py` each such click was an answer 500 and an error in the page; the fixture `page` fails the test for either.
+"""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+STEPS = 4
+WAYS = ("lora", "dora", "oft", "full")
+PRESS = """async ({presses, every}) => {
+    for (const press of presses) {
+        for (const found of document.querySelectorAll(press)) {
+            if (found.matches("input[type=number], textarea")) {
+                found.value = String(Number(found.value) + 1);
+                found.dispatchEvent(new Event("input", { bubbles: true }));
+                found.dispatchEvent(new Event("blur", { bubbles: true }));
+            } else found.click();
+        }
+        await new Promise((done) => setTimeout(done, every));
+    }
+}"""
+"""Press what each selector finds, a moment apart; a field counts one up."""
+
+
+def press(page: Page, *presses: str, every: int) -> None:
+    page.evaluate(PRESS, {"presses": presses, "every": every})
+
+
+def test_steps_are_taken_away_faster_than_they_are_drawn(page: Page) -> None:
+    page.goto("/?tab=data")
+    expect(page.locator("#data-kept")).to_contain_text("of 500")
+    for place in range(STEPS):
+        page.locator("#data-add").click()
+        expect(page.locator(f"#data-remove-{place}")).to_be_visible()
+    press(page, *["#data-remove-0"] * 20, every=25)
+    while page.locator("#data-remove-0").count():  # presses of which some came too early
+        press(page, "#data-remove-0", every=500)
+    expect(page.get_by_text("No steps: every readable row is kept.")).to_be_visible()
+    page.locator("#data-add").click()
+    page.locator("#data-remove-0").click()
+    expect(page.locator("#data-remove-0")).to_have_count(0)
+    expect(page.locator("#data-kept")).to_contain_text("kept 500 of 500")
+    page.locator("#data-use-train").click()
+    expect(page.get_by_role("tab", name="Train", exact=True)).to_have_attribute("aria-selected", "true")
+
+
+def test_ways_are_chosen_while_their_forms_are_filled_in(page: Page) -> None:
+    page.goto("/?tab=adapter")
+    expect(page.locator("#adapter-tiles")).to_contain_text("332")
+    fields = "#tab-adapter .knobs input[type=number], #tab-adapter .knobs textarea, #tab-adapter .knobs input[type=checkbox]"
+    turns = [f"#adapter-families [data-pick={way}]" for way in WAYS * 2]
+    press(page, *[one for turn in turns for one in (turn, *[fields] * 4)], every=20)
+    page.locator("#adapter-families [data-pick=lora]").click()
+    expect(page.locator("#adapter-head h3")).to_contain_text(re.compile("LoRA"))
+    rank = page.locator("#adapter-lora-rank input").first
+    rank.fill("8")
+    rank.blur()
+    expect(page.locator("#chip-adapter")).to_contain_text("rank 8")
