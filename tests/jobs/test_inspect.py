@@ -46,7 +46,7 @@ def test_tables_sentences_and_numbers_are_told_in_that_order(workspace: Workspac
     kinds = [type(event) for event in events if not isinstance(event, Progress)]
     assert kinds[0] is Started and kinds[-1] is Finished and kinds.index(Table) < kinds.index(Noted)
     tables = {table.name: table for table in of_kind(events, Table)}
-    assert {row[0] for row in tables[NUMBERS].rows} == {"run 0001", "run 0002"} == set(events[0].about["models"])
+    assert {row[0] for row in tables[NUMBERS].rows} == {"run 0001 · tale", "run 0002 · tale"} == set(events[0].about["models"])
     assert next(note.text for note in of_kind(events, Noted)) == events[-1].message
     assert any(isinstance(event, Progress) for event in events)
 

@@ -249,7 +249,9 @@ def _standing(folder: Path) -> Path:
 
 
 def _run_label(folder: Path) -> str:
-    name = _spec_of(folder).get("name")
+    """With its name, or else with what it learnt from, so that runs can be told apart."""
+    spec = _spec_of(folder)
+    name = spec.get("name") or Path((spec.get("data") or {}).get("path") or "").stem
     return f"run {folder.name} · {name}" if name else f"run {folder.name}"
 
 

@@ -75,17 +75,27 @@ class Writer:
             raise WorkbenchError("The database is closed, because the workbench is shutting down. Start it again to go on.")
 
     def _work(self) -> None:
+        try:
+            self._write_on()
+        finally:  # of an error that nobody foresaw, too: whoever waits or comes later must hear of it, and not wait for ever
+            with self._changed:
+                self._closing, left, self._queue = True, self._queue, []
+            for item in left:
+                if isinstance(item, Order) and not item.answer.done():
+                    item.answer.set_exception(_gone())
+
+    def _write_on(self) -> None:
         while True:
             with self._changed:
                 awake = self._changed.wait_for(lambda: self._queue or self._closing, timeout=IDLE)
                 self._changed.wait_for(lambda: self._hurry or self._closing, timeout=self._every if awake else 0)
-                batch, self._queue, self._hurry = self._queue, [], False
+                batch, self._hurry = list(self._queue), False
                 last = self._closing
             if not awake:
                 self._tidy()
             left = self._handle(batch)
             with self._changed:
-                self._queue[:0] = left
+                self._queue[: len(batch)] = left
             if last:
                 break
         if left:
@@ -129,6 +139,12 @@ class Writer:
             order.answer.set_exception(_not_written(error))
         else:
             order.answer.set_result(answer)
+
+
+def _gone() -> WorkbenchError:
+    return WorkbenchError(
+        "The database has stopped working; the terminal in which the program runs shows where. Start the workbench again."
+    )
 
 
 def _not_written(error: Exception) -> WorkbenchError:
