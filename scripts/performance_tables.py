@@ -201,6 +201,7 @@ def data_goals(result: Result) -> Iterator[Goal]:
         yield at_most("a million rows brought in, CPU seconds", ours["CPU seconds"], goals["ingest CPU seconds"])
         yield at_most("a million rows brought in, peak GB", ours["peak GB"], goals["ingest peak GB"])
         yield at_most("near duplicates of a million rows, CPU seconds", near["CPU seconds"], goals["near duplicates CPU seconds"])
+        yield at_most("near duplicates of a million rows, peak GB", near["peak GB"], goals["near duplicates peak GB"])
 
 
 def merge(result: Result) -> Table:

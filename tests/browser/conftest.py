@@ -68,10 +68,12 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
-TOASTS = """new MutationObserver((records) => {
+TOASTS = """let leaving = false;
+addEventListener("beforeunload", () => { leaving = true; });  // a stream that ends with its page is told as a lost connection to nobody
+new MutationObserver((records) => {
     for (const node of records.flatMap((record) => [...record.addedNodes])) {
         const toast = node.nodeType === 1 && (node.matches(".toast-body.error") ? node : node.querySelector(".toast-body.error"));
-        if (toast) window.toasted(toast.textContent.trim());
+        if (toast && !leaving) window.toasted(toast.textContent.trim());
     }
 }).observe(document, { childList: true, subtree: true });"""
 """Tells of each error that Gradio shows in a corner of the page; what a person did wrong is a warning or a card there, never this."""

@@ -60,7 +60,7 @@ def pairs(signs: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
     Of more than two texts with an equal band each is paired with the first of them and with the one before it, and not with all [O].
     """
     found = [torch.empty(0, 2, dtype=torch.int64)]
-    for band in signs.long().view(-1, BANDS, NUMBERS // BANDS).unbind(1) if len(signs) else ():
+    for band in signs.view(-1, BANDS, NUMBERS // BANDS).unbind(1) if len(signs) else ():
         key = torch.zeros(len(band), dtype=torch.int64)
         for column in band.unbind(1):
             key = (key + column) * FACTOR
