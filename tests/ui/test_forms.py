@@ -110,3 +110,15 @@ def test_the_specs_own_knobs_survive_too():
         with gr.Blocks():
             widgets = forms.fields(knobs, {}, model.__name__)
         assert forms.collect(knobs, {name: widget.value for name, widget in widgets.items()}) == {k.name: k.default for k in knobs}
+
+
+CHOICES = [("pocket (demo)", "pocket"), ("run 0001 · skill_a", "run:0001"), ("run 0012 · skill_b", "run:0012"), ("skill", "model:skill"),
+           ("skill two", "model:skill two")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("typed", "value"), [
+    ("run 0001", "run:0001"), (" Run 0012 · skill_b ", "run:0012"), ("run:0001", "run:0001"), ("pocket", "pocket"), ("poc", "pocket"),
+    ("skill", "model:skill"), ("run 00", "run 00"), ("", ""), ("org/name", "org/name"),
+])  # fmt: skip
+def test_what_is_typed_as_a_label_begins_is_what_it_stands_for(typed: str, value: str) -> None:
+    assert forms.meant(typed, CHOICES) == value

@@ -206,6 +206,25 @@ def touched(component: Component) -> Any:
     return component.change if deaf else component.input
 
 
+def spell_out(box: gr.Dropdown, choices: Callable[[], list[tuple[str, str]]]) -> None:
+    """Let a list of many (label, value) take what is typed as it reads there, or begins there; Gradio takes it as a value of its own."""
+
+    def whole(values: list[str] | None) -> Any:
+        found = list(dict.fromkeys(meant(value, choices()) for value in values or []))
+        return gr.skip() if found == (values or []) else gr.Dropdown(value=found)
+
+    box.change(whole, box, box, **READER)
+
+
+def meant(typed: str, choices: list[tuple[str, str]]) -> str:
+    """The value of the one label that is typed, or that alone begins so; else what is typed."""
+    wanted = typed.strip().casefold()
+    begun = {value for label, value in choices if wanted and label.casefold().startswith(wanted)}
+    said = {value for label, value in choices if label.casefold() == wanted}
+    (found,) = next((own for own in (said, begun) if len(own) == 1), {typed})
+    return typed if typed in (value for _, value in choices) else found
+
+
 def on_input(widgets: Mapping[str, Component], then: Callable[..., Any], outputs: Any, *also: Component) -> None:
     """Call `then(values: {component: value})` (queued, so that it may write states) whenever a person moves one of the widgets.
 

@@ -92,6 +92,7 @@ def _who(ctx: Context) -> tuple[gr.Dropdown, gr.Checkbox]:
             elem_id="compare-blind", scale=2, min_width=220,
         )  # fmt: skip
     models.focus(lambda: gr.Dropdown(choices=_models(ctx)), None, models, **forms.READER)
+    forms.spell_out(models, lambda: _models(ctx))
     return models, blind
 
 

@@ -76,6 +76,7 @@ def _models(ctx: Context, draft: gr.State) -> None:
     for box in (base, tuned):
         box.focus(lambda: gr.Dropdown(choices=_choices(ctx)), None, box, **forms.READER)
     base.input(lambda chosen, held: {**held, "base": chosen or ""}, [base, draft], draft, **forms.WRITER)
+    forms.spell_out(tuned, lambda: _choices(ctx))
     forms.touched(tuned)(_chosen, [tuned, draft], draft, **forms.WRITER)
     cards.place("<h3>Shares</h3>")
 
