@@ -27,6 +27,19 @@ PRESS = """async ({presses, every}) => {
 """Press what each selector finds, a moment apart; a field counts one up."""
 
 
+SLOW_END = """const send = window.fetch;
+window.fetch = async (...asked) => {
+    const answer = await send(...asked);
+    if (!answer.url.includes("/queue/data")) return answer;
+    const transform = async (chunk, out) => {
+        if (new TextDecoder().decode(chunk).includes("close_stream")) await new Promise((done) => setTimeout(done, 1500));
+        out.enqueue(chunk);
+    };
+    return new Response(answer.body.pipeThrough(new TransformStream({ transform })), answer);
+};"""
+"""As over a long line: that the server has closed the stream of answers is heard late."""
+
+
 def press(page: Page, *presses: str, every: int) -> None:
     page.evaluate(PRESS, {"presses": presses, "every": every})
 
@@ -61,3 +74,19 @@ def test_ways_are_chosen_while_their_forms_are_filled_in(page: Page) -> None:
     rank.fill("8")
     rank.blur()
     expect(page.locator("#chip-adapter")).to_contain_text("rank 8")
+
+
+def test_a_question_that_crosses_the_end_of_the_stream_is_answered(page: Page) -> None:
+    page.add_init_script(SLOW_END)
+    streams = set()
+    page.on("request", lambda asked: streams.add(asked) if "/queue/data" in asked.url else None)
+    for end in ("requestfinished", "requestfailed"):
+        page.on(end, lambda asked: streams.discard(asked))
+    page.goto("/?tab=data")
+    expect(page.locator("#data-kept")).to_contain_text("of 500")
+    for place in range(STEPS):
+        page.locator("#data-add").click()
+        expect(page.locator(f"#data-remove-{place}")).to_be_visible()
+        page.wait_for_timeout(400)  # the server has answered and closed; the page has not heard of it
+    while streams:  # none outlives the last answer
+        page.wait_for_timeout(100)

@@ -148,17 +148,22 @@ def lighten(config: Mapping[str, Any]) -> None:
             handler.pop(name, None)
 
 
+STYLES = ("theme.css", "tabs.css")
+SCRIPTS = ("answers.js", "page.js", "livechart.js")
+"""In the order in which the page loads them."""
+
+
 def head(prefix: str) -> str:
     """What the page loads of ours before anything is drawn."""
-    styles = "".join(f'<link rel="stylesheet" href="{prefix}/{name}">' for name in ("theme.css", "tabs.css"))
-    scripts = "".join(f'<script src="{prefix}/{name}"></script>' for name in ("page.js", "livechart.js"))
+    styles = "".join(f'<link rel="stylesheet" href="{prefix}/{name}">' for name in STYLES)
+    scripts = "".join(f'<script src="{prefix}/{name}"></script>' for name in SCRIPTS)
     return f'<meta name="viewport" content="width=device-width, initial-scale=1">{styles}{scripts}'
 
 
 def assets() -> dict[str, Path]:
     """Everything that is served from disk, by name: a closed list, so that no path can be asked for."""
     plotly = Path(str(files("plotly"))) / "package_data" / "plotly.min.js"
-    return {name: ASSETS / name for name in ("theme.css", "tabs.css", "page.js", "livechart.js")} | {"plotly.min.js": plotly}
+    return {name: ASSETS / name for name in STYLES + SCRIPTS} | {"plotly.min.js": plotly}
 
 
 def serve_assets(app: FastAPI) -> str:
