@@ -32,6 +32,7 @@ MAY: dict[str, tuple[set[str], set[str]]] = {
             "orjson",
             "rensa",
             "py3langid",
+            "bitsandbytes",
         },
     ),
     "workbench/methods/contracts.py": ({"core", "materials"}, {"torch", "transformers"}),
@@ -50,7 +51,11 @@ MAY: dict[str, tuple[set[str], set[str]]] = {
     "workbench": ({"core"}, set()),
     "app.py": ({"core", "jobs", "runs", "ui"}, {"typer", "uvicorn"}),
 }
-ALONE = {"duckdb": ("workbench/runs/store.py", "workbench/materials/"), "plotly": ("workbench/ui/plots.py",)}
+ALONE = {
+    "bitsandbytes": ("workbench/materials/rounded.py",),
+    "duckdb": ("workbench/runs/store.py", "workbench/materials/"),
+    "plotly": ("workbench/ui/plots.py",),
+}
 
 
 @cache

@@ -1,9 +1,11 @@
-"""Libraries are told before they are imported: nothing is reported to anyone, and what a person has set otherwise stays."""
+"""Libraries are told before they are imported: nothing is reported to anyone, no code is fetched, what a person has set otherwise stays."""
 
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -22,6 +24,13 @@ def test_what_a_person_has_set_stays_but_nothing_is_reported(monkeypatch: pytest
     environment.tell()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE" and os.environ["TOKENIZERS_PARALLELISM"] == "false"
     assert {name: os.environ[name] for name in environment.QUIET} == environment.QUIET
+
+
+def test_no_library_can_fetch_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, environment.FETCHES, ModuleType(environment.FETCHES))
+    environment.tell()
+    with pytest.raises(ImportError):
+        importlib.import_module(environment.FETCHES)
 
 
 @pytest.mark.parametrize(

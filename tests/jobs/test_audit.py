@@ -208,7 +208,9 @@ def test_a_learning_rate_that_is_unusual_for_the_adapter_is_told(
     assert len(found) == bool(says) and all(says in text for text in found)
 
 
-@pytest.mark.parametrize("adapter, stops", [("lift", True), ("full", True), ("hft", True), ("lora", False), ("loft", False)])
+@pytest.mark.parametrize(
+    "adapter, stops", [("lift", True), ("full", True), ("hft", True), ("loft", True), ("lora", False), ("prompt_tuning", False)]
+)
 def test_a_quantised_base_has_no_weights_that_could_move(
     adapter: str, stops: bool, pico_folder: Path, tmp_path: Path, workspace: Workspace
 ) -> None:

@@ -76,6 +76,12 @@ class TrainSpec(Spec):
         "and without a GPU float32, or bfloat16 for a frozen base that was saved so where the CPU multiplies it; what moves is float32",
         more=True,
     )
+    quantization: Literal["none", "nf4"] = knob(
+        "none",
+        help="hold the frozen matrices in 4 bits while an adapter learns beside them (QLoRA): nf4 takes about a quarter of bfloat16's "
+        "memory for the weights, and some time at each step",
+        more=True,
+    )
     evaluate_every: int = knob(10, ge=1, help="steps between two validation losses", unit="steps", more=True)
     sample_every: int = knob(30, ge=1, help="steps between two rounds of sample answers", unit="steps", more=True)
     checkpoint_every: int = knob(50, ge=1, help="steps between two checkpoints", unit="steps", more=True)
@@ -119,6 +125,11 @@ class TrainSpec(Spec):
             yield f"adapter {self.adapter.name} goes by tasks; say in data.task which column names the task of a row, or mix data sets"
         if self.packing and not self.adapter.packs:
             yield f"packing puts several rows into one sequence, and adapter {self.adapter.name} reads one at a time; leave packing off"
+        if self.quantization != "none" and not self.adapter.over_rounded:
+            yield (
+                f"quantization {self.quantization} rounds the matrices, and adapter {self.adapter.name} reads or moves their numbers; "
+                "set quantization to none, or take an adapter beside frozen weights, such as lora"
+            )
         for asked in (self.loss.judges, self.adapter.earlier, self.adapter.looks_at):
             try:
                 asked()
@@ -235,7 +246,9 @@ class MergeSpec(Spec):
     def at(self, name: str, depth: float | None) -> tuple[Method, list[float]]:
         """The merge and the models' weights for the tensor `name` at this depth."""
         weights = [float(value_at(given.weight, name, depth)) for given in self.models]
-        return self._with({knob_name: value_at(value, name, depth) for knob_name, value in self.vary.items()}), weights
+        here = {knob_name: value_at(value, name, depth) for knob_name, value in self.vary.items()}
+        whole = {knob_name for knob_name, field in type(self.merge).model_fields.items() if field.annotation is int}
+        return self._with({knob_name: round(own) if knob_name in whole else own for knob_name, own in here.items()}), weights
 
     def _with(self, changes: dict[str, Any]) -> Method:
         return type(self.merge)(**{**self.merge.model_dump(), **changes}) if changes else self.merge

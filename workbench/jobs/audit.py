@@ -25,6 +25,7 @@ from workbench.jobs.prepare import base_of
 from workbench.materials.corpus import path_of
 from workbench.materials.low_rank import matrices
 from workbench.materials.models import resolve, skeleton
+from workbench.materials.rounded import stored_so, unfit, uninstalled
 
 TIGHT = 0.8  # share of the memory or of the free disk above which a run is worth a look
 
@@ -83,13 +84,16 @@ def _wants(spec: TrainSpec, workspace: Workspace) -> Iterator[Finding]:
         base_of(spec, workspace)
     except WorkbenchError as error:
         yield Finding("act", str(error))
-    stored = skeleton(resolve(spec.model, workspace).path).config.to_dict().get("quantization_config")
-    if stored and spec.adapter.family in ("part", "whole"):
+    model = skeleton(resolve(spec.model, workspace).path)
+    how = stored_so(model.config.to_dict())
+    if how and not spec.adapter.over_rounded:
         yield Finding(
             "act",
-            f"{spec.model} is quantised ({stored.get('quant_method', 'its config says so')}), and {spec.adapter.title()} moves the weights "
-            "themselves. Choose the model as it was before it was quantised, or an adapter beside frozen weights, such as LoRA.",
+            f"{spec.model} is quantised ({how}), and {spec.adapter.title()} reads or moves the numbers of its matrices. Choose the model "
+            "as it was before it was quantised, or an adapter beside frozen weights, such as LoRA.",
         )
+    if spec.quantization != "none" and (reason := uninstalled() or unfit(model)):
+        yield Finding("act", reason)
     for name in filter(None, spec.adapter.looks_at()):
         try:
             if not path_of(name, workspace).exists():

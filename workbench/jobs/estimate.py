@@ -26,6 +26,7 @@ from workbench.jobs.machine import memory_total
 from workbench.jobs.objective import reads_table
 from workbench.materials.models import POCKET, available, layer_of, resolve, skeleton
 from workbench.materials.precision import place
+from workbench.materials.rounded import BYTES
 from workbench.methods.contracts import Cost
 
 FLOAT = torch.float32.itemsize
@@ -107,7 +108,7 @@ def estimate(spec: TrainSpec, workspace: Workspace, rows: Rows | None = None) ->
     numbers = Numbers(half=dtype != torch.float32, noise=dtype.itemsize if device.type == "cpu" else 1)
     whole = spec.adapter.whole
     memory = [
-        ("weights", (FLOAT if whole else dtype.itemsize) * cost.total),
+        ("weights", _weights(model, spec, cost.total, dtype)),
         ("copy of the start", FLOAT * cost.moved if whole and device.type == "cpu" else 0),  # it lies in main memory
         ("adapter", 0 if whole else spec.adapter.held * cost.trained + FLOAT * cost.beside),
         ("optimizer", (spec.update.bytes_per_parameter() + spec.update.bytes_of_average()) * cost.trained),
@@ -158,6 +159,15 @@ def _shares(path: str) -> dict[str, float]:
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """The base models that can be chosen without typing, as (reference, label)."""
     return [(choice.reference, choice.label) for choice in available(workspace)]
+
+
+def _weights(model: PreTrainedModel, spec: TrainSpec, total: int, dtype: torch.dtype) -> int:
+    """Bytes of the base's numbers; of matrices in 4 bits with the largest of them unpacked, as it is whenever it is multiplied with."""
+    width = FLOAT if spec.adapter.whole else dtype.itemsize
+    if spec.quantization == "none":
+        return width * total
+    sizes = [module.weight.numel() for _, module in _matrices(model)]
+    return width * (total - sum(sizes) + max(sizes)) + int(BYTES * sum(sizes))
 
 
 # What comes and goes within a step.

@@ -33,7 +33,8 @@ Orders = queue.SimpleQueue[list[dict[str, object]]]
 def made(hello: Hello) -> Run:
     """The run as process 0 has it before its first step, or where its checkpoint left it; alone as yet."""
     spec, folder, workspace = hello.spec, hello.folder, hello.workspace
-    prepared = replace(hello.prepared, model=load(base_of(spec, workspace), place()[0], hello.weights))
+    model = load(base_of(spec, workspace), place()[0], hello.weights, spec.quantization == "nf4")
+    prepared = replace(hello.prepared, model=model)
     run = Run(spec, folder, prepared, drain(attached(spec, prepared, folder, workspace)))
     run.probing = Probing([], clock=run.clock)
     checkpoint.set_random_state(run.random)
@@ -71,7 +72,3 @@ def main() -> None:
             follow(run, orders)
     except WorkbenchError as error:
         sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()

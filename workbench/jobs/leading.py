@@ -21,6 +21,7 @@ from typing import IO, Any
 import torch
 import torch.distributed as dist
 
+from workbench.core.environment import alone
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.spec import TrainSpec
@@ -79,7 +80,7 @@ class Leading(Together):
             pickle.dump(hello, file)
         for rank in range(1, self.size):
             words = (Path(self.place.name) / f"words-{rank}").open("w+", encoding="utf-8", errors="replace")
-            command = [sys.executable, "-m", "workbench.jobs.following", str(self.hello), str(rank), str(self.size), str(self.store.path)]
+            command = [*alone("workbench.jobs.following"), str(self.hello), str(rank), str(self.size), str(self.store.path)]
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=words, stderr=words, env=_environment(rank, torch.get_num_threads()), text=True,
                 start_new_session=True,  # Ctrl-C is process 0's to hear
@@ -142,15 +143,10 @@ def called(
     """The group of a run that is ready to go here; returns when the other processes are, too.
 
     Raises:
-        WorkbenchError: the adapter cannot be shared, or a process could not begin.
+        WorkbenchError: a process could not begin.
     """
     if spec.processes == 1:
         return Group()
-    if type(attachment).loads is not Attachment.loads:
-        raise WorkbenchError(
-            f"{spec.adapter.title()} counts over all tokens of a step what its experts are given, which several processes cannot do "
-            "together yet. Set processes to 1."
-        )
     group = Leading(spec.processes, prepared.model.device, TemporaryDirectory())
     own = replace(prepared, model=None, validation=[], by_task={}, known=[], prompts=[])  # type: ignore[arg-type]
     with ExitStack() as undo:

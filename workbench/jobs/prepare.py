@@ -56,7 +56,7 @@ def prepare(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, 
     tokenizer = load_tokenizer(ref)
     data = yield from learning(spec, tokenizer, workspace, VALIDATION_ROWS)
     device, dtype = place(spec.precision, "" if spec.adapter.whole else ref.path)
-    model = load_model(ref, device, torch.float32 if spec.adapter.whole else dtype)
+    model = load_model(ref, device, torch.float32 if spec.adapter.whole else dtype, spec.quantization == "nf4")
     share_cores(model, spec.processes)
     known = yield from _known(spec, tokenizer, workspace)
     scores = yield from judged(spec.loss, spec.model, data.train, tokenizer.get_vocab(), workspace)

@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 import psutil
 import torch
 
+from workbench.core.environment import alone
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.method import discover
@@ -217,7 +218,7 @@ def tried(spec: TrainSpec, workspace: Workspace) -> Generator[Progress, None, li
         wanted, errors = Path(folder) / "wanted.json", Path(folder) / "errors.txt"
         wanted.write_text(json.dumps({"spec": spec.model_dump(mode="json"), "home": str(workspace.home.resolve())}), encoding="utf-8")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": folder}
-        command = [sys.executable, "-m", "workbench.jobs.trial", str(wanted)]
+        command = [*alone("workbench.jobs.trial"), str(wanted)]
         with errors.open("wb") as mistakes:
             child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=mistakes, env=environment, text=True)
         assert child.stdout
@@ -263,7 +264,3 @@ def main() -> None:
             say("found", asdict(end.value))
         except WorkbenchError as error:
             say("failed", str(error))
-
-
-if __name__ == "__main__":
-    main()

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.workspace import ASSETS, Workspace, named
+from workbench.materials import rounded
 
 if TYPE_CHECKING:  # its model code takes seconds to import, and a merge has no use for it
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -82,15 +83,16 @@ def available(workspace: Workspace) -> list[ModelChoice]:
     return choices
 
 
-def load(ref: ModelRef, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """The model in eval mode on `device`, its adapter folded in or beside it. Attention is torch's scaled dot product where the family
-    allows it, and else the family's own (Gemma 2)."""
+def load(ref: ModelRef, device: torch.device, dtype: torch.dtype, four_bits: bool = False) -> PreTrainedModel:
+    """The model in eval mode on `device`, its adapter folded in or beside it; `four_bits`: its matrices as `rounded` holds them. Attention
+    is torch's scaled dot product where the family allows it, and else the family's own (Gemma 2)."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    wanted = {"quantization_config": rounded.settings(dtype), "device_map": {"": device}} if four_bits else {}
     try:
-        model = AutoModelForCausalLM.from_pretrained(ref.path, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(ref.path, dtype=dtype, use_safetensors=True, trust_remote_code=False, **wanted)
     except (OSError, ValueError, ImportError, SafetensorError) as error:  # a quantised model wants libraries of its own
         raise _cannot_load(ref, error) from error
     if ref.adapter is not None:
@@ -103,6 +105,7 @@ def load(ref: ModelRef, device: torch.device, dtype: torch.dtype) -> PreTrainedM
                 f"The adapter of {ref.label} in {ref.adapter} cannot be put on its base: {' '.join(str(error).split())[:300].rstrip('.')}. "
                 "Resume that run, which writes it anew, or choose another model."
             ) from error
+    rounded.steady(model)
     return model.to(device).eval()
 
 

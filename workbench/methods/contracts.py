@@ -14,6 +14,7 @@ from torch import Tensor
 from workbench.core.anchor import Anchored
 from workbench.core.averaged import Averaged
 from workbench.core.events import Progress
+from workbench.core.ground import Grounded
 from workbench.core.guard import Guarded
 from workbench.core.kitted import Kitted
 from workbench.core.method import Method
@@ -61,7 +62,7 @@ class Selector(Sifting, Method, ABC, shelf="selectors"):
 # Adapters: which numbers may move.
 
 
-class Adapter(Method, ABC, shelf="adapters"):
+class Adapter(Grounded, Method, ABC, shelf="adapters"):
     """Laws: output unchanged at step 0 unless it says otherwise; only what is declared moves; base + delta = tuned; saves and loads."""
 
     whole: ClassVar[bool] = False  # whether the base's own weights move: they are then kept in float32 and saved as a model
@@ -71,7 +72,6 @@ class Adapter(Method, ABC, shelf="adapters"):
     stored: ClassVar[int] = 4  # bytes of it on the disk, in the adapter that is saved
     by_task: ClassVar[bool] = False  # whether it must know which task a row belongs to
     packs: ClassVar[bool] = True  # whether it can be trained on several rows in one sequence
-    starts_at_base: ClassVar[bool] = True  # whether the model says at step 0 what the base says; `costs` tells where it does not
 
     @abstractmethod
     def attach(self, model: "PreTrainedModel", seed: int) -> Attachment:

@@ -26,6 +26,8 @@ class COLA(Ranked, Adapter, title="COLA (chain of LoRA)", paper="arXiv:2401.0415
     of each A and columns of each B, with alpha k·α, are the model after k links. If an average is kept, a link ends as its average.
     """
 
+    over_rounded = True
+
     chain: int = knob(3, ge=1, le=32, help="links that the run is divided into; 1 is LoRA", unit="links")
 
     def attach(self, model: PreTrainedModel, seed: int) -> ChainAttachment:

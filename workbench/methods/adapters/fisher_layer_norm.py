@@ -42,6 +42,7 @@ class FisherLayerNorm(Turned, Looking, Informed, title="Fisher LayerNorm (the no
     """
 
     held = 28  # its value, two places of 8 bytes, and what it was and is in the norm
+    over_rounded = True
 
     rows: int = knob(100, ge=1, le=100_000, help="rows that are looked at before the first step, drawn at random", log=True, more=True)
     share: float = knob(0.2, gt=0, le=1, step=0.05, help="q: share of the norms' numbers that move; 1 is LayerNorm tuning")

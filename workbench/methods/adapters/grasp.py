@@ -34,6 +34,8 @@ class GRASP(Ranked, Adapter, title="GRASP", paper="arXiv:2605.27676"):
     medical advice fell fivefold [A].
     """
 
+    over_rounded = True
+
     earlier_run: str = knob("", help="the careless run whose directions are forbidden, such as run:0001", label="earlier run")
     directions: int = knob(1, ge=0, le=64, help="how many are forbidden to each matrix; 0 is LoRA", unit="directions")
     skip: int = knob(0, ge=0, le=64, help="strongest directions that stay open, because they are the task", more=True)

@@ -35,6 +35,8 @@ class IA3(Turned, Adapter, title="(IA)³", paper="arXiv:2205.05638"):
     queries instead of keys for some families, Qwen and Gemma among them [R]; here it is keys everywhere, as in the paper.
     """
 
+    over_rounded = True
+
     scaled: Literal["keys, values and MLP", "keys and values", "MLP"] = knob("keys, values and MLP", help="what is scaled")
 
     def attach(self, model: PreTrainedModel, seed: int) -> LowRankAttachment:

@@ -30,6 +30,7 @@ class LayerNormTuning(Turned, Adapter, title="LayerNorm tuning", paper="arXiv:23
     """
 
     held = 28  # its value, two places of 8 bytes, and what it was and is in the norm
+    over_rounded = True
 
     last: bool = knob(False, help="whether the norm before the head moves too", label="the last norm too")
 

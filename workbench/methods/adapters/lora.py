@@ -18,6 +18,8 @@ class LoRA(Ranked, Adapter, title="LoRA", paper="arXiv:2106.09685"):
     all linear layers, with alpha = 2r, is what the field found since (it is the default here). Built by peft.
     """
 
+    over_rounded = True
+
     def attach(self, model: PreTrainedModel, seed: int) -> LowRankAttachment:
         return LowRankAttachment(low_rank.wrapped(model, self, seed))
 

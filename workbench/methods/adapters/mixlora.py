@@ -44,6 +44,8 @@ class MixLoRA(Unmergeable, Adapter, title="MixLoRA (experts on a shared MLP)"):
     merged into the weights.
     """
 
+    over_rounded = True
+
     experts: int = knob(8, ge=1, le=64, help="how many LoRAs each MLP has", unit="experts")
     per_token: int = knob(2, ge=1, le=64, help="how many of them a token is given to", label="experts for a token")
     rank: int = knob(8, ge=1, le=256, help="how many directions each of them may learn in a matrix", log=True)
@@ -107,6 +109,9 @@ class MixLoRAAttachment(InsertedAttachment):
         for mixture in self.mixtures:
             mixture.forget()
         return {}
+
+    def tallies(self) -> list[torch.Tensor]:
+        return [mixture.tally for mixture in self.mixtures]
 
     def loads(self) -> list[float]:
         return self.shared

@@ -42,6 +42,8 @@ class ParallelAdapter(Unmergeable, Adapter, title="Parallel adapter (a bottlenec
     base, and rows cannot be packed with it.
     """
 
+    over_rounded = True
+
     units: int = knob(64, ge=1, le=4096, help="how wide the bottleneck is", log=True)
     scale: float = knob(4.0, gt=0, le=100, help="s: what the bottleneck says is multiplied by it", log=True)
     form: Literal["parallel", "sequential"] = knob("parallel", help="whether it reads what the MLP reads, or what the MLP says")

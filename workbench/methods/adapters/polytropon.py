@@ -48,6 +48,7 @@ class Polytropon(Where, Adapter, title="Polytropon, MHR (skills that tasks share
     rates = (2e-4, 2e-2)
     by_task = True
     packs = False
+    over_rounded = True
 
     skills: int = knob(4, ge=1, le=64, help="how many LoRAs the tasks share in each matrix", unit="skills")
     tasks: int = knob(8, ge=1, le=1024, help="how many tasks there is room for", unit="tasks", log=True)

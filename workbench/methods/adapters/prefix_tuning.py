@@ -38,6 +38,7 @@ class PrefixTuning(Unmergeable, Adapter, title="Prefix tuning", paper="arXiv:210
     rates = (1e-3, 1e-1)
     starts_at_base = False
     packs = False
+    over_rounded = True
 
     tokens: int = knob(16, ge=1, le=256, help="tokens that each block reads before the text", unit="tokens", log=True)
 

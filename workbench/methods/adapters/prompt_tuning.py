@@ -36,6 +36,7 @@ class PromptTuning(Unmergeable, Adapter, title="Prompt tuning", paper="arXiv:210
     rates = (1e-3, 3e-1)
     starts_at_base = False
     packs = False
+    over_rounded = True
 
     tokens: int = knob(20, ge=1, le=1024, help="tokens that are read before the text", unit="tokens", log=True)
 

@@ -25,6 +25,8 @@ class RsLoRA(Ranked, Adapter, title="rsLoRA (a scale for every rank)", paper="ar
     says that its scale is α/√r, and peft reads that [R].
     """
 
+    over_rounded = True
+
     alpha: float = knob(8.0, gt=0, le=1024, help="scale of the change; it is multiplied by alpha / √rank", log=True)
 
     def attach(self, model: PreTrainedModel, seed: int) -> LowRankAttachment:

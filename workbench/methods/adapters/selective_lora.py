@@ -44,6 +44,8 @@ class SelectiveLoRA(Ranked, Adapter, title="Selective LoRA (layers that switch o
     about the learning rate each step, so none shuts before 0.05 / rate steps [D]. Saved are the layers that are on, as a plain LoRA.
     """
 
+    over_rounded = True
+
     penalty: float = knob(0.02, ge=0, le=10, help="λ: how strongly every layer is urged to switch itself off")
 
     def attach(self, model: PreTrainedModel, seed: int) -> "SelectiveAttachment":

@@ -44,6 +44,8 @@ class SPAFIT(Ranked, Adapter, title="SPAFIT (more change towards the top)", pape
     three quarters of the blocks above it are our choice [O]. Saved is one folder for peft, the LoRA with the vectors beside it.
     """
 
+    over_rounded = True
+
     targets: Literal["all linear", "attention", "mlp"] = knob("attention", help="which matrices of the upper blocks learn a LoRA")
     frozen: float = knob(0.2, ge=0, lt=1, step=0.05, help="share of the blocks, from the bottom, that stand still")
     upper: float = knob(0.75, gt=0, le=1, step=0.05, help="share of the blocks above those, from the top, that learn a LoRA too")

@@ -24,6 +24,7 @@ from workbench.core.guard import Gauge
 from workbench.core.method import knob
 from workbench.materials.duals import Duals
 from workbench.materials.models import softcap
+from workbench.materials.rounded import unpacked
 from workbench.methods.contracts import Moment, Probe, Reading
 
 QUANTILE = 0.99
@@ -134,7 +135,7 @@ class Finding:
 def measured(model: PreTrainedModel, batch: dict[str, Tensor], displacement: dict[str, Tensor], learnt: Tensor) -> tuple[Spread, float]:
     """The spread of the logits' derivative along the step, and 0; or by a secant, and the share of the step that it took.
 
-    Layers with code of their own (4-bit weights, fused attention) may have no forward derivative. A secant over the whole step
+    Layers with code of their own (fused attention) may have no forward derivative. A secant over the whole step
     is blind when it matters, because a step that is too long saturates [M]: it is shortened until a shorter one sees the same.
     """
     try:
@@ -187,7 +188,7 @@ def hidden_and_derivative(
     """
     prefix = model.base_model_prefix + "."
     parameters = dict(model.named_parameters())
-    with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), only("reference"):
+    with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), only("reference"), unpacked(model):
         duals = {
             name.removeprefix(prefix): forward_ad.make_dual(
                 parameters[name] - step.to(parameters[name].dtype), step.to(parameters[name].dtype)
