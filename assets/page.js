@@ -20,7 +20,7 @@ window.Workbench = (() => {
     return loading.get(name);
   }
 
-  // A click or a change on anything with data-event becomes a Gradio event that carries the other data- attributes.
+  // A click, a tick or a search on anything with data-event becomes a Gradio event that carries the other data- attributes.
   function relay(element, trigger) {
     element.addEventListener("click", (event) => {
       const source = event.target.closest("[data-event]");
@@ -28,11 +28,16 @@ window.Workbench = (() => {
       event.preventDefault();
       trigger(source.dataset.event, { ...source.dataset });
     });
+    element.addEventListener("input", (event) => {
+      const source = event.target.closest("input[type=search][data-event]");
+      if (source) trigger(source.dataset.event, { ...source.dataset, value: source.value });
+    });
     element.addEventListener("change", (event) => {
-      const source = event.target.closest("input[data-event]");
+      const source = event.target.closest("input[type=checkbox][data-event]");
       if (!source) return;
-      const ticked = [...element.querySelectorAll(`input[data-event="${source.dataset.event}"]:checked`)].map((box) => box.value);
-      trigger(source.dataset.event, { ...source.dataset, ticked });
+      const boxes = [...element.querySelectorAll(`input[data-event="${source.dataset.event}"]`)];
+      const [ticked, empty] = [true, false].map((wanted) => boxes.filter((box) => box.checked === wanted).map((box) => box.value));
+      trigger(source.dataset.event, { ...source.dataset, ticked, empty });
     });
   }
 
@@ -155,24 +160,27 @@ window.Workbench = (() => {
   function handles(element) {
     let held = null; // the widget whose handle is being dragged
     let typed = 0;
+    let pressed = { widget: "", value: 0, at: 0 };
     const field = (widget) => document.querySelector(`#${widget} input[type=number]`);
     function type(handle, value, at_once) {
       const input = field(handle.dataset.handle);
       if (!input || (!at_once && Date.now() - typed < 150)) return;
       typed = Date.now();
-      const less = handle.dataset.less ? Number(field(handle.dataset.less)?.value ?? 0) : 0;
-      const step = Number(input.step) || 0.01;
-      const kept = Math.min(Number(input.max), Math.max(Number(input.min), value - less));
-      input.value = Number((Math.round(kept / step) * step).toFixed(6));
+      const kept = Math.min(Number(input.max), Math.max(Number(input.min), value - below(handle)));
+      const step = Number(input.step); // none where the scale is logarithmic
+      input.value = step ? Number((Math.round(kept / step) * step).toFixed(6)) : Number(kept.toPrecision(3));
       input.dispatchEvent(new Event("input", { bubbles: true }));
       setTimeout(() => input.dispatchEvent(new Event("blur")), 30); // Gradio tells of a number when it is left, with the value it then has
     }
+    const below = (handle) => (handle.dataset.less ? Number(field(handle.dataset.less)?.value ?? 0) : 0);
     function at(event) {
       const svg = element.querySelector(`[data-handle="${held}"]`)?.closest("svg");
       if (!svg) return null;
       const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
       const { low, high, top, bottom } = Object.fromEntries(Object.entries(svg.dataset).map(([name, text]) => [name, Number(text)]));
-      return { y: Math.min(bottom, Math.max(top, point.y)), value: low + ((bottom - point.y) / (bottom - top)) * (high - low) };
+      const share = (bottom - point.y) / (bottom - top);
+      const value = "log" in svg.dataset ? low * (high / low) ** share : low + share * (high - low);
+      return { y: Math.min(bottom, Math.max(top, point.y)), value };
     }
     function move(event, at_once) {
       const handle = element.querySelector(`[data-handle="${held}"]`);
@@ -193,8 +201,38 @@ window.Workbench = (() => {
       const by = { ArrowUp: 0.05, ArrowRight: 0.05, ArrowDown: -0.05, ArrowLeft: -0.05 }[event.key];
       if (!by || !event.target.dataset?.handle) return;
       event.preventDefault();
-      type(event.target, Number(event.target.getAttribute("aria-valuenow")) + by, true);
+      const handle = event.target;
+      const [widget, input] = [handle.dataset.handle, field(handle.dataset.handle)];
+      // while a key is held the page lags behind: count on from where the last press came to
+      const now = pressed.widget === widget && Date.now() - pressed.at < 1000 ? pressed.value : Number(input?.value) + below(handle);
+      type(handle, "log" in handle.ownerSVGElement.dataset ? now * 10 ** by : now + by, true);
+      pressed = { widget, value: Number(input?.value) + below(handle), at: Date.now() };
     });
+  }
+
+  // A number that varies (ui/varying.py): each button, and each field once it is left, tells all that stands in the rows.
+  function varying(element, trigger) {
+    handles(element);
+    const tell = (what) => {
+      const rows = [...element.querySelectorAll(".varied-row")].map((row) => ({
+        filter: row.querySelector("input[type=text]")?.value ?? "",
+        numbers: [...row.querySelectorAll("input[type=number]")].map((field) => field.value),
+      }));
+      trigger("vary", { row: 0, ...what, rows });
+    };
+    element.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-do]");
+      if (button) tell({ ...button.dataset });
+    });
+    function left(event) {
+      const field = event.target;
+      if (!field.matches?.(".varied-row input") || field.value === field.getAttribute("value")) return;
+      if (!field.value.trim()) { field.value = field.getAttribute("value"); return; }
+      field.setAttribute("value", field.value); // told once, though a field that is left raises two events
+      tell({ do: "typed" });
+    }
+    element.addEventListener("change", left);
+    element.addEventListener("blur", left, true);
   }
 
   // A histogram across which one drags: the stretch becomes a range. Two number fields beside it say the same without a mouse.
@@ -315,6 +353,23 @@ window.Workbench = (() => {
     if (chosen) document.body.classList.toggle("dark", chosen === "dark");
   }
 
+  // Where a key has put the focus and what it was on went, it goes on with what stands behind it, or with the tab that came. Never with a
+  // button that deletes: who holds a key down has not answered.
+  const REACHED = "button:not(:disabled, .stop), input, select, textarea, a[href], summary, [tabindex='0']";
+  let seat = null; // the element that has the focus, and the row that it stands in
+  const leaving = new ResizeObserver(() => setTimeout(passOn)); // the focus leaves what is hidden a moment later
+  function passOn() {
+    if (!seat || seat.element.offsetParent || document.activeElement !== document.body) return;
+    const seen = [...seat.row.querySelectorAll(REACHED)].filter((each) => each.offsetParent);
+    const behind = seen.find((each) => seat.element.compareDocumentPosition(each) & Node.DOCUMENT_POSITION_FOLLOWING);
+    (behind ?? seen.at(-1) ?? document.querySelector("#tabs [role=tab].selected"))?.focus({ preventScroll: true });
+  }
+  document.addEventListener("focusin", ({ target }) => {
+    leaving.disconnect();
+    seat = target.matches(":focus-visible") ? { element: target, row: target.closest(".row, .column, .polled") ?? document.body } : null;
+    if (seat) leaving.observe(target);
+  });
+
   // Keep something in the address, so that a reload comes back to it; not before the page has come back itself.
   let remembering = false, went = "";
   document.addEventListener("click", (event) => {
@@ -336,7 +391,14 @@ window.Workbench = (() => {
     if (url.searchParams.get(name) === value) return;
     if (value) url.searchParams.set(name, value);
     else url.searchParams.delete(name);
+    if (name === "tab") window.scrollTo(0, 0); // a button far down leads to a tab's beginning
     history.replaceState(history.state, "", url);
+  }
+
+  // Bring into view what a click has opened, where it is seen at all.
+  function look(id) {
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    document.getElementById(id)?.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
   }
 
   function copy(button) {
@@ -361,5 +423,5 @@ window.Workbench = (() => {
     if (event.key === "?" && !typing && document.getElementById("help")) document.getElementById("help").showModal();
   });
 
-  return { script, relay, whileSeen, replace, polled, searched, filling, handles, stretching, lasso, tokens, voting, theme, recallTheme, address, opened };
+  return { script, relay, whileSeen, replace, polled, searched, filling, handles, varying, stretching, lasso, tokens, voting, theme, recallTheme, address, opened, look };
 })();

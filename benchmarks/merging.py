@@ -29,7 +29,8 @@ from workbench.core.method import discover, shelf
 from workbench.core.spec import MergeSpec, read_spec
 from workbench.core.workspace import Workspace
 from workbench.jobs import scoring
-from workbench.jobs.tasting import BASE, MERGED, Tasted, Tasting
+from workbench.jobs.tasted import BASE, MERGED, Tasted
+from workbench.jobs.tasting import Tasting
 from workbench.jobs.train import train
 
 RESULT = ROOT / "benchmarks" / "results" / "merging.json"

@@ -131,6 +131,14 @@ CPU = [
         "benchmarks/merge.py --mergekit VENV/bin/mergekit-yaml", tables.merge, tables.merge_goals, merged,
     ),
     Entry(
+        "four_bits", "A frozen base in 4 bits", "QLoRA: what it saves in memory, and what it costs in time.",
+        "benchmarks/four_bits.py", tables.four_bits,
+    ),
+    Entry(
+        "four_bits", "Learning beside 4 bits", "What the demo model learns and forgets where its matrices are in 4 bits.",
+        "benchmarks/four_bits.py", tables.beside_four_bits,
+    ),
+    Entry(
         "preview", "A merge tried in memory", "How long a person waits after moving a slider of a merge of two models.",
         "benchmarks/preview.py", tables.preview, tables.own_goals,
     ),

@@ -123,6 +123,20 @@ def logit_spread(result: Result) -> Table:
     return lines
 
 
+def four_bits(result: Result) -> Table:
+    lines = [["base", "a step, times float32's", "memory of the run, MB", "estimated, MB"]]
+    for row in result["rows"]:
+        lines.append([row["form"], between(row["step_over_float32"]), short(row["grew"] / 1e6), short(row["estimate"] / 1e6)])
+    return lines
+
+
+def beside_four_bits(result: Result) -> Table:
+    lines = [["what learns", "validation loss at the start", "at the end", "forgotten, nats"]]
+    for row in result["learning"]:
+        lines.append([row["what"], *(between(row[name]) for name in ("at the start", "at the end", "forgotten"))])
+    return lines
+
+
 def preview(result: Result) -> Table:
     lines = [["base", "opening the models, s", "until scores, s", "until answers too, s"]]
     for name, case in result["cases"].items():

@@ -13,10 +13,12 @@ from pico import make_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from workbench.core import environment
 from workbench.core.method import discover
 from workbench.core.workspace import Workspace
 from workbench.materials.world.skills import World
 
+environment.tell()  # as every program of ours does
 discover()  # every battery runs over the whole registry
 # pytest's summary has the last word: DuckDB's bindings list on stderr what lives on when the interpreter ends
 atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), 2)

@@ -15,6 +15,7 @@ from workbench import data_shell
 from workbench.core import environment
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Progress, to_dict
+from workbench.core.imports import ending_at_once
 from workbench.core.parts import Spec
 from workbench.core.performance import SPEED, performance, told
 from workbench.core.settings import override, setting
@@ -287,5 +288,9 @@ def forecast(
         typer.echo(table(ranking_table(own, rows)))
 
 
+def main() -> None:
+    ending_at_once(app)
+
+
 if __name__ == "__main__":
-    app()
+    main()

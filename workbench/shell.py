@@ -5,7 +5,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ import typer
 from workbench.core.asking import FINDING
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Finished, Made, Noted, Progress, Table, to_dict
+from workbench.core.imports import that_stay
 from workbench.core.method import SHELVES, Method, discover
 from workbench.core.parts import Spec
 from workbench.core.workspace import Workspace, default_home
@@ -166,7 +167,8 @@ def registry(shelf: str = "") -> dict[str, dict[str, type[Method]]]:
     if kernels.is_dir() and str(kernels) not in sys.path:
         sys.path.append(str(kernels))
     quiet()
-    discover(f"workbench.methods.{shelf}" if shelf else "workbench.methods")
+    with that_stay() if "torch" not in sys.modules else nullcontext():
+        discover(f"workbench.methods.{shelf}" if shelf else "workbench.methods")
     return SHELVES
 
 

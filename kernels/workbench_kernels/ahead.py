@@ -44,7 +44,8 @@ def built(variant: Variant, capability: int) -> Built:
     constants = variant.constants | variant.launch.tiles
     names = variant.kernel.arg_names
     signature = {name: "constexpr" if name in constants else variant.types[name] for name in names}
-    aligned = [place for place, name in enumerate(names) if signature[name].startswith("*") or name in {*variant.aligned} - {*constants}]
+    known = {own.name for own in variant.kernel.params if signature[own.name].startswith("*") and not own.do_not_specialize}
+    aligned = [place for place, name in enumerate(names) if name in (known | {*variant.aligned}) - {*constants}]
     own = {name: constants[name] for name in names if name in constants}
     source = ASTSource(variant.kernel, signature, own, {(place,): [["tt.divisibility", 16]] for place in aligned})
     kernel = compile(source, target=GPUTarget("cuda", capability, 32), options=variant.launch.compiler())

@@ -7,8 +7,8 @@
 dz of a token is linear in its own three upstream numbers, whatever the objective weighs it with. So where the head is frozen the forward
 pass forms u = Σ_k (p_k − 1[k=y])·cap′_k·W_k beside the statistics, chunk after chunk of rows, and the backward pass only scales it:
 d logp/dh = −scale·u and d lse/dh = scale·(u + cap′_y·W_y). The entropy's gradient, and a head that learns, compute the chunks once more
-in the backward pass; a CPU keeps the products of a head that learns where they are few. Ours, from kernels that fix the token's weight
-before (github.com/linkedin/Liger-Kernel, arXiv:2411.09009).
+in the backward pass. Where the products of a head that learns are few, a CPU keeps (p_k − 1[k=y])·cap′_k of every row in their place: u and
+dW are each one product from it. Ours, from kernels that fix the token's weight before (github.com/linkedin/Liger-Kernel, arXiv:2411.09009).
 
 Shapes: hidden (N, D) · weight (V, D) in float32, bfloat16 or float16 · labels (N,) int64, −100 for a row that is left out: its results
 are 0, it has no gradient, and no product is spent on it · results (N,) float32. A CPU rounds logits to the weight's kind, as transformers
@@ -158,13 +158,14 @@ def _gradients(
 def _forward(
     hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool, held: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """logp, lse, H (empty where it is not asked for), and what is held for the backward pass: "u" (N, D), all "products" (N, V), or ""."""
+    """logp, lse, H (empty where it is not asked for), and what is held for the backward pass: "u" (N, D), all "products" or what becomes of
+    them, "slopes" (N, V), or ""."""
     n, triton, live = labels.shape[0], pick(hidden) == "triton", _live(labels)
     h, y = hidden[live], labels[live]
     kept, state = h.new_empty(len(y), h.shape[1]) if held == "u" else h[:0], torch.zeros(4, y.shape[0], device=h.device)
-    if held == "products":
+    if held in ("products", "slopes"):
         kept = fused.wide_mm(h, weight.T)
-        _rows(kept, None, y, bias, softcap, scale, entropy, state)
+        _rows(kept, kept if held == "slopes" else None, y, bias, softcap, scale, entropy, state)
     elif triton and held != "u" and y.shape[0]:
         state = fused.statistics(h, weight, y, bias, softcap, scale, entropy)
     else:
@@ -182,7 +183,7 @@ def _(
     hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool, held: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n, line = hidden.shape[0], hidden.new_empty(hidden.shape[0], dtype=torch.float32)
-    kept = {"": (0, hidden.shape[1]), "u": (n, hidden.shape[1]), "products": (n, weight.shape[0])}[held]
+    kept = {"": (0, hidden.shape[1]), "u": (n, hidden.shape[1])}.get(held, (n, weight.shape[0]))
     return line, torch.empty_like(line), line.new_empty(n if entropy else 0), hidden.new_empty(kept)
 
 
@@ -238,12 +239,13 @@ class Odds(torch.autograd.Function):
         ctx, hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.learns = ctx.needs_input_grad[1] or ctx.needs_input_grad[3]
-        held = ("products" if _few(hidden, weight) else "") if ctx.learns else "u"
+        few = "slopes" if bias is None and not entropy else "products"  # what a bias and an entropy learn is summed in float32
+        held = (few if _few(hidden, weight) else "") if ctx.learns else "u"
         logp, lse, spread, kept = _forward(hidden, weight, labels, bias, softcap, scale, entropy, held)
         again = (hidden, bias) if ctx.learns or entropy else (None, None)
         ctx.save_for_backward(weight, labels, logp, lse, spread, kept, *again)
         ctx.set_materialize_grads(False)
-        ctx.softcap, ctx.scale, ctx.held = softcap, scale, held
+        ctx.softcap, ctx.scale, ctx.entropy, ctx.held = softcap, scale, entropy, held
         return logp, lse, spread
 
     @staticmethod
@@ -251,19 +253,25 @@ class Odds(torch.autograd.Function):
     def backward(ctx, g_p: Tensor | None, g_s: Tensor | None, g_h: Tensor | None) -> tuple[Tensor | None, ...]:
         weight, labels, logp, lse, spread, kept, hidden, bias = ctx.saved_tensors
         g_p = torch.zeros_like(logp) if g_p is None else g_p
-        if ctx.learns or g_h is not None:
+        g_h = g_h if ctx.entropy else None  # torch.compile hands out zeros for what has no gradient
+        if ctx.held in ("products", "") or g_h is not None or (ctx.learns and g_s is not None):
             wanted, g_s = [ctx.needs_input_grad[place] for place in (0, 1, 3)], torch.zeros_like(logp) if g_s is None else g_s
             products = kept if ctx.held == "products" else None
             found = _backward(hidden, weight, labels, bias, logp, lse, spread, g_p, g_s, g_h, ctx.softcap, ctx.scale, wanted, products)
             kinds = (weight.dtype, weight.dtype, bias.dtype if wanted[2] else None)
             dh, dw, db = (one.to(kind) if need else None for one, kind, need in zip(found, kinds, wanted, strict=True))
             return dh, dw, None, db, None, None, None
-        lived = labels != IGNORED
-        dh = torch.where(lived, -g_p if g_s is None else g_s - g_p, 0)[:, None] * ctx.scale * kept
+        lived, dw = labels != IGNORED, None
+        rate = torch.where(lived, -g_p if g_s is None else g_s - g_p, 0)[:, None] * ctx.scale
+        if ctx.learns:
+            own = torch.where(lived[:, None], rate * hidden, 0).to(kept.dtype)
+            with torch.autocast(kept.device.type, enabled=False):  # the number formats were settled in the forward pass
+                dw, kept = kept.T @ own, kept @ weight
+        dh = rate * kept
         if g_s is not None:
             slope = 1 if ctx.softcap is None else 1 - ((logp + lse) / ctx.softcap).square()
             dh = dh + torch.where(lived, g_s * slope, 0)[:, None] * ctx.scale * weight[labels.where(lived, 0)]
-        return dh.to(kept.dtype), None, None, None, None, None, None
+        return dh.to(kept.dtype), dw, None, None, None, None, None
 
 
 def linear_cross_entropy(

@@ -19,8 +19,10 @@ from torch import Tensor
 
 from workbench_kernels.parts import CACHED, NEG, PROGRAMS, Launch, Variant, cdiv, dot, exact, jit, place, tanh, tl
 from workbench_kernels.road import interpreted
+from workbench_kernels.tuned import tuned
 
 SLAB = 2**28  # bytes of dz at a time
+STATE = ("Y", "TOP", "REST", "MOMENT", "OWN")  # may begin anywhere in their buffers
 
 
 @jit
@@ -51,7 +53,7 @@ def logits(
     return capped(total, BIAS, column[None, :], (column >= 0)[None, :], scale, cap, HAS_BIAS, CAPPED)
 
 
-@jit
+@jit(do_not_specialize=STATE)
 def rows_kernel(
     Z, G, BIAS, Y, TOP, REST, MOMENT, OWN, V, stride_z, stride_g, scale, cap,
     BLOCK: tl.constexpr, HAS_BIAS: tl.constexpr, CAPPED: tl.constexpr, ENTROPY: tl.constexpr,
@@ -89,7 +91,7 @@ def rows_kernel(
     tl.store(OWN + row, own)
 
 
-@jit
+@jit(do_not_specialize=(*STATE, "N", "blocks", "parts", "group", "tiles"))
 def statistics_kernel(
     H, W, BIAS, Y, TOP, REST, MOMENT, OWN, N, V, D, stride_h, stride_w, scale, cap, blocks, parts, group, tiles,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, HAS_BIAS: tl.constexpr, CAPPED: tl.constexpr, ENTROPY: tl.constexpr,
@@ -123,7 +125,7 @@ def statistics_kernel(
     tl.store(OWN + line, own, mask=row < N)
 
 
-@jit
+@jit(do_not_specialize=("N", "start", "blocks", "tiles", "group"))
 def slopes_kernel(
     H, W, BIAS, Y, LSE, SHIFT, OTHERS, AT_Y, G_H, G, N, V, D, stride_h, stride_w, stride_g, start, scale, cap, blocks, tiles, group,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, HAS_BIAS: tl.constexpr, CAPPED: tl.constexpr, ENTROPY: tl.constexpr,
@@ -184,7 +186,7 @@ def rows(
     product: Tensor, out: Tensor, y: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool, state: Tensor
 ) -> None:
     """From a chunk's products (C, V), its state into (4, C): m, s, t, z_y. And (p − onehot)·cap′ into `out`, which may be `product`."""
-    settings = {**_kind(bias, softcap, entropy), **launch_rows().options()}
+    settings = {**_kind(bias, softcap, entropy), **tuned("head_rows", product.device, launch_rows()).options()}
     strides = product.stride(0), out.stride(0)
     rows_kernel[(y.shape[0],)](product, out, bias, y, *state, product.shape[1], *strides, scale, softcap or 1.0, **settings)
 
@@ -193,7 +195,8 @@ def statistics(
     hidden: Tensor, weight: Tensor, y: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool
 ) -> Tensor:
     """m, s, t and z_y of every row, (4, N)."""
-    (n, d), vocabulary, settings = hidden.shape, weight.shape[0], launch(hidden.dtype).options()
+    (n, d), vocabulary, start = hidden.shape, weight.shape[0], launch(hidden.dtype)
+    settings = tuned("head_statistics", hidden.device, start, hidden.dtype).options()
     blocks, columns, group = cdiv(n, settings["BM"]), cdiv(vocabulary, settings["BN"]), _group(n, hidden, settings["BM"])
     tiles = cdiv(columns, cdiv(6 if interpreted() else PROGRAMS, group))
     parts = cdiv(columns, tiles)
@@ -212,7 +215,8 @@ def gradients(
     lse: Tensor, others: Tensor, at_y: Tensor, g_h: Tensor | None, shift: Tensor | None, wanted: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """dh, dW and db in float32, a slab of the vocabulary after the other; what is not wanted comes back empty. `shift` is H − lse."""
-    (n, d), vocabulary, settings = hidden.shape, weight.shape[0], launch(hidden.dtype).options()
+    (n, d), vocabulary, start = hidden.shape, weight.shape[0], launch(hidden.dtype)
+    settings = tuned("head_slopes", hidden.device, start, hidden.dtype).options()
     blocks, group = cdiv(n, settings["BM"]), _group(n, hidden, settings["BM"])
     dh = lse.new_zeros(n if wanted[0] else 0, d)
     dw, db = lse.new_empty(vocabulary if wanted[1] else 0, d), lse.new_empty(vocabulary if wanted[2] else 0)

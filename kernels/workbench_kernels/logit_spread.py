@@ -26,10 +26,12 @@ from torch import Tensor
 
 from workbench_kernels.parts import CACHED, NEG, PROGRAMS, Launch, Variant, cdiv, dot, exact, jit, place, tanh, tl
 from workbench_kernels.road import interpreted, pick
+from workbench_kernels.tuned import tuned
 
 ROWS, CHUNK = 512, 4096  # of a tile of the reference, whose products are 16 MiB
 BLOCK = 2**17  # logits that it works on at a time, so that they stay in a CPU's cache
 LEAST = torch.finfo(torch.float32).min  # for a top logit of −∞, where a bias forbids the whole tile
+FEW = 64  # rows that a smaller tile is for
 KINDS = (torch.float32, torch.bfloat16)  # of W; in float16 the derivative along a small step would lose its digits
 
 
@@ -98,7 +100,7 @@ def _moments(rest: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tenso
     return margin, (second / (1 + rest) - (first / (1 + rest)) ** 2).clamp_min(0)
 
 
-@jit
+@jit(do_not_specialize=("N", "blocks", "parts", "group", "tiles"))
 def forward_kernel(
     H, H_DOT, W, W_DOT, BIAS, BIAS_DOT, NUMBERS, TOKENS, N, V, D, stride_w, stride_w_dot, cap, blocks, parts, group, tiles,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, MOVES: tl.constexpr, HAS_BIAS: tl.constexpr, BIAS_MOVES: tl.constexpr,
@@ -167,7 +169,7 @@ def launch(dtype: torch.dtype, rows: int, plain: bool) -> Launch:
         return Launch(tiles={"BM": 32, "BN": 64, "BD": 64})
     if dtype == torch.float32:
         return Launch(warps=8, tiles={"BM": 64, "BN": 64, "BD": 16})
-    if rows <= 64:
+    if rows <= FEW:
         return Launch(tiles={"BM": 64, "BN": 64, "BD": 64})
     return Launch(warps=8, tiles={"BM": 128, "BN": 128 if plain else 64, "BD": 64})
 
@@ -196,7 +198,8 @@ def _forward(
     (n, d), vocabulary = hidden.shape, weight.shape[0]
     given = {"MOVES": weight_dot, "HAS_BIAS": bias, "BIAS_MOVES": bias_dot, "CAPPED": softcap}
     kind = {name: one is not None for name, one in given.items()}
-    settings = launch(hidden.dtype, n, not any(kind.values())).options()
+    plain = not any(kind.values())
+    settings = tuned("logit_spread", hidden.device, launch(hidden.dtype, n, plain), hidden.dtype, n > FEW, plain).options()
     blocks, columns = cdiv(n, settings["BM"]), cdiv(vocabulary, settings["BN"])
     group = max(1, min(blocks, CACHED // (2 * settings["BM"] * d * hidden.element_size())))
     tiles = cdiv(columns, cdiv(2 if interpreted() else PROGRAMS, group))

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from workbench_kernels.parts import FLOATS, Launch, Variant, cdiv, jit, tl
 from workbench_kernels.road import pick
+from workbench_kernels.tuned import tuned
 
 
 def gather_reference(grad: Tensor, places: Tensor) -> Tensor:
@@ -86,7 +87,8 @@ def variants() -> Iterator[Variant]:
 @torch.library.custom_op("workbench::grad_gather", mutates_args=())
 def _gather(grad: Tensor, places: Tensor) -> Tensor:
     """(n,) float32 of a gradient that is contiguous."""
-    found, settings = grad.new_empty(len(places), dtype=torch.float32), launch().options()
+    found = grad.new_empty(len(places), dtype=torch.float32)
+    settings = tuned("grad_gather", grad.device, launch()).options()
     if len(places):
         gather_kernel[(cdiv(len(places), settings["BLOCK"]),)](grad, places, found, len(places), **settings)
     return found
@@ -102,7 +104,7 @@ def _scatter(
     weight: Tensor, values: Tensor, places: Tensor, gradient: Tensor, moment: Tensor, square: Tensor,
     keep: float, new1: float, beta2: float, new2: float, size: float, root: float, eps: float,
 ) -> None:  # fmt: skip
-    settings = launch().options()
+    settings = tuned("adamw_scatter", weight.device, launch()).options()
     if len(places):
         scatter_kernel[(cdiv(len(places), settings["BLOCK"]),)](
             weight, values, places, gradient, moment, square, len(places), keep, new1, beta2, new2, size, root, eps, **settings

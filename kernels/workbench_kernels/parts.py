@@ -3,7 +3,9 @@
 Without Triton the kernels are plain functions that nothing calls, so their modules can be imported anywhere. The rules that let one source
 run in the interpreter and on the GPU: pointers with masks; everything but the factors of a product is float32 from the load to the
 single cast at the store (bf16 arithmetic is silently wrong in the interpreter); no atomics, no libdevice, no autotuning; scalars
-through `tl.cast`; int64 before a program number meets a stride; finite stand-ins for infinity.
+through `tl.cast`; int64 before a program number meets a stride; finite stand-ins for infinity. What changes from batch to batch,
+counts and where a slice begins, decides over no compiled kernel (`do_not_specialize`): else a run waits for the compiler whenever one of
+them happens to be a multiple of 16.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ if THERE:
 else:
     tl, FLOATS, NEG = None, {}, None
 
-    def jit(kernel):
-        return kernel
+    def jit(kernel=None, **_):
+        return jit if kernel is None else kernel
 
 
 PROGRAMS = 264  # that work is split for: twice the 132 multiprocessors of an H100 or H200
@@ -52,8 +54,8 @@ class Launch:
 @dataclass(frozen=True)
 class Variant:
     """A kernel as it would be compiled for a GPU: `types` of its arguments as Triton writes them (*bf16, *fp32, i32, fp32), its
-    constants, its launch, and which whole numbers are multiples of 16 (pointers always are). `matrix`: whether it has a matrix
-    product; `wide`: whether its loads must be 128 bits."""
+    constants, its launch, and which whole numbers are multiples of 16 (pointers are, unless the kernel must not know). `matrix`: whether it
+    has a matrix product; `wide`: whether its loads must be 128 bits."""
 
     kernel: Any
     types: dict[str, str]

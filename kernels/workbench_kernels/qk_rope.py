@@ -23,6 +23,7 @@ from torch import Tensor
 from workbench_kernels.parts import FLOATS, Launch, Variant, cdiv, jit, power_of_2, tl
 from workbench_kernels.rms_norm import reference as normed
 from workbench_kernels.road import interpreted, pick
+from workbench_kernels.tuned import tuned
 
 HEADS = 8  # heads of one token that a program takes, of q or of k
 PROGRAMS = 2112  # of a backward pass that sums dw: 16 for each of the 132 multiprocessors of an H100 or H200, D float32 numbers each
@@ -75,7 +76,7 @@ def unit(a, b, live, eps, D: tl.constexpr):
     return a * r, b * r, r
 
 
-@jit
+@jit(do_not_specialize=("T", "HQ", "HK"))
 def forward_kernel(
     Q, K, COS, SIN, WQ, WK, YQ, YK, q_b, q_t, q_h, k_b, k_t, k_h, c_b, c_t, T, HQ, HK, eps,
     D: tl.constexpr, R: tl.constexpr, HALF: tl.constexpr, HEADS: tl.constexpr,
@@ -109,7 +110,7 @@ def forward_kernel(
     tl.store(y + second[None, :], b * cosine + a * sine, mask=live)
 
 
-@jit
+@jit(do_not_specialize=("tokens", "T", "HQ", "HK", "each"))
 def backward_kernel(
     GQ, GK, Q, K, COS, SIN, WQ, WK, DQ, DK, DW,
     gq_b, gq_t, gq_h, gk_b, gk_t, gk_h, q_b, q_t, q_h, k_b, k_t, k_h, c_b, c_t, tokens, T, HQ, HK, each, eps,
@@ -228,7 +229,12 @@ def _alike(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _settings(q: Tensor, cos: Tensor) -> dict[str, object]:
-    return {"D": q.shape[3], "R": cos.shape[2], "TYPE": FLOATS[q.dtype], **launch(q.shape[3]).options()}
+    return {
+        "D": q.shape[3],
+        "R": cos.shape[2],
+        "TYPE": FLOATS[q.dtype],
+        **tuned("qk_rope", q.device, launch(q.shape[3]), q.shape[3]).options(),
+    }
 
 
 class Turned(torch.autograd.Function):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from workbench_kernels.parts import FLOATS, PROGRAMS, Launch, Variant, cdiv, jit, power_of_2, tl
 from workbench_kernels.road import interpreted, pick
+from workbench_kernels.tuned import tuned
 
 WIDEST = 32_768  # numbers of a row that one program holds; wider rows take the reference
 
@@ -44,7 +45,7 @@ def forward_kernel(X, W, Y, R, stride_x, stride_y, N, eps, BLOCK: tl.constexpr, 
     tl.store(R + row, r)
 
 
-@jit
+@jit(do_not_specialize=("M", "each"))
 def backward_kernel(
     DY, X, W, R, DX, DW, stride_dy, stride_x, stride_dx, M, N, each,
     BLOCK: tl.constexpr, GEMMA: tl.constexpr, TYPE: tl.constexpr, NEED_DW: tl.constexpr,
@@ -94,7 +95,7 @@ def _forward(x: Tensor, weight: Tensor, eps: float, gemma: bool) -> tuple[Tensor
     """y and r of rows (M, N)."""
     y, r = torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(x.shape[0], dtype=torch.float32)
     if x.shape[0]:
-        settings = {"GEMMA": gemma, "TYPE": FLOATS[x.dtype], **launch(x.shape[1]).options()}
+        settings = {"GEMMA": gemma, "TYPE": FLOATS[x.dtype], **tuned("rms_norm", x.device, launch(x.shape[1]), x.shape[1]).options()}
         forward_kernel[(x.shape[0],)](x, weight, y, r, x.stride(0), y.stride(0), x.shape[1], eps, **settings)
     return y, r
 
@@ -111,7 +112,12 @@ def _backward(dy: Tensor, x: Tensor, weight: Tensor, r: Tensor, gemma: bool, nee
     dx, programs = torch.empty_like(x, memory_format=torch.contiguous_format), min(rows, 3 if interpreted() else PROGRAMS)
     partial = x.new_empty(programs if need_dw else 0, n, dtype=torch.float32)
     if rows:
-        settings = {"GEMMA": gemma, "TYPE": FLOATS[x.dtype], "NEED_DW": need_dw, **launch(n).options()}
+        settings = {
+            "GEMMA": gemma,
+            "TYPE": FLOATS[x.dtype],
+            "NEED_DW": need_dw,
+            **tuned("rms_norm_backward", x.device, launch(n), n).options(),
+        }
         each = cdiv(rows, programs)
         backward_kernel[(programs,)](
             dy, x, weight, r, dx, partial, dy.stride(0), x.stride(0), dx.stride(0), rows, n, each, **settings

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from workbench_kernels.parts import FLOATS, NEG, Launch, Variant, cdiv, jit, tl
 from workbench_kernels.road import pick
+from workbench_kernels.tuned import tuned
 
 EVERY = 8  # iterations between two looks at how far g moved: a GPU would stand still for each
 Transform = Callable[[Tensor, Tensor, Tensor, float], Tensor]
@@ -91,7 +92,8 @@ def variants() -> Iterator[Variant]:
 def _transform(cost: Tensor, potential: Tensor, logs: Tensor, blur: float) -> Tensor:
     """(B, M) of a cost (B, M, N), with the potential and the logarithms of the masses (B, N)."""
     batch, rows, columns = cost.shape
-    found, settings = cost.new_empty(batch, rows, dtype=torch.float32), launch(cost.stride(2) == 1).options()
+    found, along = cost.new_empty(batch, rows, dtype=torch.float32), cost.stride(2) == 1
+    settings = tuned("sinkhorn", cost.device, launch(along), along).options()
     if found.numel():
         transform_kernel[(batch * cdiv(rows, settings["BLOCK_ROWS"]),)](
             cost, potential, logs, found, *cost.stride(), rows, columns, 1 / blur, **settings

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from workbench_kernels.parts import FLOATS, Launch, Variant, cdiv, jit, power_of_2, tl
 from workbench_kernels.road import pick
+from workbench_kernels.tuned import tuned
 
 
 def reference(gate: Tensor, up: Tensor, gelu: bool = False) -> Tensor:
@@ -87,7 +88,7 @@ def variants() -> Iterator[Variant]:
 def _forward(gate: Tensor, up: Tensor, gelu: bool) -> Tensor:
     """h of rows (M, N)."""
     (rows, n), h = gate.shape, torch.empty_like(gate, memory_format=torch.contiguous_format)
-    start = launch(n)
+    start = tuned("glu", gate.device, launch(n), n)
     settings = {"GELU": gelu, "TYPE": FLOATS[gate.dtype], **start.options()}
     forward_kernel[(rows, cdiv(n, start.tiles["BLOCK"]))](gate, up, h, gate.stride(0), up.stride(0), n, **settings)
     return h
@@ -102,7 +103,7 @@ def _(gate: Tensor, up: Tensor, gelu: bool) -> Tensor:
 def _backward(dh: Tensor, gate: Tensor, up: Tensor, gelu: bool) -> tuple[Tensor, Tensor]:
     """dg and du of rows (M, N)."""
     (rows, n), (dg, du) = gate.shape, (torch.empty_like(gate, memory_format=torch.contiguous_format) for _ in range(2))
-    start = launch(n)
+    start = tuned("glu_backward", gate.device, launch(n), n)
     settings = {"GELU": gelu, "TYPE": FLOATS[gate.dtype], **start.options()}
     backward_kernel[(rows, cdiv(n, start.tiles["BLOCK"]))](
         dh, gate, up, dg, du, dh.stride(0), gate.stride(0), up.stride(0), n, **settings

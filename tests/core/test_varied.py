@@ -4,7 +4,7 @@ import pytest
 
 from workbench.core.errors import SpecError
 from workbench.core.spec import MergeSpec, parse_spec
-from workbench.core.varied import at, numbers
+from workbench.core.varied import apart, at, numbers, spaced, together
 
 UP, NORM, EMBED = "model.layers.1.mlp.up_proj.weight", "model.norm.weight", "model.embed_tokens.weight"
 TWO = [{"model": "run:0001"}, {"model": "run:0002"}]
@@ -62,3 +62,40 @@ def test_what_is_wrong_is_said_in_a_sentence(changes: dict, sentence: str) -> No
     with pytest.raises(SpecError) as refused:
         spec(**changes)
     assert any(sentence in mistake for mistake in refused.value.mistakes), refused.value.mistakes
+
+
+def test_between_two_words_the_nearer_counts_and_whole_numbers_are_rounded() -> None:
+    assert [at(["tensor", "model"], UP, depth) for depth in (0.0, 0.4, 0.6, 1.0)] == ["tensor", "tensor", "model", "model"]
+    assert [at([True, False, True], UP, depth) for depth in (0.2, 0.3, 0.8)] == [True, False, True]
+    written = spec(merge={"method": "consensus", "needed": [1, 4]})
+    assert [written.at(UP, depth)[0].needed for depth in (0.0, 0.4, 1.0)] == [1, 2, 4]
+
+
+ROWS = [("mlp", [0.2, 0.8]), ("self_attn", [0.5]), ("", [1.0, 0.0, 1.0])]
+
+
+def test_rows_of_a_form_are_what_a_spec_says() -> None:
+    given = together(ROWS)
+    assert given == [{"filter": "mlp", "value": [0.2, 0.8]}, {"filter": "self_attn", "value": 0.5}, {"value": [1.0, 0.0, 1.0]}]
+    assert apart(given) == ROWS and spec(merge={"method": "ties"}, vary={"scale": given}).vary == {"scale": given}
+    assert together([("", [0.3, 0.4])]) == [0.3, 0.4] and apart([0.3, 0.4]) == [("", [0.3, 0.4])]
+    assert together([("", [0.3])]) == [0.3] and apart(0.3) == [("", [0.3])]
+
+
+def test_the_first_row_for_all_the_rest_is_the_last_that_counts() -> None:
+    given = [{"filter": "mlp", "value": 1}, {"filter": "*", "value": 2}, {"filter": "norm", "value": 3}]
+    assert apart(given) == [("mlp", [1.0]), ("", [2.0])] and at(given, NORM, None) == 2
+
+
+@pytest.mark.parametrize("given", [
+    [{"filter": "mlp", "value": [{"filter": "up", "value": 1}, {"value": 2}]}, {"value": 3}], ["tensor", "model"], [True, False], [],
+    [{"filter": "mlp", "value": 1}],
+])  # fmt: skip
+def test_what_rows_cannot_say_is_no_rows(given: list) -> None:
+    assert apart(given) is None
+
+
+def test_more_points_lie_on_the_curve() -> None:
+    curve = [0.0, 1.0, 0.5]
+    assert spaced(curve, 5) == [0.0, 0.5, 1.0, 0.75, 0.5] and spaced(spaced(curve, 5), 3) == curve
+    assert spaced([0.2, 0.8], 3) == [0.2, 0.5, 0.8] and spaced([0.4], 2) == [0.4, 0.4] and spaced(curve, 1) == [0.0]

@@ -16,7 +16,8 @@ from workbench.core.events import Made, Noted, Progress, Started, Table
 from workbench.core.spec import MergeSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.merge import merge, preview
-from workbench.jobs.tasting import MERGED, Tasting
+from workbench.jobs.tasted import MERGED
+from workbench.jobs.tasting import Tasting
 from workbench.materials import tensors
 from workbench.materials.lora import Factors, read_lora
 from workbench.methods.contracts import Slot

@@ -21,7 +21,8 @@ from workbench.jobs.ingredients import open_recipe
 from workbench.jobs.listening import heard, picked, said
 from workbench.jobs.merge import merge
 from workbench.jobs.scoring import Task, losses
-from workbench.jobs.tasting import MERGED, Tasting
+from workbench.jobs.tasted import MERGED
+from workbench.jobs.tasting import Tasting
 from workbench.materials.models import load, resolve
 
 

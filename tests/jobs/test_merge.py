@@ -17,7 +17,7 @@ from workbench.core.events import Made, Noted, Progress, Started, Table
 from workbench.core.method import find, shelf
 from workbench.core.spec import read_spec
 from workbench.core.workspace import Workspace
-from workbench.jobs import merge as job
+from workbench.jobs import layers
 from workbench.jobs.merge import merge, preview
 from workbench.materials import family, tensors
 
@@ -277,7 +277,7 @@ def test_of_a_large_tensor_some_blocks_explain_the_merge_and_one_where_all_follo
     kind, told = find("merges", method), list[str]()
     explain = kind.explain
     monkeypatch.setattr(kind, "explain", lambda self, slot, *given: (told.append(slot.name), explain(self, slot, *given))[1])
-    monkeypatch.setattr(job, "TOLD", 1000)
+    monkeypatch.setattr(layers, "TOLD", 1000)
     monkeypatch.setattr(tensors, "BLOCK", 200)
     preview(spec_of(make("base"), make("a", 0.1), method=method), workspace)
     assert told.count("model.embed_tokens.weight") == asked and told.count("model.norm.weight") == 1

@@ -20,11 +20,17 @@ from workbench.methods.updates.adamw import AdamW
 
 LIFT = {"method": "lift", "budget": 2, "directions": 4, "refresh": 3, "targets": "mlp"}
 LISA = {"method": "lisa", "blocks": 1, "every": 2}
+KFPF = {"method": "k_fpf", "data": "skill_a", "rows": 10, "every": 2, "mending": 2}
+GREEN = {"method": "greentrainer", "rows": 10, "every": 2, "rate": 1e-2}
+SAM = {"update": {"method": "sam"}}
 AVERAGED = {"update": {"method": "adamw", "lr": 1e-2, "average": 0.5}}
 
 
-@pytest.mark.parametrize("adapter", [LIFT, LISA], ids=["parts", "whole"])
-@pytest.mark.parametrize("changes", [{}, AVERAGED, {"update": {"method": "sam"}}], ids=["plain", "averaged", "sam"])
+@pytest.mark.parametrize(
+    ("adapter", "changes"),
+    [*[(adapter, changes) for adapter in (LIFT, LISA) for changes in ({}, AVERAGED, SAM)], (KFPF, SAM), (GREEN, {})],
+    ids=[*[f"{kind}-{how}" for kind in ("parts", "whole") for how in ("plain", "averaged", "sam")], "mended-sam", "looking again"],
+)
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(spec: TrainSpec, workspace: Workspace, changes: dict, adapter: dict) -> None:
     usual = {"adapter": adapter, "steps": 8, "evaluate_every": 2, "sample_every": 100, "checkpoint_every": 100, "prompts": []}
     wanted = TrainSpec.parse({**spec.model_dump(mode="json"), **usual, **changes})
@@ -35,7 +41,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(spec: TrainSpec, workspace: 
         second = run(wanted, folder, workspace)
         for name in ("loss", "validation_loss"):
             assert series(first, name) | series(second, name) == series(whole, name), (step, name)
-        assert same(*(of / ("model" if adapter is LISA else "adapter") for of in (folder, workspace.run("0001")))), step
+        assert same(*(of / ("adapter" if adapter is LIFT else "model") for of in (folder, workspace.run("0001")))), step
 
 
 def test_slow_weights_go_with_their_numbers_and_new_ones_start_where_they_stand() -> None:

@@ -1,7 +1,6 @@
 """The search over a merge's settings: it finds a planted best, keeps a front, and says when there is nothing to search."""
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from workbench.core.method import discover, knobs_of
 from workbench.core.spec import MergeSpec
 from workbench.jobs.scoring import Score
 from workbench.jobs.searching import GRID, WALKS, Search, Try, moved, search, searched, spread
-from workbench.jobs.tasting import BASE, MERGED
+from workbench.jobs.tasted import BASE
 
 discover()
 
@@ -27,10 +26,12 @@ class Planted:
         self.best = scale, deeper
         self.asked: list[tuple[float, float]] = []
 
-    def taste(self, spec: MergeSpec) -> Iterator[Any]:
+    def losses(self, spec: MergeSpec) -> list[float]:
         self.asked.append((spec.merge.scale, spec.merge.deeper))
         new = (spec.merge.scale - self.best[0]) ** 2 + (spec.merge.deeper - self.best[1]) ** 2
-        yield SimpleNamespace(scores={MERGED: [Score(new), Score(0.01 * spec.merge.scale)]})
+        return [new, 0.01 * spec.merge.scale]
+
+    def taste(self, spec: MergeSpec) -> Iterator[Any]:
         raise AssertionError("the answers are not wanted here")
 
 

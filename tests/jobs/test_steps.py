@@ -157,6 +157,14 @@ def test_an_estimate_is_for_what_is_not_at_hand(rows: Path, workspace: Workspace
     assert estimate(given, workspace) == 0
 
 
+def test_an_estimate_counts_the_rows_that_a_model_reads(rows: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows of the other set, and of the own those that the step asks for; the rest are gone through without a model."""
+    monkeypatch.setattr(steps, "_pace", lambda reader, examples, around: 10.0)
+    for sample, read in ((2, 2), (0, 4), (1000, 4)):
+        given = spec(rows, {"method": "information_gain", "target": str(rows), "sample": sample})
+        assert estimate(given, workspace) == pytest.approx(3 * 10 * (read + 4) + (4 - read) * steps.PLAIN)
+
+
 def test_a_step_that_cannot_be_done_says_which(rows: Path, workspace: Workspace) -> None:
     with pytest.raises(WorkbenchError, match=r"The step 'Language' cannot be done\. languages names xx"):
         drain(sifted(spec(rows, {"method": "language", "languages": "xx"}), workspace))

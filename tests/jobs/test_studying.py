@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from tests.jobs.story import run, same, series, stopped
 from workbench.core.errors import WorkbenchError
-from workbench.core.events import Measured
+from workbench.core.events import Measured, Noted
 from workbench.core.job import drain
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
@@ -84,3 +84,15 @@ def test_another_data_set_is_read_by_its_name(
     monkeypatch.setattr(SMT, "looks_at", lambda self: [str(empty)])
     with pytest.raises(WorkbenchError):
         drain(begin(looking, workspace.run("0002"), workspace))
+
+
+def test_words_are_looked_up_in_the_models_own_vocabulary_and_what_is_no_token_is_said_once(spec: TrainSpec, workspace: Workspace) -> None:
+    adapter = {"method": "trainable_tokens", "tokens": "<|user|>, xylophone"}
+    spec = TrainSpec.parse({**spec.model_dump(mode="json"), "adapter": adapter, "prompts": [], "steps": 4, "checkpoint_every": 2})
+    first = stopped(spec, workspace.run("0001"), workspace, 2, Measured)
+    second = run(spec, workspace.run("0001"), workspace)
+    said = [event.text for event in first if isinstance(event, Noted)]
+    assert len(said) == 1 and said[0].startswith("'xylophone'")
+    assert not any("xylophone" in event.text for event in second if isinstance(event, Noted))
+    found = load_file(workspace.run("0001") / "study.safetensors")
+    assert found["<|user|>"].shape == (1,) and found.keys() == {"<|user|>", "xylophone"}, "the space before it is a token of its own"

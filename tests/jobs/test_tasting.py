@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,16 @@ from safetensors.torch import load_file
 from workbench.core.errors import SpecError
 from workbench.core.spec import MergeSpec, TrainSpec
 from workbench.core.workspace import Workspace
-from workbench.jobs import tasting
+from workbench.jobs import layers, tasting
+from workbench.jobs.ingredients import stacked
+from workbench.jobs.layers import in_memory
 from workbench.jobs.merge import merge, preview
 from workbench.jobs.scoring import losses
-from workbench.jobs.tasting import BASE, MERGED, SHARES, NoPreview, Tasted, Tasting, Tastings, placed
+from workbench.jobs.tasted import BASE, MERGED, WIDTHS, Tasted, placed
+from workbench.jobs.tasting import SHARES, NoPreview, Tasting
+from workbench.jobs.tastings import Tastings
 from workbench.materials.models import load, resolve
+from workbench.materials.tensors import task_gram
 
 
 @pytest.fixture
@@ -97,6 +103,68 @@ def test_the_first_news_come_without_answers(recipe: Callable[..., MergeSpec], w
     assert then.said[MERGED] and then.scores[MERGED][0].loss == first.scores[MERGED][0].loss
 
 
+def test_who_waits_is_told_what_is_known_by_then(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
+    """With no patience at all: rows more and more, then answers word by word, then the way point by point; the last news are all."""
+    spec = recipe(1.0, 0.5)
+    here = Tasting(spec, [], workspace)
+    news, whole = list(here.taste(spec, patience=0.0)), last(Tasting(spec, [], workspace), spec)
+    seen = [found.rows for found in news]
+    (task,) = here.tasks
+    most = len(task.rows["labels"])
+    assert seen == sorted(seen) and seen[0] == (1, most) and seen[-1] == (most, most)
+    few = next(found for found in news if found.rows[0] == 1)
+    first = replace(task, rows={name: tensor[:1] for name, tensor in task.rows.items()})
+    for place, label in enumerate([BASE, *here.labels]):
+        base, tuned = zip(*here.recipe.in_memory.values(), strict=True)
+        own = base if label == BASE else [of[place - 1] for of in tuned]
+        model = load(resolve(spec.base, workspace), torch.device("cpu"), torch.float32)
+        model.load_state_dict(dict(zip(here.recipe.in_memory, own, strict=True)), strict=False)
+        assert few.scores[label][0].loss == pytest.approx(losses(model, [first])[0], rel=1e-5), "all models are held against the same rows"
+        assert few.scores[label][0].right is None
+    halfway = [found for found in news if MERGED in found.growing]
+    assert len(halfway) > 2 and all(found.said[MERGED] and found.scores[MERGED][0].right is None for found in halfway)
+    ways = [tuple(share for share, _ in found.path) for found in news]
+    assert ways[0] == (0.0, 1.0) and ways[-1] == SHARES and len(set(ways)) == len(SHARES) - 1
+    assert [score.loss for score in news[-1].scores[MERGED]] == pytest.approx([score.loss for score in whole.scores[MERGED]], rel=1e-5)
+    again = next(here.taste(recipe(0.3, 0.3), patience=0.0))
+    assert again.rows == few.rows and again.scores[BASE][0].loss == few.scores[BASE][0].loss, "of models that have read them all, too"
+    assert (news[-1].said, news[-1].places, news[-1].table, news[-1].growing) == (whole.said, whole.places, whole.table, frozenset())
+
+
+def test_models_are_read_and_asked_once(recipe: Callable[..., MergeSpec], workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A moved slider costs the merged model's rows and answers, and no inner products of weights that have not moved."""
+    spec, asked, products = recipe(1.0, 0.5), list[str](), list[int]()
+    here = Tasting(spec, [], workspace)
+    for label, known in here.known.items():
+        speaking = known.model
+        known.model = lambda label=label, speaking=speaking: asked.append(label) or speaking()
+    monkeypatch.setattr(layers, "task_gram", lambda *given, **how: products.append(1) or task_gram(*given, **how))
+    monkeypatch.setattr(tasting, "task_gram", lambda *given, **how: products.append(1) or task_gram(*given, **how))
+    last(here, spec)
+    assert set(asked) == {BASE, *here.labels} and products
+    asked.clear()
+    products.clear()
+    found = last(here, recipe(0.2, 0.9))
+    assert not asked and not products and found.table == preview(recipe(0.2, 0.9), workspace)
+    merged, _ = in_memory(stacked(here.recipe, recipe(0.2, 0.9)))
+    held = here.recipe.in_memory.items()
+    whole = placed(sum(task_gram(base, [*tuned, merged[name]]) for name, (base, tuned) in held), [*here.labels, MERGED])
+    assert all(found.places[name] == pytest.approx(place, abs=1e-6) for name, place in whole.items()), "known from the others"
+
+
+def test_a_taste_that_was_left_halfway_spoils_nothing(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
+    here, spec = Tasting(recipe(1.0, 1.0), [], workspace), recipe(0.7, 0.4)
+    for stop in (1, 4, 8, 20):
+        left = here.taste(recipe(1.0, 1.0), patience=0.0)
+        for _ in range(stop):
+            next(left, None)
+        left.close()
+    found, plain = last(here, spec), last(Tasting(spec, [], workspace), spec)
+    assert found.said == plain.said and found.table == plain.table
+    for label, scores in plain.scores.items():
+        assert [score.loss for score in found.scores[label]] == pytest.approx([score.loss for score in scores], rel=1e-5)
+
+
 def test_a_set_of_ones_own_is_scored_too(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
     spec = recipe(1.0, 1.0)
     assert [task.name for task in Tasting(spec, ["skill_b"], workspace).tasks] == ["tale.jsonl", "skill_b"]
@@ -165,14 +233,14 @@ def test_layers_have_cosines_only_between_models(recipe: Callable[..., MergeSpec
 
 
 def test_models_stay_open_until_others_are_wanted(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
-    tastings, spec = Tastings(), recipe(1.0, 1.0)
+    tastings, spec = Tastings(patience=math.inf), recipe(1.0, 1.0)
     assert [found is None for found in tastings.taste(spec, [], workspace)] == [True, False, False]
     assert [found is None for found in tastings.taste(recipe(0.5, 0.5, method="linear"), [], workspace)] == [False, False]
     assert next(tastings.taste(spec, ["skill_b"], workspace)) is None, "other rows are read"
 
 
 def test_a_taste_that_is_left_lets_the_next_one_begin(recipe: Callable[..., MergeSpec], workspace: Workspace) -> None:
-    tastings, spec = Tastings(), recipe(1.0, 1.0)
+    tastings, spec = Tastings(patience=math.inf), recipe(1.0, 1.0)
     left = tastings.taste(spec, [], workspace)
     assert next(left) is None and next(left)
     left.close()
@@ -185,7 +253,7 @@ def test_a_merge_that_changes_widths_has_a_curve_of_what_they_are_worth(recipe: 
     first, found = here.taste(spec)
     assert first.path == [] and first.said[MERGED] and MERGED not in first.places
     widths = [width for width, _ in found.path]
-    assert widths == sorted(widths) and widths[0] == 1.0 and len(widths) == 5 and found.along == tasting.WIDTHS
+    assert widths == sorted(widths) and widths[0] == 1.0 and len(widths) == 5 and found.along == WIDTHS
     assert "neurons cut" in first.table.columns and [row[1] for row in found.table.rows] == [0, 1, 2]
     list(merge(spec, workspace.run("0009"), workspace))
     written = load(resolve("model:out", workspace), torch.device("cpu"), torch.float32)

@@ -54,7 +54,7 @@ def alarm() -> Iterator[None]:
 
 def others(of: int | None = None) -> list[psutil.Process]:
     """The processes that take part in a run of process `of`, this one if none is named."""
-    return [child for child in psutil.Process(of).children() if "workbench.jobs.following" in child.cmdline()]
+    return [child for child in psutil.Process(of).children() if any("workbench.jobs.following" in word for word in child.cmdline())]
 
 
 def gone(process: psutil.Process) -> bool:
@@ -188,6 +188,30 @@ def test_two_learn_what_one_learns_and_a_run_says_who_of_it_died(shared: TrainSp
     assert "step_ms/exchange" in {name for event in two if isinstance(event, Measured) for name in event.values}
 
 
+ALIKE = {
+    "what each expert is given is counted over the tokens of all": (
+        {"adapter": {"method": "mixlora", "rank": 2, "balance": 1.0}},
+        ("loss", "expert_load/0", "expert_load/7"),
+    ),
+    "classes come equally often and weigh by losses that one of them reads": (
+        {"loss": {"method": "coba", "window": 4, "warm_up": 2}, "data": {"balance": "task"}},
+        ("loss", "objective", "validation_loss/tale", "validation_loss/facts"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_two_learn_what_one_learns_where(name: str, shared: TrainSpec, workspace: Workspace) -> None:
+    """That the two hold the same numbers is checked by the run itself, where its checkpoints are due."""
+    changes, curves = ALIKE[name]
+    data = {**shared.data.model_dump(mode="json"), **changes.get("data", {})}
+    spec = altered(shared, **{**changes, "data": data, "steps": 8, "evaluate_every": 4, "checkpoint_every": 4})
+    two, one = (run(altered(spec, processes=number), workspace.run(f"000{number}"), workspace) for number in (2, 1))
+    for curve in curves:
+        assert series(one, curve) and series(two, curve) == pytest.approx(series(one, curve), rel=1e-4), curve
+    assert len(set(series(one, curves[1]).values())) > 1, "it does nothing"
+
+
 def follow(job: Iterator[Event], told: list[Event], to: int) -> Iterator[int]:
     """Each step that is over; after the last one the run is stopped."""
     for event in job:
@@ -258,11 +282,6 @@ def test_more_processes_than_gpus_are_refused(shared: TrainSpec, monkeypatch: py
     possible(shared)
     with pytest.raises(WorkbenchError, match=r"this machine has 2 GPUs\. Set processes to 2 or less"):
         possible(altered(shared, processes=3))
-
-
-def test_an_adapter_that_counts_over_all_tokens_is_refused(shared: TrainSpec, workspace: Workspace) -> None:
-    with pytest.raises(WorkbenchError, match="Set processes to 1"):
-        run(altered(shared, adapter="mixlora"), workspace.run("0001"), workspace)
 
 
 def test_a_process_that_ended_is_told_with_its_last_words(tmp_path: Path) -> None:

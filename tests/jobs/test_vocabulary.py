@@ -19,8 +19,11 @@ from workbench.core.events import Noted
 from workbench.core.spec import parse_spec
 from workbench.core.workspace import Workspace
 from workbench.jobs.merge import merge
-from workbench.jobs.tasting import NoPreview, Tasting
+from workbench.jobs.scoring import losses
+from workbench.jobs.tasted import BASE, MERGED
+from workbench.jobs.tasting import Tasting
 from workbench.materials import tensors
+from workbench.materials.models import load, resolve
 
 WORDS = ["<unk>", "<end>", "a", "house", "stands", "by", "the", "sea", "and", "sings"]
 SHUFFLED = ["sea", "<unk>", "sings", "the", "<end>", "house", "a", "and", "by", "stands"]
@@ -258,9 +261,20 @@ def test_a_tokenizer_is_one_of_the_models_and_not_of_an_adapter() -> None:
         spec_of("./base", "./a", tokenizer="union", save="adapter")
 
 
-def test_a_preview_says_what_it_cannot_try(make: Callable, workspace: Workspace) -> None:
-    base, a = make("base"), make("a", SHUFFLED, added=("<x>",), move=0.1)
-    for given, choice in [(base, "union"), (base, a), (make("padded", rows=16), "union")]:
-        with pytest.raises(NoPreview, match="asks all models with the base's tokenizer"):
-            Tasting(spec_of(given, a, tokenizer=choice), [], workspace)
-    assert Tasting(spec_of(base, a, tokenizer="base"), [], workspace).labels == ["a"]
+def test_a_preview_asks_all_models_with_the_tokens_of_the_result(make: Callable, workspace: Workspace, tmp_path: Path) -> None:
+    """What it finds is what the model would do that is written, whosever tokens that has."""
+    base, a, padded = make("base"), make("a", SHUFFLED, added=("<x>",), move=0.1), make("padded", rows=16)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in (TEXT, "the <x> sings", "a house by the sea", "<x> and <x>") * 3))
+    for place, (given, choice) in enumerate([(base, "union"), (base, a), (padded, "union"), (base, "base")]):
+        spec = spec_of(given, a, method="task_arithmetic", tokenizer=choice, name=f"out{place}")
+        here = Tasting(spec, [str(rows)], workspace)
+        found = list(here.taste(spec))[-1]
+        run(workspace, spec)
+        folder = workspace.model(spec.name)
+        assert found.tasks and here.tokenizer.get_vocab() == AutoTokenizer.from_pretrained(folder).get_vocab()
+        written = load(resolve(str(folder), workspace), torch.device("cpu"), torch.float32)
+        assert [score.loss for score in found.scores[MERGED]] == pytest.approx(losses(written, here.tasks), rel=1e-5)
+        own = load(resolve(given, workspace), torch.device("cpu"), torch.float32)
+        if choice == "base":
+            assert [score.loss for score in found.scores[BASE]] == pytest.approx(losses(own, here.tasks), rel=1e-5)

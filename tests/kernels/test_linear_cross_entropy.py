@@ -102,12 +102,14 @@ def test_values_and_gradients(kind: dict, bias: bool, entropy: bool, learns: boo
         assert far(one, other) <= 5e-6
 
 
+@pytest.mark.parametrize("more", [False, True], ids=["", "bias and entropy"])
 @pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learns"])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_in_bfloat16_it_is_no_farther_from_the_truth_than_transformers(kind: dict, learns: bool) -> None:
+def test_in_bfloat16_it_is_no_farther_from_the_truth_than_transformers(kind: dict, learns: bool, more: bool) -> None:
     h, w, y, b = case(300, 64, 333, BF16)
-    found, plain = (outcome(op, [h, w, b], y, learns, entropy=True, **kind) for op in (linear_cross_entropy, reference))
-    expected = outcome(reference, [h.double(), w.double(), b.double()], y, learns, entropy=True, **kind)
+    given = [h, w, b if more else None]
+    found, plain = (outcome(op, given, y, learns, entropy=more, **kind) for op in (linear_cross_entropy, reference))
+    expected = outcome(reference, [None if one is None else one.double() for one in given], y, learns, entropy=more, **kind)
     for one, theirs, truth in zip(found, plain, expected, strict=True):
         assert far(one, truth) <= 1.15 * far(theirs, truth) + 1e-3
 
@@ -195,6 +197,27 @@ def test_a_head_that_learns_keeps_few_products_and_computes_many_again(dtype: to
         found[spare] = outcome(linear_cross_entropy, [h, w, b], y, True, entropy=True, softcap=5.0)
         assert sum(count for count, across in rows if across == 50) == products
     assert all(far(one, other) <= 1e-6 for one, other in zip(*found.values(), strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, BF16], ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_head_that_learns_a_weighted_log_p_takes_nothing_but_two_products_back(
+    kind: dict, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where products are few: from the shares of each row that were kept. What is left out may be no number."""
+    h, w, y, _ = case(300, 64, 333, dtype)
+
+    def slopes(op: Callable[..., TokenOdds], hidden: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        own = hidden.detach().requires_grad_(), weight.detach().requires_grad_()
+        return torch.autograd.grad((draw(300, dtype=torch.float64).to(weight.dtype) * op(*own, y, **kind).logp).sum(), own)
+
+    plain, truth = slopes(reference, h, w), slopes(reference, h.double(), w.double())
+    monkeypatch.setattr(module, "_gradients", lambda *_: pytest.fail("computed once more"))
+    h[y < 0] = torch.nan
+    found = slopes(linear_cross_entropy, h, w)
+    assert [one.dtype for one in found] == [dtype] * 2 and (found[0][y < 0] == 0).all()
+    for one, theirs, exact in zip(found, plain, truth, strict=True):
+        assert far(one, exact) <= (5e-6 if dtype == torch.float32 else 1.15 * far(theirs, exact) + 1e-3)
 
 
 @pytest.mark.parametrize("parts", [2, 4])
@@ -293,14 +316,16 @@ def test_nothing_is_written_into_and_a_graph_serves_twice() -> None:
 def test_torch_compile_keeps_it(learns: bool) -> None:
     h, w, y, b = case(9, 8, 30)
     kept = torch.compile(linear_cross_entropy, backend="aot_eager", fullgraph=True)
-    found, expected = (outcome(op, [h, w, b], y, learns, entropy=True, softcap=5.0) for op in (kept, linear_cross_entropy))
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    for more in (False, True):
+        given = [h, w, b if more else None]
+        found, expected = (outcome(op, given, y, learns, entropy=more, softcap=5.0) for op in (kept, linear_cross_entropy))
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 def test_its_schemas_and_shapes_are_what_they_say() -> None:
     h, w, y, b = case(9, 8, 30)
     tests = ("test_schema", "test_faketensor")
-    for entropy, held in ((False, "u"), (True, "products"), (True, "")):
+    for entropy, held in ((False, "u"), (False, "slopes"), (True, "products"), (True, "")):
         torch.library.opcheck(module._forward, (h, w, y, b, 5.0, 0.5, entropy, held), test_utils=tests)
     logp, lse, spread, products = module._forward(h, w, y, b, 5.0, 0.5, True, "products")
     for wanted, kept in (([True, False, True], None), ([False, True, False], products)):

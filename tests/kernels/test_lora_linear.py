@@ -182,6 +182,32 @@ def test_a_forward_mode_derivative_takes_plain_torch() -> None:
     assert "Added" not in names(lora_linear(*(one.double() for one in (x, weight, learning, b)), SCALE))
 
 
+@pytest.mark.parametrize("place", range(6), ids=["x", "W", "A", "B", "bias", "dropped"])
+def test_a_forward_mode_derivative_along_any_one_factor(place: int) -> None:
+    """Each of them alone sends the op to plain torch, or its derivative would be nothing."""
+    x, weight, a, b, bias = (one.detach() for one in given(F32, F32))
+    factors = [x, weight, a, b, bias, drawn(2, 9, K, seed=8)]
+    step = drawn(*factors[place].shape, seed=3)
+
+    def along(op: Callable[..., Tensor]) -> Tensor:
+        with forward_ad.dual_level():
+            own = [forward_ad.make_dual(one, step) if number == place else one for number, one in enumerate(factors)]
+            return forward_ad.unpack_dual(op(*own[:4], SCALE, *own[4:])).tangent
+
+    torch.testing.assert_close(along(lora_linear), along(reference))
+
+
+@pytest.mark.parametrize(
+    "place, apart", [(place, apart) for apart in (False, True) for place in range(5 + apart)], ids=lambda one: str(one).lower()
+)
+def test_any_one_factor_may_learn_alone(place: int, apart: bool) -> None:
+    """x, W, A, B, the bias, and where it is given what the update reads."""
+    factors = [one.detach() for one in given(F32, F32)] + ([drawn(2, 9, K, seed=8)] if apart else [])
+    own, dy = factors[place].requires_grad_(), drawn(2, 9, N, seed=9)
+    found, expected = (grad(op(*factors[:4], SCALE, *factors[4:]), own, dy)[0] for op in (lora_linear, reference))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def names(y: Tensor) -> str:
     """The nodes of y's graph."""
     nodes, found = [y.grad_fn], ""

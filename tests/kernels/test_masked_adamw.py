@@ -109,6 +109,9 @@ def test_a_gradient_of_any_shape_and_format_is_taken_by_its_flat_places() -> Non
 
 def test_what_cannot_be_written_into_in_one_piece_is_refused() -> None:
     """A copy would be stepped, and the weight stand still."""
-    values = torch.ones(1)
-    with pytest.raises(ValueError, match="contiguous"):
-        adamw_scatter(torch.ones(3, 2).T, values, torch.tensor([1]), values, *zeros(values), lr=0.1, decay=0.0, step=1, **RATES)
+    weight, places, gradient = torch.ones(3, 2), torch.tensor([1, 4]), torch.ones(2)
+    whole = [weight, *(torch.ones(2) for _ in range(3))]
+    for place, apart in enumerate([weight.T, *(torch.ones(2, 2)[:, 0] for _ in range(3))]):
+        written, values, moment, square = (apart if place == own else one for own, one in enumerate(whole))
+        with pytest.raises(ValueError, match="contiguous"):
+            adamw_scatter(written, values, places, gradient, moment, square, lr=0.1, decay=0.0, step=1, **RATES)

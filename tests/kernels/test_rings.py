@@ -15,7 +15,7 @@ import torch
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RINGS = sorted(path.stem for path in (HERE / "rings").glob("*.py"))
-OPS = {path.stem for path in (ROOT / "kernels" / "workbench_kernels").glob("*.py") if "\n@jit\n" in path.read_text()} - {"parts"}
+OPS = {path.stem for path in (ROOT / "kernels" / "workbench_kernels").glob("*.py") if "\n@jit" in path.read_text()} - {"parts"}
 
 
 def run(ring: str, **environment: str) -> None:

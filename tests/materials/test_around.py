@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -10,8 +11,9 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from workbench.core.errors import WorkbenchError
 from workbench.core.job import drain
 from workbench.core.workspace import Workspace
-from workbench.materials import around
+from workbench.materials import around, readings
 from workbench.materials.around import Around, without_question
+from workbench.materials.models import ModelRef
 from workbench.materials.rows import Example
 
 
@@ -104,6 +106,30 @@ def test_another_model_reads_anew(near: Around, pico_folder: Path, workspace: Wo
     before = config.stat()
     os.utime(config, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
     assert list(Around(workspace, str(pico_folder)).vectors(ROWS))
+
+
+def test_readings_beyond_the_bound_go_once_new_ones_were_made(near: Around, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readings, "RECENT", -1.0)
+    monkeypatch.setattr(readings, "MOST", 0)
+    assert len(drain(near.vectors(ROWS))) == 4 and not [*workspace.cache("readings").glob("*/*")]
+    monkeypatch.setattr(readings, "MOST", 10**9)
+    drain(near.vectors(ROWS))
+    monkeypatch.setattr(readings, "MOST", 0)
+    assert not list(near.vectors(ROWS)) and [*workspace.cache("readings").glob("*/*")], "nothing was new"
+
+
+def test_another_revision_of_a_hub_id_is_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub cache tells which is here; of a model that is not here nothing is known."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    ref, repo = ModelRef("org/name", "org/name", "org/name"), tmp_path / "models--org--name"
+    states = [around.state_of(ref)]
+    (repo / "refs").mkdir(parents=True)
+    for revision in ("a" * 40, "b" * 40, "a" * 40):
+        (repo / "refs" / "main").write_text(revision)
+        (repo / "snapshots" / revision).mkdir(parents=True, exist_ok=True)
+        (repo / "snapshots" / revision / "config.json").write_text("{}")
+        states.append(around.state_of(ref))
+    assert len({*states}) == 3 and states[1] == states[3]
 
 
 def test_rows_of_another_set_come_by_name(near: Around) -> None:

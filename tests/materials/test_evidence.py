@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from workbench.core.events import Progress
 from workbench.core.job import drain
-from workbench.materials.evidence import Evidence, gradients, inputs, outputs, surprise
+from workbench.materials.evidence import Evidence, gradients, inputs, outputs, some, surprise
 from workbench.materials.templates import Encoded
 
 LENGTHS = (5, 12, 9, 7, 12)
@@ -29,6 +29,14 @@ def test_batches_are_so_many_rows_in_their_order_filled_up() -> None:
     assert batches[1]["labels"][1].tolist() == [-100] * 3 + ROWS[3].ids[3:] + [-100] * 2
     assert batches[1]["attention_mask"].sum().item() == 9 + 7
     assert [batch["input_ids"].tolist() for batch in SEEN.batches("other", 1)] == [[ROWS[0].ids]]
+
+
+def test_some_rows_of_a_batch_are_the_batch_of_these_rows() -> None:
+    (every,) = SEEN.batches(size=5)
+    for chosen in ([0, 1], [2, 3], [4], [3, 0]):
+        (wanted,) = Evidence({"": [ROWS[place] for place in chosen]}, 0, torch.device("cpu")).batches()
+        found = some(every, torch.tensor(chosen))
+        assert found.keys() == wanted.keys() and all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
 def test_prompts_end_where_the_answer_begins() -> None:

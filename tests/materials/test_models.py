@@ -54,6 +54,21 @@ def test_a_model_without_a_padding_token_pads_with_its_end(pico_folder: Path, wo
     assert found.pad_token_id == found.eos_token_id == 1
 
 
+def test_looking_at_a_shape_changes_no_other_threads_numbers(pico_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers makes the dtype in which it builds a model that of all threads, also of one that trains meanwhile."""
+    config = json.loads((pico_folder / "config.json").read_text())
+    (pico_folder / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    seen, begin = set(), torch.nn.Linear.__init__
+
+    def watched(*given: object, **more: object) -> None:
+        seen.add(torch.get_default_dtype())
+        begin(*given, **more)
+
+    monkeypatch.setattr(torch.nn.Linear, "__init__", watched)
+    model = skeleton(str(pico_folder))
+    assert seen == {torch.float32} and model.dtype == model.config.dtype == torch.bfloat16
+
+
 def test_a_skeleton_has_the_shape_and_no_numbers(pico_folder: Path) -> None:
     model = skeleton(str(pico_folder))
     assert {p.device.type for p in model.parameters()} == {"meta"}

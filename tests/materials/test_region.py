@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workbench.materials import optimizers
+from workbench.materials.models import hidden_states
 from workbench.materials.region import RegionAttachment, cost, evenly
 from workbench.materials.regions import Blocks, Columns, Elements, Region, Rows
 
@@ -87,9 +88,10 @@ def test_the_model_takes_over_whoever_writes_the_values(pico_batch: dict[str, Te
     model = make_model()
     attachment = RegionAttachment(model, {UP: Rows(torch.tensor([2]))})
     (_, values), *_ = attachment.trained()
-    before = model(**pico_batch).logits
+    before, read = model(**pico_batch).logits, hidden_states(model, pico_batch)
     with torch.no_grad():
         write(values)
+    assert not torch.equal(hidden_states(model, pico_batch), read), "as training and evaluation ask it"
     assert not torch.equal(model(**pico_batch).logits, before)
     assert torch.equal(model.get_parameter(UP)[2:3], values)
 

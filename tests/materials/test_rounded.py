@@ -21,7 +21,12 @@ from workbench.methods.contracts import Attachment
 from workbench.methods.probes.step_safety import measured
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+EVERYWHERE = pytest.mark.parametrize(
+    "device",
+    [CPU, pytest.param(GPU, marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")])],
+    ids=str,
+)
 BESIDE = [method for method in on("adapters") if method.over_rounded]
 
 
@@ -54,13 +59,15 @@ def test_bytes_are_what_is_held(ref: ModelRef) -> None:
         assert held == pytest.approx(rounded.BYTES * math.prod(state.shape), rel=0.01)
 
 
+@EVERYWHERE
 @pytest.mark.parametrize("training", [False, True])
 def test_the_gradient_passes_matrices_in_four_bits_as_it_passes_what_they_stand_for(
-    ref: ModelRef, pico_batch: dict[str, Tensor], training: bool
+    ref: ModelRef, pico_batch: dict[str, Tensor], training: bool, device: torch.device
 ) -> None:
-    model, plain = load(ref, CPU, torch.float32, four_bits=True), load(ref, CPU, torch.float32)
+    batch = {name: tensor.to(device) for name, tensor in pico_batch.items()}
+    model, plain = load(ref, device, torch.float32, four_bits=True), load(ref, device, torch.float32)
     with torch.no_grad():
-        answer(model, pico_batch)  # bitsandbytes would pack the matrices for answering here
+        answer(model, batch)  # bitsandbytes would pack the matrices for answering here
         for name, module in rounded.matrices(model):
             plain.get_submodule(name).weight.copy_(rounded.full(module))
     found = []
@@ -70,23 +77,25 @@ def test_the_gradient_passes_matrices_in_four_bits_as_it_passes_what_they_stand_
         for _, parameter in attachment.trained():
             torch.manual_seed(parameter.numel())
             parameter.data.normal_(std=0.1)
-        attachment.model(**pico_batch).loss.backward()
+        attachment.model(**batch).loss.backward()
         found.append({name: parameter.grad for name, parameter in attachment.trained()})
     one, other = found
     assert one.keys() == other.keys() and all(value.abs().max() > 0 for value in other.values())
     assert all(torch.allclose(one[name], other[name], rtol=1e-3, atol=1e-6) for name in one)
 
 
+@EVERYWHERE
 def test_step_safety_reads_the_derivative_through_them(
-    ref: ModelRef, pico_batch: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+    ref: ModelRef, pico_batch: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch, device: torch.device
 ) -> None:
     def without(*given: object, **more: object) -> Tensor:
         raise NotImplementedError("this has no forward AD")  # as on a GPU
 
-    model, plain = load(ref, CPU, torch.float32, four_bits=True), load(ref, CPU, torch.float32)
+    batch = {name: tensor.to(device) for name, tensor in pico_batch.items()}
+    model, plain = load(ref, device, torch.float32, four_bits=True), load(ref, device, torch.float32)
     for name, module in rounded.matrices(model):
         plain.get_submodule(name).weight.data.copy_(rounded.full(module))
-    learnt = (pico_batch["labels"][:, 1:] != -100).nonzero()
+    learnt = (batch["labels"][:, 1:] != -100).nonzero()
     monkeypatch.setattr("bitsandbytes.matmul_4bit", without)
     widths = []
     for each in (model, plain):
@@ -96,7 +105,7 @@ def test_step_safety_reads_the_derivative_through_them(
             torch.manual_seed(len(name))
             step[name] = 0.01 * torch.randn_like(parameter)
             parameter.data += step[name]
-        spread, share = measured(attachment.model, pico_batch, step, learnt)
+        spread, share = measured(attachment.model, batch, step, learnt)
         assert share == 0, "no secant was needed"
         widths.append(spread.width)
     assert widths[1].max() > 0 and torch.allclose(*widths, rtol=1e-3)

@@ -39,6 +39,17 @@ def test_what_a_model_says_is_text_and_never_markup_or_a_template() -> None:
         assert "${" not in drawn and "{{" not in drawn and "`" not in drawn
 
 
+def test_the_question_stands_as_it_was_typed_and_as_it_was_asked_where_these_differ() -> None:
+    typed = answers.asked("Who?", TWO, LABELS)
+    framed = typed.heard(Said(0, "pocket", "In <rhymes>: Who?", "")).heard(Said(1, "run:0001", "In <rhymes>: Who?", "You"))
+    for drawn in (answers.drawn(framed), answers.past([framed.settled()]), answers.drawn(framed.shuffled("0007"))):
+        assert drawn.count('<blockquote class="asked">Who?</blockquote>') == 1
+        assert drawn.count("The models were asked: “In &lt;rhymes&gt;: Who?”") == 1
+        assert drawn.index("asked: “") < drawn.index('class="pane"')
+    for drawn in (answers.drawn(typed), answers.drawn(typed.heard(Said(1, "pocket", "Who?", "Me")))):
+        assert "The models were asked" not in drawn and drawn.count("Who?") == 1
+
+
 def test_panes_stand_in_the_order_of_the_models_and_the_first_is_the_base() -> None:
     shown = answers.drawn(answers.asked("hi", TWO, LABELS))
     assert shown.index("pocket") < shown.index("run 0001 · poems")

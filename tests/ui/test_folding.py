@@ -16,7 +16,7 @@ from workbench.runs.store import Store
 from workbench.ui import folding, watching
 from workbench.ui.context import Context
 from workbench.ui.counting import Wishes
-from workbench.ui.tabs.runs import offered
+from workbench.ui.tabs.runs import BUTTONS, offered
 
 
 @pytest.fixture
@@ -53,7 +53,9 @@ def test_it_is_offered_where_a_run_that_is_over_made_an_adapter_that_can_be_fold
     ctx.store.append(empty, Finished("stopped"))
     ctx.store.flush()
     assert not folding.offers(ctx, ctx.store.run(empty))
-    assert [button.visible for button in offered(ctx, offers["stopped"])] == [True, True, False, True, True, True, True]
+    buttons = dict(zip(BUTTONS, offered(ctx, offers["stopped"]), strict=True))
+    assert [name for name, button in buttons.items() if not button.visible] == ["compare"]
+    assert buttons["take"].link == f"/take/{offers['stopped'].id}.zip"
 
 
 def test_a_merge_is_named_by_its_model_and_a_training_run_by_its_number(ctx: Context, pico_folder: Path) -> None:

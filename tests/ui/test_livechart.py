@@ -78,6 +78,7 @@ def test_split_keeps_order() -> None:
 
 def test_no_run_and_an_unknown_run_are_sentences(ctx: Context) -> None:
     assert "No run yet" in news(ctx, "", 0)["reasons"]["y"]
+    assert all(words in news(ctx, "", 0)["status"] for words in ("Start", "Ask it", "Data tab")), "who has no run yet is told what to do"
     for unknown in ("0099", "../etc", "<b>"):
         answer = news(ctx, unknown, 0)
         assert "There is no run" in answer["status"] and "<b>" not in answer["status"]

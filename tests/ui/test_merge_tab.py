@@ -3,7 +3,7 @@
 import pytest
 
 from workbench.core.spec import MergeSpec
-from workbench.ui.tabs.merge import _unlike
+from workbench.ui.merging import unlike
 
 
 @pytest.mark.parametrize(("more", "words"), [
@@ -12,5 +12,5 @@ from workbench.ui.tabs.merge import _unlike
     ({"save": "adapter", "of": "factors", "rank": 4}, "made of A and B apart"),
 ])  # fmt: skip
 def test_a_preview_says_in_what_an_adapter_will_differ(more: dict, words: str) -> None:
-    said = _unlike(MergeSpec(models=[{"model": "run:0001"}], **more))
+    said = unlike(MergeSpec(models=[{"model": "run:0001"}], **more))
     assert words in said and bool(words) is bool(said)

@@ -76,6 +76,13 @@ def test_every_control_that_a_test_uses_is_there_once(config: dict[str, Any]) ->
     assert not [name for name, times in ids.items() if name and times > 1], "an elem_id is unique"
 
 
+def test_every_control_has_a_name_of_its_own(config: dict[str, Any]) -> None:
+    """Without a label Gradio tells a screen reader the kind of the control alone: "Dropdown", "Textbox"."""
+    kinds = ("dropdown", "radio", "textbox", "checkbox", "checkboxgroup", "number", "slider", "file")
+    controls = [part for part in config["components"] if part["type"] in kinds]
+    assert controls and not [part["props"].get("elem_id") for part in controls if not (part["props"].get("label") or "").strip()]
+
+
 def test_no_script_names_an_argument_of_gradio(config: dict[str, Any]) -> None:
     """A quoted `every` in a script made Gradio copy the whole page into each answer."""
     assert "functools.partial" not in json.dumps(config, default=str)
@@ -114,6 +121,13 @@ def test_live_lines_follow_the_jobs() -> None:
         assert words in drawn
     assert "<script" not in drawn and state == "0042:running 0043:queued"
     assert "idle" in lines_of([])[0]
+
+
+def test_what_comes_before_the_first_step_is_not_called_a_step() -> None:
+    loading = Live("0042", "train", "", "running", 0, 1, None, {}, "loading <the> model")
+    reading = Live("0042", "train", "", "running", 40, 1812, None, {}, "rows read")
+    assert "loading &lt;the&gt; model<" in lines_of([loading])[0] and "rows read 40/1,812" in lines_of([reading])[0]
+    assert "step" not in lines_of([loading, reading])[0]
 
 
 def test_the_machine_is_read() -> None:
@@ -158,12 +172,14 @@ def test_the_run_in_view_is_the_one_at_work() -> None:
         ("running", "pause stop steer"),
         ("paused", "resume stop steer"),
         ("queued", "stop sooner"),
-        ("finished", "ask again"),
+        ("finished", "ask again take"),
         ("stopped", "resume"),
     ],
 )
 def test_only_what_can_be_done_is_offered(status: str, visible: str) -> None:
-    shown = dict(zip("start pause resume stop sooner ask again steer".split(), buttons(run(status), busy=status == "running"), strict=True))
+    shown = dict(
+        zip("start pause resume stop sooner ask again take steer".split(), buttons(run(status), busy=status == "running"), strict=True)
+    )
     assert " ".join(name for name, button in shown.items() if button.visible and name != "start") == visible
     assert shown["start"].value == ("Queue" if status == "running" else "Start")
 

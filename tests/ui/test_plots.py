@@ -158,3 +158,10 @@ def test_marks_of_one_kind_stand_at_their_numbers_zero_too(kind: str) -> None:
     assert drawn.layout.shapes[0].y0 == 0 and drawn.layout.yaxis.type == "linear" and not drawn.layout.showlegend
     log = Picture("found", kind, "Found", x="place", y="size", each="", log=True)
     assert plots.pictured(Table("found", ["place", "size"], rows), log).layout.yaxis.type == "log"
+
+
+def test_lines_of_one_colour_differ_in_their_dashes():
+    lines = {name: ([1, 2], [2.0, 1.0]) for name in ("0001", "0008", "0015", "0002")}
+    drawn = plots.curves(lines, "Loss", "step", "loss", colours={name: plots.run_colour(name) for name in lines})
+    assert len({(line.line.color, line.line.dash) for line in drawn.data}) == 4 and drawn.data[0].line.dash == "solid"
+    assert len({line.line.color for line in drawn.data}) == 2, "a run keeps its colour"

@@ -1,6 +1,7 @@
 """Small pictures: numbers lie where they should on the paper, words are escaped, and handles say what they move."""
 
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -101,3 +102,11 @@ def test_the_stacks_of_a_histogram_stand_on_one_another() -> None:
         (float(y), float(tall)) for y, tall in re.findall(r'y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', drawn)
     )
     assert high + high_tall == pytest.approx(low, abs=0.11) and low_tall == pytest.approx(3 * high_tall, rel=0.01)
+
+
+def test_names_of_models_in_one_place_do_not_lie_on_each_other() -> None:
+    places = {"base": (0.0, 0.0), "a": (0.3, 0.0), "b": (0.3, 0.001), "merged": (0.3, 0.0)}
+    svg = parsed(sketch.beads(places, "merged", "models"))
+    heights = sorted(float(text.attrib["y"]) for text in svg.iter("text") if text.text != "base")
+    assert all(below - above >= 14.9 for above, below in pairwise(heights))
+    assert sum(heights) / 3 == pytest.approx(HEIGHT / 2 + 4, abs=0.5), "apart around where they are"

@@ -10,7 +10,7 @@ import pytest
 from workbench.core.events import Table
 from workbench.jobs.scoring import Question, Score, Task
 from workbench.jobs.searching import Search, Try
-from workbench.jobs.tasting import BASE, MERGED, Tasted
+from workbench.jobs.tasted import BASE, MERGED, Tasted
 from workbench.ui import taste
 
 EVIL = "<script>alert(1)</script>${x}"
@@ -49,6 +49,16 @@ def test_the_merged_model_is_waited_for_and_then_marked(tasted: Tasted) -> None:
     assert "is answering" in waiting and "✓" not in waiting
     there = taste.answers(replace(tasted, said={**tasted.said, MERGED: [["sun sun."]]}))
     assert "is answering" not in there and there.count("✓") == 1 and "run 1" not in there, "the base and the merge stand beside each other"
+
+
+def test_what_is_known_so_far_is_said_to_be_so_far(tasted: Tasted) -> None:
+    assert "rows so far" not in taste.scores(replace(tasted, rows=(8, 8)))
+    assert "2 of 8 rows so far" in taste.scores(replace(tasted, rows=(2, 8)))
+    half = replace(tasted, said={**tasted.said, MERGED: [["sun"]]}, growing=frozenset({MERGED}))
+    drawn = taste.answers(half)
+    assert "is answering" in drawn and drawn.count("not what should be said") == 1, "what is not whole is neither right nor wrong"
+    empty = taste.answers(replace(half, said={**tasted.said, MERGED: [[""]]}))
+    assert "(nothing)" not in empty
 
 
 def test_a_curve_over_depth_has_handles_where_there_are_widgets_for_them() -> None:

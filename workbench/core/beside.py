@@ -38,6 +38,6 @@ def foldable(adapter: Path) -> bool:
 def unmergeable(label: str) -> str:
     """The sentence for who wants to make such an adapter a part of the weights."""
     return (
-        f"{label} is made of modules that stand beside the model and are no change of its weights (an activation function or a choice "
-        "stands between them), so it cannot be merged or made a model of. Leave it out, use it on its base as it is, or train a LoRA."
+        f"{label} is made of modules that stand beside the model and are no change of its weights, so it cannot be merged or made a model "
+        "of. Leave it out, use it on its base as it is, or train a LoRA."
     )

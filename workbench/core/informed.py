@@ -6,7 +6,7 @@ from workbench.core.method import knob
 
 
 class Looking(BaseModel):
-    """Mixed into the `Informed` adapters that look at rows (`methods/contracts.py`)."""
+    """Mixed into the adapters that look at rows (`methods/contracts.py`)."""
 
     rows: int = knob(64, ge=1, le=100_000, help="rows that are looked at before the first step, drawn at random", log=True, more=True)
 

@@ -21,6 +21,10 @@ class Sifting(BaseModel):
 
     skip: bool = knob(False, help="keep this step in the recipe, but do not do it", label="leave out")
 
+    def seen(self, rows: int) -> int:
+        """How many of so many rows the `reader` reads."""
+        return rows
+
 
 class Reads(BaseModel):
     """A step for which a model reads each row; it stands before the contract among a selector's bases."""

@@ -79,6 +79,8 @@ def _alone(ref: ModelRef, member: Member, base: ModelRef, below: Member) -> Iter
         yield f"{ref.label} is a whole model, and only LoRA adapters become one adapter. Set save to model, or leave it out."
     elif Path(ref.path).resolve() != Path(base.path).resolve():
         yield f"{ref.label} stands on {ref.path}, and the base of this merge is {base.path}. Merge only adapters of one base."
+    if member.single:
+        yield f"{ref.label} changes single numbers, which no low-rank adapter holds. Set save to model."
     replaced = _replaced(member, below)
     if replaced:
         yield (

@@ -47,7 +47,7 @@ MUCH = 0.05  # share of the change's energy whose loss is worth a second look
 
 
 class Layers(Protocol):
-    """What `jobs/merge.py` knows of each tensor as a whole."""
+    """What `jobs/layers.py` knows of each tensor as a whole."""
 
     def prepare(self) -> Iterator[None]: ...
     def measured(self, slot: Slot) -> Iterator[tuple[Slot, Block] | None]: ...

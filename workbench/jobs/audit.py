@@ -26,6 +26,7 @@ from workbench.materials.corpus import path_of
 from workbench.materials.low_rank import matrices
 from workbench.materials.models import resolve, skeleton
 from workbench.materials.rounded import stored_so, unfit, uninstalled
+from workbench.methods.contracts import Informed
 
 TIGHT = 0.8  # share of the memory or of the free disk above which a run is worth a look
 
@@ -69,7 +70,8 @@ def refuse(spec: TrainSpec, workspace: Workspace) -> None:
 def _moves(spec: TrainSpec, workspace: Workspace, rows: Rows) -> Iterator[Finding]:
     known = estimate(spec, workspace, rows)
     share = known.trained / max(1, known.total)
-    yield Finding("safe", f"{number(known.trained)} of {number(known.total)} numbers will move ({share:.2%}).")
+    most = "At most " if isinstance(spec.adapter, Informed) else ""
+    yield Finding("safe", f"{most}{number(known.trained)} of {number(known.total)} numbers will move ({share:.2%}).")
     memory = f"Memory about {size(known.bytes)} of {size(known.machine_bytes)} with rows of {count(rows.longest, 'token')} in a batch"
     if known.bytes <= TIGHT * known.machine_bytes:
         yield Finding("safe", f"{memory}.")

@@ -194,6 +194,7 @@ def _moments(model: PreTrainedModel, spec: TrainSpec, cost: Cost, rows: Rows, nu
     if spec.update.forward_only:
         held, gradients, before = passing + head, 0, 0
     yield [("activations", int(tokens * held)), ("gradients", before), ("weights in half precision", 2 * copied if numbers.half else 0)]
+    yield [("gradients of the embeddings", numbers.width * cost.gathered)]
     watched = any(probe.when == "step" for probe in spec.probes)  # the parameters before the step, then how far they went
     yield [("gradients", gradients), ("copies to measure the step", FLOAT * cost.trained if watched else 0)]
     if spec.data.validation_share or spec.known or spec.model == POCKET:

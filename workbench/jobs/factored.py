@@ -20,7 +20,7 @@ from workbench.methods.contracts import FactorMerge, Slot
 
 
 class Matrices:
-    """What the jobs ask of each tensor as a whole, for a merge that is asked with factors; as `_Layers` in `jobs/merge.py` for others."""
+    """What the jobs ask of each tensor as a whole, for a merge that is asked with factors; as `Layers` in `jobs/layers.py` for others."""
 
     def __init__(self, recipe: Recipe):
         self._recipe = recipe

@@ -71,7 +71,8 @@ def _rows(count: int, one: str, many: str) -> str:
 def _of_file(data: Curated) -> list[Issue]:
     issues, rejects, examples = [], data.corpus.rejects, data.examples
     if rejects:
-        reason = Counter(reject.reason for reject in islice(rejects, LOOKED)).most_common(1)[0][0]
+        remedy = Counter(reject.remedy for reject in islice(rejects, LOOKED)).most_common(1)[0][0]  # a reason may name its line
+        reason = next(reject.reason for reject in rejects if reject.remedy == remedy)
         text = f"{len(rejects):,} of {len(rejects) + len(examples):,} rows could not be read. Most often: {reason}"
         issues.append(Issue("rejects", text, "act" if len(rejects) > len(examples) else "watch", len(rejects), []))
     formats = Counter(data.corpus.formats)

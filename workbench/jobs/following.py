@@ -21,6 +21,7 @@ from workbench.jobs import checkpoint
 from workbench.jobs.leading import Hello
 from workbench.jobs.prepare import base_of
 from workbench.jobs.probing import Probing
+from workbench.jobs.quickening import warm
 from workbench.jobs.studying import attached
 from workbench.jobs.together import Together, ready
 from workbench.jobs.train import Run
@@ -36,6 +37,7 @@ def made(hello: Hello) -> Run:
     model = load(base_of(spec, workspace), place()[0], hello.weights, spec.quantization == "nf4")
     prepared = replace(hello.prepared, model=model)
     run = Run(spec, folder, prepared, drain(attached(spec, prepared, folder, workspace)))
+    drain(warm(prepared, spec, run.attachment))
     run.probing = Probing([], clock=run.clock)
     checkpoint.set_random_state(run.random)
     return run

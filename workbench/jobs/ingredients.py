@@ -15,6 +15,7 @@ from torch import Tensor
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.spec import MergeSpec
 from workbench.core.stack import Layout, beyond, laid_out
+from workbench.core.varied import numbers
 from workbench.core.workspace import Workspace
 from workbench.jobs.adaptable import unfactored, unfit
 from workbench.materials.family import Member, differences, open_member, same_head
@@ -172,6 +173,8 @@ def layout_of(spec: MergeSpec) -> Layout:
 def refusals(spec: MergeSpec) -> list[str]:
     """Why the method does not take the models and weights, of the whole or of a slice; nothing is opened for it."""
     method = cast(Merge, spec.merge)
+    if wrong := _one_for_all(spec):
+        return wrong
     if method.factored and (spec.stack or spec.tokenizer != "same"):
         return [f"{method.title()} merges adapters of one base, which have its layers and its tokens. Leave stack and tokenizer out."]
     if not spec.stack:
@@ -190,6 +193,23 @@ def refusals(spec: MergeSpec) -> list[str]:
         found += [f"stack.{number}: {sentence}" for sentence in asked]
     found = found or [*_weighed(spec, "", None, layout.before), *_weighed(spec, "norm.", None, layout.behind)]
     return list(dict.fromkeys(found))
+
+
+def _one_for_all(spec: MergeSpec) -> list[str]:
+    """Why some numbers cannot differ from tensor to tensor: the method wants them once, for all tensors together."""
+    method = cast(Merge, spec.merge)
+    if method.whole and (spec.vary or any(isinstance(given.weight, list) for given in spec.models)):
+        return [f"{method.title()} makes one model of whole ones, so each number is one for all tensors. Give one number each."]
+    counts = [(1000, 1000)] * len(spec.models)
+    found = list[str]()
+    for name, given in spec.vary.items():
+        others = [type(method)(**{**method.model_dump(), name: one}) for one in numbers(given)]
+        if any(own.across() != method.across() or (own.across() and own.ranks(counts) != method.ranks(counts)) for own in others):
+            found.append(
+                f"{method.title()} settles {name} for all tensors together, so it cannot differ between them. Give one number, or let it "
+                "look at each tensor alone, if it has a knob for that."
+            )
+    return found
 
 
 def _matched(spec: MergeSpec, opened: list[Member], places: Sequence[str]) -> tuple[list[Member], Vocabulary]:

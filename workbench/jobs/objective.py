@@ -81,7 +81,7 @@ class Objective:
         if self.group.size == 1:
             return values
         with self.clock.part("exchange"):
-            return self.group.add(values, parameters)
+            return self.group.add(values, parameters, self.attachment.tallies())
 
     def _over(self, window: Sequence[Batch], step: int, share: float, backward: bool) -> dict[str, float]:
         all_learnt = self.learnt(window)

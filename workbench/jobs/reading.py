@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from workbench.core.events import Progress, Table
 from workbench.jobs.gathering import Cast
 from workbench.materials.choir import Choir, Seating, together
+from workbench.materials.roomy import RoomyCache
 from workbench.materials.speakers import ModelVoice, Singer
 from workbench.materials.token_stats import kl
 
@@ -87,7 +87,7 @@ class Reader:
     voices: list[ModelVoice]
     places: list[int]
     seating: Seating | None = None
-    cache: DynamicCache = field(default_factory=DynamicCache)
+    cache: RoomyCache = field(default_factory=RoomyCache)
 
     def read(self, text: list[int], keep: int) -> Tensor:
         """(models, keep, V) log-probabilities after the last `keep` tokens of the text."""

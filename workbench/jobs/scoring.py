@@ -15,6 +15,7 @@ from workbench.core.job import drain
 from workbench.core.parts import DataSpec
 from workbench.core.spec import TrainSpec, read_spec
 from workbench.core.workspace import Workspace
+from workbench.jobs.grafts import behind
 from workbench.jobs.steps import parted, sifted
 from workbench.materials.corpus import Example, normalised
 from workbench.materials.models import POCKET
@@ -62,9 +63,10 @@ def held_out(data: DataSpec, seed: int, workspace: Workspace, model: str = POCKE
 
 
 def of_runs(models: Iterable[str], workspace: Workspace) -> Iterator[tuple[DataSpec, int, str]]:
-    """What those of the models that are runs here learnt from, set by set, the seed that chose the rows they held back, and their base."""
+    """What those of the models that are runs here, or grafts of such, learnt from: set by set, with the seed that chose the rows they held
+    back, and their base."""
     for model in models:
-        kind, _, run = model.partition(":")
+        kind, _, run = behind(model).partition(":")
         path = workspace.home / "runs" / run / "spec.yaml"
         if kind == "run" and path.exists():
             trained = cast(TrainSpec, read_spec(path))

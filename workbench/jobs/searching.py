@@ -13,7 +13,8 @@ from statistics import fmean
 from workbench.core.errors import WorkbenchError
 from workbench.core.method import Knob, knobs_of
 from workbench.core.spec import MergeSpec
-from workbench.jobs.tasting import BASE, MERGED, Tasting
+from workbench.jobs.tasted import BASE
+from workbench.jobs.tasting import Tasting
 
 GRID = 5  # values of each of the first two knobs
 WALKS = 2  # times that each knob is moved by half of what it was before
@@ -95,10 +96,10 @@ def moved(knob: Knob, value: float, share: float) -> float:
 
 def _tried(found: Search, tasting: Tasting, spec: MergeSpec, knobs: dict[str, float], learnt: Sequence[bool]) -> Search:
     merge = {**spec.merge.chosen(), **knobs}
-    scores = next(tasting.taste(MergeSpec.parse({**spec.model_dump(mode="json"), "merge": merge}))).scores[MERGED]
-    sides = [[score.loss for score, was in zip(scores, learnt, strict=True) if was == side] for side in (True, False)]
+    losses = tasting.losses(MergeSpec.parse({**spec.model_dump(mode="json"), "merge": merge}))
+    sides = [[loss for loss, was in zip(losses, learnt, strict=True) if was == side] for side in (True, False)]
     new, known = (fmean(side) if side else 0.0 for side in sides)
-    found.tries.append(Try(knobs, new, known, fmean(score.loss for score in scores)))
+    found.tries.append(Try(knobs, new, known, fmean(losses)))
     return found
 
 

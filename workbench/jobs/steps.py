@@ -113,15 +113,17 @@ def at_hand(spec: DataSpec, workspace: Workspace, model: str = models.POCKET) ->
 def estimate(spec: DataSpec, workspace: Workspace, model: str = models.POCKET) -> float:
     """About how many seconds the recipe's steps will take; 0 where all is at hand. What a model takes for a row is tried on a few.
 
-    Every row is counted, those that an earlier step drops too, and those that were read before and are not read again.
+    Every row is counted that a step reads, those that an earlier step drops too, and those that were read before and are not read again.
     """
     if at_hand(spec, workspace, model) is not None:
         return 0.0
     examples, around, seconds = load(spec.path, workspace, spec.columns).examples, Around(workspace, model), 0.0
     for selector, file in zip(spec.selectors, _keys(spec, workspace, model), strict=True):
         if not (selector.skip or file.exists()):
-            rows = sum((len(examples), *(len(around.rows(name, selector.title())) for name in selector.others())))
-            seconds += rows * (PLAIN if (read := selector.reader()) is None else selector.passes * _pace(read or model, examples, around))
+            reader, others = selector.reader(), sum(len(around.rows(name, selector.title())) for name in selector.others())
+            read = 0 if reader is None else selector.seen(len(examples)) + others
+            seconds += (len(examples) + others - read) * PLAIN
+            seconds += read * selector.passes * _pace(reader or model, examples, around) if read else 0.0
     return seconds
 
 

@@ -6,6 +6,7 @@ What it is not: what it looks for (`methods/adapters/`), or how rows are read (`
 import os
 import random
 from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -41,6 +42,8 @@ def attached(spec: TrainSpec, prepared: Prepared, folder: Path, workspace: Works
         attachment = spec.adapter.attach(model, spec.seed, learnt)
     else:
         attachment = spec.adapter.attach(model, spec.seed)
+    if type(attachment).look is not Attachment.look:
+        attachment.look((yield from _evidence(spec, prepared, workspace)))
     attachment.meet(prepared.about.names)
     if prepared.earlier:
         attachment.heed(prepared.earlier)
@@ -58,15 +61,20 @@ def _learnt(spec: TrainSpec, prepared: Prepared, file: Path, workspace: Workspac
                 f"What the adapter found in the rows is damaged on the disk ({error}), so the run cannot go on as it began. "
                 f"Remove {file} to have it look again, or start a new run from the spec."
             ) from error
-    rows = dict[str, Sequence[Encoded]]()
-    for name in adapter.looks_at():
-        rows[name] = (yield from _rows_of(name, spec, prepared, workspace)) if name else _some(prepared.train, spec)
-    pad = cast(int, prepared.tokenizer.pad_token_id)
-    learnt = yield from adapter.study(prepared.model, Evidence(rows, pad, prepared.model.device))
-    partial = file.with_suffix(".partial")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in learnt.items()}, partial)
-    os.replace(partial, file)
+    learnt = yield from adapter.study(prepared.model, (yield from _evidence(spec, prepared, workspace)))
+    unfinished = file.with_suffix(".partial")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in learnt.items()}, unfinished)
+    os.replace(unfinished, file)
     return learnt
+
+
+def _evidence(spec: TrainSpec, prepared: Prepared, workspace: Workspace) -> Generator[Progress, None, Evidence]:
+    """The rows that the adapter looks at, which the run's seed draws."""
+    rows = dict[str, Sequence[Encoded]]()
+    for name in spec.adapter.looks_at():
+        rows[name] = (yield from _rows_of(name, spec, prepared, workspace)) if name else _some(prepared.train, spec)
+    tokenizer, device = prepared.tokenizer, prepared.model.device
+    return Evidence(rows, cast(int, tokenizer.pad_token_id), device, partial(tokenizer.encode, add_special_tokens=False))
 
 
 def _some(rows: Sequence[Row], spec: TrainSpec) -> list[Row]:

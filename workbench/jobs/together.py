@@ -2,9 +2,9 @@
 
 What it is: data parallelism in its plainest form, without a wrapper around the model. Every process holds the whole model, adapter,
 optimizer and plan. Of the forward passes of a step each takes its share. The trained tokens of the whole window, by which a loss is
-divided, are known to all from the plan, so sums are all that is exchanged: losses, then the gradients of what is trained. From there on
-everybody takes the same step for itself. So nothing has to be told of what an update or an adapter does between two steps, and updates that
-go by losses alone exchange a few numbers and no gradient [D].
+divided, are known to all from the plan, so sums are all that is exchanged: losses, the gradients of what is trained, and what an adapter
+counts over the tokens of a step. From there on everybody takes the same step for itself. So nothing has to be told of what an update or
+an adapter does between two steps, and updates that go by losses alone exchange a few numbers and no gradient [D].
 
 Process 0 is the run. It alone tells, evaluates, answers and writes, and asks the others (`following.py`) for each step over a pipe: a pause
 is an order that does not come, and a pipe that closes ends who listens, however the run died. What a process cannot know by itself is
@@ -62,8 +62,8 @@ class Group:
         """For the length of a `with`, random numbers of this process's own; behind it all have the same again."""
         yield
 
-    def add(self, values: dict[str, float], parameters: Sequence[nn.Parameter]) -> dict[str, float]:
-        """The values summed over all processes; the parameters' gradients are, too, from here on."""
+    def add(self, values: dict[str, float], parameters: Sequence[nn.Parameter], tallies: Sequence[Tensor] = ()) -> dict[str, float]:
+        """The values summed over all processes; the parameters' gradients and an adapter's tallies are, too, from here on."""
         return values
 
     def decided(self, values: Sequence[float]) -> Sequence[float]:
@@ -124,7 +124,7 @@ class Together(Group):
             checkpoint.set_random_state(common)
 
     @torch.no_grad()
-    def add(self, values: dict[str, float], parameters: Sequence[nn.Parameter]) -> dict[str, float]:
+    def add(self, values: dict[str, float], parameters: Sequence[nn.Parameter], tallies: Sequence[Tensor] = ()) -> dict[str, float]:
         """A gradient that nobody has stays none, as it does where one process reads everything; who has none of a sum's gets it too."""
         there = [float(parameter.grad is not None) for parameter in parameters]
         told = torch.tensor([*values.values(), *there], dtype=torch.float64, device=self.device)
@@ -137,6 +137,8 @@ class Together(Group):
             self._done(dist.all_reduce(flat, async_op=True))
             for parameter, part in zip(bucket, flat.split([gradient.numel() for gradient in own]), strict=True):
                 parameter.grad = part.view_as(parameter).to(parameter.dtype)
+        for tally in tallies:
+            self._done(dist.all_reduce(tally, async_op=True))
         return dict(zip(values, sums[: len(values)], strict=True))
 
     def decided(self, values: Sequence[float]) -> Sequence[float]:

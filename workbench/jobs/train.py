@@ -28,7 +28,7 @@ from workbench.jobs.leading import called, possible
 from workbench.jobs.objective import Objective
 from workbench.jobs.prepare import Prepared, on, prepare
 from workbench.jobs.probing import Probing
-from workbench.jobs.quickening import pace, quicken
+from workbench.jobs.quickening import pace, quicken, warm
 from workbench.jobs.redrawing import Moving, redraw
 from workbench.jobs.sampling import samples
 from workbench.jobs.schedule import begun, opens, rate, shorten
@@ -46,6 +46,7 @@ def train(spec: TrainSpec, folder: Path, workspace: Workspace) -> Iterator[Event
         yield rows_table(len(run.prepared.train), run.prepared.validation_rows)
         if run.step == 0:  # a run that goes on has it on record
             yield Measured(0, pace(run.prepared.model, spec, run.batches, run.prepared.numbers))
+            yield from map(Noted, run.attachment.notes())
         try:
             yield from run.steps()
         except GeneratorExit:  # stopped between two events: keep what was learnt
@@ -64,6 +65,7 @@ def begin(spec: TrainSpec, folder: Path, workspace: Workspace) -> Generator[Prog
     yield Progress(0, 1, "loading the model and the rows")
     prepared = yield from prepare(spec, workspace)
     run = Run(spec, folder, prepared, (yield from attached(spec, prepared, folder, workspace)))
+    yield from warm(prepared, spec, run.attachment)
     run.group = run.objective.group = yield from called(spec, folder, workspace, prepared, run.attachment)
     return run
 
@@ -172,8 +174,7 @@ class Run:
 
     def turn(self, step: int) -> Iterator[Event]:
         """Go by other settings where the spec or a person changes them at this step."""
-        turns = self.steering.turns_at(step)
-        if turns:
+        if turns := self.steering.turns_at(step):
             self.spec = self.steering.spec_at(step)
             self.stepper = begun(self.spec.update, self.attachment, self.stepper.state())
         for change in turns:

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.hub import try_to_load_from_cache
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
@@ -137,11 +138,14 @@ class Around:
             if len(found) % STRETCH == 0:
                 yield Progress(len(found), len(examples), "rows looked up")
         digests = torch.tensor(found, dtype=torch.int64)
-        missing = set(digests[~readings.find(folder, digests)[0]].tolist())
+        held = readings.find(folder, digests)[0]
+        missing = set(digests[~held].tolist())
         yield from self._missing(folder, ref, examples, found, missing, text, read, at_once or AT_ONCE)
         known, values = readings.find(folder, digests)
         if not known.all():
             raise WorkbenchError(f"What {ref.label} had read was deleted from {folder} meanwhile. Count again.")
+        if not held.all():
+            readings.prune(folder.parent)
         return values
 
     def _missing(
@@ -196,10 +200,12 @@ def without_question(example: Example) -> Example:
 
 
 def state_of(ref: models.ModelRef) -> str:
-    """A short name for the state of a model: its places, and when its files were last changed."""
+    """A short name for the state of a model: its places, and when its files were last changed, or the revision of a hub id that is here."""
     folders = [path for path in (Path(ref.path), ref.adapter) if path is not None and path.is_dir()]
     files = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for folder in folders for file in sorted(folder.iterdir())]
-    return hashlib.sha256(json.dumps([ref.path, files]).encode()).hexdigest()[:16]
+    here = None if Path(ref.path).is_dir() else try_to_load_from_cache(ref.path, "config.json")
+    revision = [Path(here).parent.name] if isinstance(here, str) else []  # a mark of another type where the hub has no such file
+    return hashlib.sha256(json.dumps([ref.path, files, *revision]).encode()).hexdigest()[:16]
 
 
 def _plain(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> dict[str, Tensor]:

@@ -32,6 +32,12 @@ def in_turn(every: int, choose: Callable[[int], Choice]) -> Callable[[int], Choi
     return lambda step: choose((step - 1) // every) if every and step > 1 and (step - 1) % every == 0 else None
 
 
+class Batched(Protocol):
+    """Rows by the name of their data set, as `materials/evidence.py` has them."""
+
+    def batches(self, name: str = "", size: int = 8) -> list[dict[str, Tensor]]: ...
+
+
 class Resting(Protocol):
     """What can be told to let the model answer as if it were alone."""
 
@@ -63,6 +69,7 @@ class Cost:
     saved: int = 0  # numbers in the file that is saved, where they are not those that move
     added: int = 0  # numbers of `total` that the model has more than before
     kept: int = 0  # numbers a token that it keeps for the backward pass, where it is not made of factors beside matrices
+    gathered: int = 0  # numbers of whole gradients that are there at once, where it keeps a few rows of a large table
     late: bool = False  # whether it speaks where a block ends: the lowest of its blocks then keeps nothing but what it keeps itself
     studied: int = 0  # bytes of what it finds before the first step, in a file that is kept beside the checkpoint
 
@@ -99,6 +106,10 @@ class Attachment(ABC):
     def heed(self, earlier: Lora) -> None:
         """Called once, before anything is trained or taken up, with the LoRA that the adapter goes by (`Adapter.earlier`)."""
 
+    def look(self, evidence: Batched) -> None:
+        """Called once, before anything is trained or taken up, with the rows that the adapter looks at (`Adapter.looks_at`), where it looks
+        at them again on the way; the same in a run that goes on."""
+
     def meet(self, tasks: Sequence[str]) -> None:
         """Called once, before anything is trained or taken up, with the names of the tasks that rows may belong to."""
 
@@ -118,8 +129,17 @@ class Attachment(ABC):
         """By block, the share of its numbers that move now, where that changes as a run goes on; nothing where it does not."""
         return {}
 
+    def tallies(self) -> Sequence[Tensor]:
+        """Sums over the tokens of a step that `before_step` goes by. Where several processes share the step, what all of them counted is
+        added up in place before it is called."""
+        return ()
+
     def loads(self) -> list[float]:
         """How the tokens of the last step were shared out among experts, a share for each; nothing where there are none."""
+        return []
+
+    def notes(self) -> list[str]:
+        """What a person should know of what moves here, a sentence each; told once, when a run begins."""
         return []
 
     def dense(self, displacement: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -190,8 +190,8 @@ def no_row(name: str, rejects: Sequence[Reject], total: int) -> str:
     """The sentence for a data set of which no row could be read, with the reason that most of these have, of `total` rejects in all."""
     if not rejects:
         return f"{name} has no rows. Choose another data set."
-    reason, often = Counter(reject.reason for reject in rejects).most_common(1)[0]
-    remedy = next(reject.remedy for reject in rejects if reject.reason == reason)
+    remedy, often = Counter(reject.remedy for reject in rejects).most_common(1)[0]  # a reason may name its line, so that no two are alike
+    reason = next(reject.reason for reject in rejects if reject.remedy == remedy)
     first = "the first " if len(rejects) < total else ""
     count = f" ({often} of {first}{len(rejects)} rows)" if often > 1 else ""
     return f"No row of {name} can be learnt from. {reason.rstrip('.')}{count}. {remedy}"

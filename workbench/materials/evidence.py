@@ -25,11 +25,13 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Evidence:
-    """`rows`: by the name of the data set, "" for the rows that are trained on, some of each drawn at random."""
+    """`rows`: by the name of the data set, "" for the rows that are trained on, some of each drawn at random. `encode`: the tokens of a
+    text; none, where there is no tokenizer."""
 
     rows: Mapping[str, Sequence[Encoded]]
     pad_id: int
     device: torch.device
+    encode: Callable[[str], Sequence[int]] = lambda text: ()
 
     def batches(self, name: str = "", size: int = 8) -> list[Batch]:
         """`input_ids`, `attention_mask` and `labels`, (B, T) each; a row alone with `size` 1."""
@@ -45,6 +47,12 @@ class Evidence:
     def _batches(self, rows: Sequence[Encoded], size: int) -> list[Batch]:
         made = [pad(rows[start : start + size], self.pad_id) for start in range(0, len(rows), size)]
         return [{key: tensor.to(self.device) for key, tensor in batch.items()} for batch in made]
+
+
+def some(batch: Mapping[str, Tensor], rows: Tensor) -> Batch:
+    """These rows of a batch, in that order, without what fills up all of them."""
+    width = int(batch["attention_mask"][rows].sum(1).max())
+    return {key: tensor[rows, :width] for key, tensor in batch.items()}
 
 
 def surprise(model: PreTrainedModel, batch: Batch) -> Tensor:

@@ -99,15 +99,16 @@ class Experts(Beside):
 
     def forget(self) -> None:
         """Begin to add up what balances the router, and what each expert is given."""
-        self._pulled, self._tokens, self._given = torch.zeros(()), 0, torch.zeros(self.experts)
+        self.tally = torch.zeros(self.experts, self.router.shape[1] + 1, device=self.router.device)
 
     def pull(self) -> Tensor | None:
         """(E, D) the gradient of aux with respect to the router since `forget`; None where no pass has trained."""
-        return self._pulled / self._tokens if self._tokens else None
+        tokens = self.given().sum() / self.chosen
+        return self.tally[:, :-1] / tokens if tokens else None
 
     def given(self) -> Tensor:
         """(E,) the choices that fell on each expert since `forget`."""
-        return self._given
+        return self.tally[:, -1]
 
     def _instead(self, host: nn.Module, inputs: Tensor) -> Tensor:
         return type(host).forward(host, inputs) if self.still else self(host, inputs)
@@ -123,9 +124,9 @@ class Experts(Beside):
 
     def _balance(self, x: Tensor, probabilities: Tensor, chosen: Tensor) -> None:
         given = torch.bincount(chosen.flatten(), minlength=self.experts)
-        load, self._given = given / chosen.numel(), self._given.to(given.device) + given
-        self._pulled = self._pulled + self.experts * (probabilities * (load - probabilities @ load[:, None])).T @ x
-        self._tokens += len(x)
+        load = given / chosen.numel()
+        pulled = self.experts * (probabilities * (load - probabilities @ load[:, None])).T @ x
+        self.tally = self.tally.to(x.device) + torch.cat([pulled, given[:, None]], 1)
 
     def _change(self, name: str, expert: int, x: Tensor) -> Tensor:
         return _low_rank(x, self.read[name][expert], self.write[name][expert], self.scale)

@@ -1,13 +1,14 @@
 """Models of one base, side by side: opening their weights for a merge and saying why they do not belong together.
 
-A member is a model folder, with or without a LoRA adapter on top, whose tensors are read as float32 rows. Embeddings: a model is
-tied when it has no head tensor of its own; where some members are tied and others not, the tied ones read their head from the
+A member is a model folder, with or without a LoRA or a sparse adapter on top, whose tensors are read as float32 rows. Embeddings: a model
+is tied when it has no head tensor of its own; where some members are tied and others not, the tied ones read their head from the
 embeddings, so that all have the same tensors. Knows no method; reads and writes no model file but through `tensors`.
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from workbench.core.errors import WorkbenchError
 from workbench.materials.lora import Lora, read_lora
 from workbench.materials.models import ModelRef
+from workbench.materials.singles import Single, holds_singles, read_singles
 from workbench.materials.tensors import FLOATS, Entry, find_tensors, read_bytes, read_raw
 
 HEAD = "lm_head.weight"
@@ -34,6 +36,7 @@ class Member:
     config: dict[str, Any]
     entries: dict[str, Entry]
     lora: Lora = _NO_LORA
+    single: Mapping[str, Single] = field(default_factory=dict, kw_only=True)  # the numbers that a sparse adapter changes
 
     @property
     def embedding(self) -> str | None:
@@ -45,7 +48,7 @@ class Member:
 
     @property
     def tied(self) -> bool:
-        """Whether one tensor is both the embeddings and the head. An adapter that moves one of the two parts them."""
+        """Whether one tensor is both the embeddings and the head. An adapter that moves one of the two parts them, a sparse one both."""
         parted = self.lora.touched & {HEAD, self.embedding}
         return self.embedding is not None and not parted and not self.has_head
 
@@ -53,7 +56,8 @@ class Member:
         """The same model with a head of its own, read from where the embeddings lie (before any adapter moved them)."""
         if self.embedding is None or self.has_head:
             return self
-        return replace(self, entries={**self.entries, HEAD: self.entries[self.embedding]})
+        single = {**self.single, HEAD: self.single[self.embedding]} if self.embedding in self.single else self.single
+        return replace(self, entries={**self.entries, HEAD: self.entries[self.embedding]}, single=single)
 
     def merged_names(self) -> list[str]:
         """The tensors that take part, in the file's order."""
@@ -73,7 +77,7 @@ class Member:
     def tuned(self, name: str, start: int, raw: Tensor, room: Tensor | None = None) -> Tensor:
         """Rows of the tuned tensor, float32, from those in the file that begin at row `start`; `room`: numbers that may be overwritten."""
         rows = raw.float() if room is None else room[: raw.numel()].view(raw.shape).copy_(raw)
-        return self.lora.apply(name, start, rows)
+        return self.single[name].added(start, rows) if name in self.single else self.lora.apply(name, start, rows)
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Rows of the tuned tensor, float32."""
@@ -89,7 +93,9 @@ def open_member(ref: ModelRef) -> Member:
             "--local-dir FOLDER) and give that folder."
         )
     member = Member(ref.label, _config(folder, ref.label), find_tensors(folder, ref.label))
-    if ref.adapter is not None:
+    if ref.adapter is not None and holds_singles(ref.adapter):
+        member = replace(member, single=read_singles(ref.adapter, ref.label))
+    elif ref.adapter is not None:
         member = replace(member, lora=read_lora(ref.adapter, ref.label))
     mistake = next(_alone(member), None)  # the first is enough: a quantised model has one for every tensor
     if mistake is not None:
@@ -160,6 +166,9 @@ def _adapted(member: Member) -> Iterator[str]:
         elif shape != whole.entries[name].shape:
             found, wanted = _by(shape), _by(whole.entries[name].shape)
             yield f"The adapter of {member.label} changes {name} as {found}, and its base has {wanted}. It belongs to another base."
+    for name, single in member.single.items():
+        if name not in whole.entries or (len(single.places) and int(single.places[-1]) >= math.prod(whole.entries[name].shape)):
+            yield f"The adapter of {member.label} changes numbers of {name} that its base does not have. It belongs to another base."
 
 
 def _config(folder: Path, label: str) -> dict[str, Any]:

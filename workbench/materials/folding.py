@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from peft.tuners.trainable_tokens import TrainableTokensLayer
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
@@ -35,6 +36,7 @@ def _part(model: PreTrainedModel) -> None:
     in place, and would move both."""
     sides = [model.get_output_embeddings(), model.get_input_embeddings()]
     head, embedding = (side.get_base_layer() if isinstance(side, BaseTunerLayer) else side for side in sides)
-    if any(isinstance(side, BaseTunerLayer) for side in sides) and head.weight is embedding.weight:
+    apart = any(isinstance(side, BaseTunerLayer) and not isinstance(side, TrainableTokensLayer) for side in sides)  # which moves both alike
+    if apart and head.weight is embedding.weight:
         head.weight = nn.Parameter(head.weight.detach().clone())
         model.config.tie_word_embeddings = False

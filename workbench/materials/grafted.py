@@ -1,7 +1,7 @@
 """A tuned model beside its base, with some of its weights the base's for a while, and how well it foretells rows then.
 
-What it is not: which weights (`methods/inspections/`), or a model that is kept (`methods/merges/grafting.py`). Parameters are made to point
-at other numbers and then at their own again, so the model comes back to the bit, and nothing is copied that stays.
+What it is not: which weights (`methods/inspections/`), or a graft that is kept and merged (`sparse.py`, `singles.py`). Parameters are made
+to point at other numbers and then at their own again, so the model comes back to the bit, and nothing is copied that stays.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -17,9 +17,11 @@ from transformers import PreTrainedModel
 
 from workbench.core.beside import BESIDE, CONFIG, stays_beside
 from workbench.core.errors import WorkbenchError
+from workbench.materials.atoms import Atoms
 from workbench.materials.attachment import Attachment, resting
 from workbench.materials.beside import Beside, hang
 from workbench.materials.bottleneck import Bottleneck
+from workbench.materials.channels import Channels
 from workbench.materials.experts import Experts, LowRank
 from workbench.materials.folding import folded
 from workbench.materials.prefix import Prefix, Prompt
@@ -27,8 +29,8 @@ from workbench.materials.zero_attention import ZeroAttention
 
 TENSORS = "adapter_model.safetensors"  # as peft's, so that the folder is known as an adapter
 KINDS: dict[str, type[Beside]] = {
-    "bottleneck": Bottleneck, "experts": Experts, "low rank": LowRank, "prefix": Prefix, "prompt": Prompt,
-    "zero attention": ZeroAttention,
+    "atoms": Atoms, "bottleneck": Bottleneck, "channels": Channels, "experts": Experts, "low rank": LowRank, "prefix": Prefix,
+    "prompt": Prompt, "zero attention": ZeroAttention,
 }  # fmt: skip
 
 

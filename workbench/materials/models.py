@@ -140,8 +140,11 @@ def skeleton(path: str) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _cannot_load(ModelRef(path, path, path), error) from error
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    dtype = config.dtype
+    with torch.device("meta"):  # built in any other dtype, transformers would make that the default of all threads meanwhile
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    model.config.dtype = dtype
+    return model.to(dtype) if dtype else model
 
 
 def layer_of(name: str) -> int | None:

@@ -1,17 +1,22 @@
 """What a model made of texts, kept on the disk text by text, so that no text is read twice by the same model in the same way.
 
 A folder of chunks, each complete or absent; a text is known by 64 bits of its digest. What was read before a stop or a kill is not lost.
-Knows no model and no row.
+All that is kept in a workspace stays below `MOST`, and what was asked for the longest ago goes first. Knows no model and no row.
 """
 
 import os
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+MOST = 8_000_000_000  # bytes: vectors of a million rows by a model of 4,096 numbers [O]
+RECENT = 3600.0  # seconds in which nothing goes that was asked for, because a job may be at work with it [O]
 
 
 def find(folder: Path, digests: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,12 +41,32 @@ def add(folder: Path, digests: Tensor, values: Tensor) -> None:
     Path(path).rename(Path(path).with_suffix(".safetensors"))
 
 
+def prune(kept: Path) -> None:
+    """Take away, of all folders of readings in a folder, the chunks that were asked for the longest ago, until at most `MOST` bytes are
+    left or the rest is recent."""
+    chunks = list[tuple[float, int, Path]]()
+    for path in kept.glob("*/*"):
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            chunks.append((state.st_mtime, state.st_size, path))
+    total = sum(size for _, size, _ in chunks)
+    for used, size, path in sorted(chunks):
+        if total <= MOST or time.time() - used < RECENT:
+            return
+        path.unlink(missing_ok=True)
+        total -= size
+
+
 def _opened(path: Path, wanted: Tensor) -> tuple[Tensor, Tensor] | None:
     """Digests and values of a chunk that are wanted; None where there are none, or where it is damaged: its texts are then read anew."""
     try:
         with safe_open(path, "pt") as chunk:
             digests = chunk.get_tensor("digests")
             here = torch.isin(digests, wanted)
-            return (digests[here], chunk.get_tensor("values")[here]) if here.any() else None
+            if not here.any():
+                return None
+            with suppress(OSError):  # it may be another's file
+                os.utime(path)
+            return digests[here], chunk.get_tensor("values")[here]
     except (OSError, SafetensorError):
         return None

@@ -39,7 +39,7 @@ class RegionAttachment(Attachment):
         self._parts = {name: Part(weight, mask[name]) for name, weight in model.named_parameters() if name in mask}
         assert len(self._parts) == len(mask), "a mask names weights of the model"
         self._away = False  # whether the base stands in the model's place
-        model.register_forward_pre_hook(lambda *_: self._settle())
+        model.base_model.register_forward_pre_hook(lambda *_: self._settle())  # training and evaluation ask the backbone alone
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, part.values) for name, part in self._parts.items()]

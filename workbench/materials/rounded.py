@@ -37,7 +37,7 @@ def uninstalled() -> str:
     """What to do before anything can be held in 4 bits; empty where nothing is."""
     if importlib.util.find_spec(STORED):
         return ""
-    return "A base in 4 bits needs the package bitsandbytes. Run pip install 'finetune-workbench[quantized]', or set quantization to none."
+    return "A base in 4 bits needs the package bitsandbytes. Run pip install bitsandbytes, or set quantization to none."
 
 
 def settings(numbers: torch.dtype) -> BitsAndBytesConfig:

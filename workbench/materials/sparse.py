@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 
 from workbench.materials.lora import PREFIX
 from workbench.materials.models import ADAPTER
+from workbench.materials.singles import DELTA
 
-DELTA = "delta.safetensors"
 Deltas = Mapping[str, tuple[Tensor, Tensor]]
 """By the weight's name: (K,) ascending places in the flattened weight, and the (K,) float32 change there."""
 

@@ -44,7 +44,7 @@ def unclear(member: Member) -> str:
 def stacked(member: Member, sources: Sequence[int]) -> Member:
     """The model whose layer k is the member's layer `sources[k]`, with the rest as it was."""
     lora = Lora(renumbered(member.lora.factors, sources), renumbered(member.lora.replaced, sources))
-    return replace(member, entries=renumbered(member.entries, sources), lora=lora)
+    return replace(member, entries=renumbered(member.entries, sources), lora=lora, single=renumbered(member.single, sources))
 
 
 def renumbered(held: Mapping[str, T], sources: Sequence[int]) -> dict[str, T]:

@@ -145,7 +145,7 @@ def task_gram(base: Tensor, tuned: Sequence[Tensor], rough: bool = False) -> Ten
         start, *tasks = vectors.unbind()
         start.copy_(origin)
         for task, other in zip(tasks, others, strict=True):
-            task.copy_(other).sub_(start)
+            torch.sub(other, origin, out=task) if rough else task.copy_(other).sub_(start)
         total += vectors @ vectors.T
     if rough and not bool(total.isfinite().all()):  # float32 cannot hold the squares of large numbers
         return task_gram(base, tuned)

@@ -152,7 +152,7 @@ def matched(members: Sequence[Member], folders: Sequence[Path], kept: int, union
     means = {name: _mean(members[0], name) for name in members[0].entries if name.endswith(VOCABULARY)} if alone.any() else {}
     everyone = tuple(zip(members, places, strict=True))
     found = [
-        Matched(own.label, own.config, own.entries, own.lora, place=place, everyone=everyone, means=means)
+        Matched(own.label, own.config, own.entries, own.lora, single=own.single, place=place, everyone=everyone, means=means)
         for place, own in enumerate(members)
     ]
     return list(found), Vocabulary(folders[kept], members[kept].config, size, new, pieces, orphans)

@@ -90,7 +90,7 @@ class Adapter(Grounded, Method, ABC, shelf="adapters"):
         return ""
 
     def looks_at(self) -> list[str]:
-        """Names of the data sets whose rows it looks at (`Informed`); "" is the one that is trained on."""
+        """Names of the data sets whose rows it looks at; "" is the one that is trained on."""
         return []
 
 

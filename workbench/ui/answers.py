@@ -100,13 +100,19 @@ def asked(prompt: str, models: Sequence[str], labels: Mapping[str, str]) -> Answ
 def drawn(answers: Answers, below: str = "") -> str:
     """The question, its panes and what stands `below` them."""
     status = f'<p class="quiet" role="status" aria-live="polite">{escaped(answers.says)}</p>'
-    return f'<blockquote class="asked">{escaped(answers.prompt)}</blockquote>{status}{_panes(answers)}{below}'
+    return f"{_question(answers)}{status}{_panes(answers)}{below}"
 
 
 def past(talk: Iterable[Answers]) -> str:
     """What was asked and answered before, the oldest first."""
-    turns = (f'<blockquote class="asked">{escaped(turn.prompt)}</blockquote>{_panes(turn)}' for turn in talk)
-    return "".join(f'<section class="turn">{turn}</section>' for turn in turns)
+    return "".join(f'<section class="turn">{_question(turn)}{_panes(turn)}</section>' for turn in talk)
+
+
+def _question(answers: Answers) -> str:
+    """The question as it was typed, and as the models were asked it where the decoder puts it in other words."""
+    put = next((pane.said.prompt for pane in answers.panes.values() if pane.said), answers.prompt)
+    words = "" if put == answers.prompt else f'<p class="quiet">The models were asked: “{escaped(put)}”</p>'
+    return f'<blockquote class="asked">{escaped(answers.prompt)}</blockquote>{words}'
 
 
 def reads(answers: Answers) -> str:

@@ -23,6 +23,7 @@ class Bench:
     spec: gr.State  # a TrainSpec as plain values (`model_dump(mode="json")`), possibly with mistakes in it
     tabs: gr.Tabs  # put out `gr.Tabs(selected="compare")` to go there
     compare: gr.State  # {"models": [reference, …], "prompt": str}: what the Compare tab opens with
+    merge: gr.State  # {"recipe": a merge as plain values, "asked": when}: what the Merge tab takes up; empty before anything is asked
     loaded: gr.State  # counts how often a whole spec was put on the bench
     opened: gr.State  # the id of the run that the Runs tab shows, or ""
 
@@ -38,6 +39,7 @@ def make_bench(tabs: gr.Tabs) -> Bench:
         spec=gr.State(first_spec()),
         tabs=tabs,
         compare=gr.State({"models": [], "prompt": ""}),
+        merge=gr.State({}),
         loaded=gr.State(0),
         opened=gr.State(""),
     )

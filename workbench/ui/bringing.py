@@ -37,10 +37,8 @@ def bring(ctx: Context) -> tuple[gr.State, gr.HTML]:
     `moved` tells that any page's work began or ended."""
     arrived, mine = gr.State(""), gr.State(0)
     errand = Errand()
-    with gr.Accordion("Bring your own", open=False, elem_id="data-bring", elem_classes=["more"]):
-        file = gr.File(
-            label="JSONL, JSON, CSV, Parquet, Arrow or text", file_types=list(KINDS), height=120, interactive=True, elem_id="data-upload"
-        )
+    with gr.Accordion("Bring your own", open=False, elem_id="data-bring", elem_classes=["more", "offer"]):
+        file = gr.File(label="JSON, CSV, Parquet, Arrow, text", file_types=list(KINDS), height=120, interactive=True, elem_id="data-upload")
         name = gr.Textbox(
             label="Name",
             max_lines=1,
@@ -91,11 +89,9 @@ def _look(path: str | None) -> tuple[Any, ...]:
 
 def _came(told: Told, own: int) -> tuple[Any, Any]:
     """What the end of this page's own work means: the data set that is there, or the mapper, which may be what was lacking."""
-    mine = told.number == own
-    return (
-        told.name if mine and told.status == "finished" else gr.skip(),
-        gr.Accordion(open=True) if mine and told.status == "failed" else gr.skip(),
-    )
+    status = told.status if told.number == own else ""
+    over = {"finished": False, "failed": True}
+    return told.name if status == "finished" else gr.skip(), gr.Accordion(open=over[status]) if status in over else gr.skip()
 
 
 def shown(told: Told, own: int) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from workbench.core.words import count, number
 from workbench.jobs.curate import Look
 from workbench.jobs.findings import Issue
 from workbench.jobs.steps import Near, Scores
-from workbench.ui import cards, plots, sketch
+from workbench.ui import cards, forms, plots, sketch
 
 
 def found(seen: Look) -> str:
@@ -19,7 +19,7 @@ def found(seen: Look) -> str:
         (f"{seen.rows - seen.kept:,}", "dropped by steps", ""),
         (f"{len(seen.nothing):,}", "with nothing to learn", "act" if seen.nothing else ""),
     ]
-    return f'<h3 class="set-name">{cards.escaped(seen.name)}<span>{cards.escaped(mixed)}</span></h3>' + cards.tiles(figures)
+    return f'<h3 class="set-name">{cards.escaped(seen.name)}<span>{cards.escaped(forms.in_words(mixed))}</span></h3>' + cards.tiles(figures)
 
 
 def issues(seen: Look) -> str:

@@ -39,15 +39,20 @@ def fields(knobs: Sequence[Knob], values: Mapping[str, Any], key: str, names: Na
     `values` are the knobs' present values (their defaults fill what is missing). A widget's elem_id and `key` are `key-name`.
     A form that is drawn again shows `values`, not what stood there before: the spec on the bench is the truth.
     """
+    return laid_out(knobs, key, lambda knob: widget(knob, values.get(knob.name, knob.default), key, names))
+
+
+def laid_out(knobs: Sequence[Knob], key: str, draw: Callable[[Knob], Component]) -> dict[str, Component]:
+    """What `draw` makes of each knob, in order, those with `more` folded."""
     shown = [knob for knob in knobs if not knob.more]
     folded = [knob for knob in knobs if knob.more]
     drawn: dict[str, Component] = {}
     if shown:
         with gr.Column(elem_classes=["knobs"]):
-            drawn |= {knob.name: widget(knob, values.get(knob.name, knob.default), key, names) for knob in shown}
+            drawn |= {knob.name: draw(knob) for knob in shown}
     if folded:
         with gr.Accordion("More", open=False, elem_id=f"{key}-more", elem_classes=["more"]), gr.Column(elem_classes=["knobs"]):
-            drawn |= {knob.name: widget(knob, values.get(knob.name, knob.default), key, names) for knob in folded}
+            drawn |= {knob.name: draw(knob) for knob in folded}
     return drawn
 
 
@@ -171,6 +176,12 @@ def method_block(shelf_name: str, chosen: Mapping[str, Any], key: str, names: Na
     `chosen` is a method as it stands in a spec, `{"method": name, knob: value, …}`. Returns its widgets by knob.
     """
     method = find(shelf_name, chosen["method"])
+    method_title(method, key)
+    return fields(knobs_of(method), chosen, f"{key}-{method.name}", names)
+
+
+def method_title(method: type[Method], key: str) -> None:
+    """What stands above a method's form."""
     gr.HTML(
         method_head(method),
         elem_id=f"{key}-head",
@@ -179,7 +190,6 @@ def method_block(shelf_name: str, chosen: Mapping[str, Any], key: str, names: Na
         js_on_load=None,
         apply_default_css=False,
     )
-    return fields(knobs_of(method), chosen, f"{key}-{method.name}", names)
 
 
 def method_head(method: type[Method]) -> str:

@@ -18,7 +18,7 @@ from workbench.runs.runner import Live
 from workbench.ui.cards import escaped
 from workbench.ui.context import Context
 from workbench.ui.polled import polled, pressed
-from workbench.ui.words import attributes, dot, run_label, status_words
+from workbench.ui.words import attributes, dot, run_label, standing, status_words
 
 TITLE = """<header class="titlebar"><h1><i aria-hidden="true"></i>Finetune Workbench</h1><span class="space"></span>{}
 <button type="button" data-page="theme" id="theme-toggle" title="Light or dark" aria-label="Light or dark">◐</button>
@@ -27,7 +27,7 @@ TITLE = """<header class="titlebar"><h1><i aria-hidden="true"></i>Finetune Workb
 <li><b>The piece in work</b> lies above the tabs: model, data, adapter, loss, update. Click a part to change it.</li>
 <li><b>Start</b> on the Train tab. Loss, gradient norm and step safety r draw themselves; answers change as it learns.</li>
 <li><b>Ask it</b> when it is done: the Compare tab puts the base and the tuned model side by side.</li>
-<li><b>Merge</b> two results into one model, and find every run again under <b>Runs</b>.</li>
+<li><b>Merge</b> two results into one model, and find every run again under <b>Runs</b>: compare it, use it again, download it.</li>
 <li><b>Papers</b> says where each method comes from and what its knobs mean.</li></ol>
 <p>r below 1 is a safe step, 1 to 4 is worth watching, above 4 the learning rate is too high for the present gradient.
 A run goes on when this page is closed; it stops only when you stop it or end the program.</p>
@@ -69,7 +69,7 @@ def chips(spec: Mapping[str, Any]) -> str:
     return (
         f'<nav class="piece" aria-label="Piece in work"><span class="lead">piece in work</span>{arrow.join(parts)}'
         '<span class="space"></span><button type="button" class="quiet-button" id="yaml-open" data-page="fold" data-fold="piece">'
-        f"YAML ▸</button></nav>{sheet(spec)}"
+        f"YAML</button></nav>{sheet(spec)}"
     )
 
 
@@ -100,7 +100,8 @@ def _chip(part: str, value: str, figure: str, wrong: list[str]) -> str:
     lacks = "choose" if not value else count(len(own), "mistake") if own else ""
     inner = f"<span>{part}</span> <b>{escaped(value)}</b>" + (f" <small>{escaped(figure)}</small>" if figure and not lacks else "")
     inner += f" <em>{lacks}</em>" if lacks else ""
-    where = attributes(type="button", data_event="go", data_tab=OPENS[part], id=f"chip-{part}", title=" ".join(own) or f"Change the {part}")
+    title = " ".join(own) or f"Change the {part}: {value}"
+    where = attributes(type="button", data_event="go", data_tab=OPENS[part], id=f"chip-{part}", title=title)
     return f'<button class="chip{" lacks" if lacks else ""}" {where}>{inner}</button>'
 
 
@@ -133,7 +134,7 @@ def lines_of(jobs: list[Live]) -> tuple[str, str]:
 
 def _line(job: Live) -> str:
     share = min(1.0, job.step / job.total) if job.total else 0.0
-    facts = [f"step {job.step:,}/{job.total:,}" if job.total else ""]
+    facts = [escaped(standing(job.step, job.total, job.unit))]
     facts += [f"{short} {number(job.latest[name])}" for name, short in (("loss", "loss"), ("step_ratio", "r")) if name in job.latest]
     facts.append(f"{duration(job.seconds_left)} left" if job.seconds_left is not None and job.status == "running" else "")
     tab = {"merge": "merge", "compare": "compare"}.get(job.kind, "train")

@@ -37,7 +37,7 @@ def build(ctx: Context, draft: gr.State, counted: gr.State) -> gr.HTML:
     """Draw the place for a rewritten answer and the one for the rows, which is returned; hear what is done to rows."""
     edited = gr.State(None)  # the row's mark and the answer that it has in the file
     with gr.Column(visible=False, elem_id="data-edit") as panel:
-        text = gr.Textbox(lines=4, max_lines=16, interactive=True, elem_id="data-edit-text")
+        text = gr.Textbox(label="The answer", lines=4, max_lines=16, interactive=True, elem_id="data-edit-text")
         with gr.Row():
             save = gr.Button("Keep this answer", variant="primary", elem_id="data-edit-save", size="sm")
             leave = gr.Button("Leave it", elem_id="data-edit-leave", size="sm")

@@ -33,16 +33,19 @@ def build(ctx: Context, draft: gr.State, counted: gr.State, narrow: gr.State) ->
     """Draw the tools, the rows and the pager. `narrow` holds what narrows the rows (`narrowed.WHOLE`). Returns which rows are shown."""
     tools: dict[str, Any] = {"show_label": False, "container": False, "interactive": True}
     with gr.Row(elem_classes=["row-tools"]):
-        view = gr.Radio(VIEWS, value="bubbles", elem_id="data-view", scale=0, min_width=310, **tools)
-        show = gr.Dropdown(SHOWN, value="kept", elem_id="data-show", scale=1, min_width=120, **tools)
-        search = gr.Textbox("", max_lines=1, placeholder="find in the rows", elem_id="data-find", scale=2, min_width=130, **tools)
+        view = gr.Radio(VIEWS, value="bubbles", label="Rows as", elem_id="data-view", scale=0, min_width=310, **tools)
+        show = gr.Dropdown(SHOWN, value="kept", label="Which rows", elem_id="data-show", scale=1, min_width=120, **tools)
+        search = gr.Textbox(
+            "", label="Find in the rows", max_lines=1, placeholder="find in the rows", elem_id="data-find", scale=2, min_width=130, **tools
+        )
     with (
         gr.Accordion("Sort and pick by a number", open=False, elem_id="data-numbers", elem_classes=["more"]),
         gr.Row(elem_classes=["row-tools"]),
     ):
-        by = gr.Dropdown([NO_NUMBER, *_named(statistics())], value="", elem_id="data-by", scale=3, min_width=150, **tools)
-        part = gr.Dropdown(list(PARTS), value="answer", elem_id="data-part", scale=1, min_width=100, **tools)
-        order = gr.Dropdown(list(ORDERS), value=ORDERS[0], elem_id="data-order", scale=2, min_width=130, **tools)
+        names = [NO_NUMBER, *_named(statistics())]
+        by = gr.Dropdown(names, value="", label="By which number", elem_id="data-by", scale=3, min_width=150, **tools)
+        part = gr.Dropdown(list(PARTS), value="answer", label="Of which part", elem_id="data-part", scale=1, min_width=100, **tools)
+        order = gr.Dropdown(list(ORDERS), value=ORDERS[0], label="In which order", elem_id="data-order", scale=2, min_width=130, **tools)
     ranged = gr.HTML(elem_id="data-range", js_on_load=f"{cards.PICK} Workbench.stretching(element, trigger);", apply_default_css=False)
     shown = handwork.build(ctx, draft, counted)
     pager = cards.picker("", "data-pager")

@@ -16,13 +16,21 @@ from workbench.runs.records import Run
 from workbench.ui.cards import escaped
 from workbench.ui.context import Context
 from workbench.ui.performance import speed_of
-from workbench.ui.words import dot, status_words
+from workbench.ui.words import dot, standing, status_words
 
 DRAWN = ("loss", "validation_loss", "base_loss", "grad_norm", "step_ratio", "rho_a", "step_ratio_taken")
 READ_OUT = (("memory_gb", "{} GB"), ("loss", "loss {}"), ("step_ratio", "r {}"))
 MARKED = 200  # steps marked on the curve; a run that diverges has a note for each of its last
 TEMPLATE = """<div class="livechart" data-piece="{}"><div class="status" aria-live="polite"></div>
 <div class="plot"></div><div class="legend"></div></div>"""
+
+WELCOME = """<div class="welcome"><h2>Your first run</h2><ol>
+<li><b>Start</b> trains what stands above the tabs, the piece in work. As it comes, a small demo model learns to answer like a storyteller:
+no GPU and no network are needed, and it takes about a minute. Its curves and its answers appear here.</li>
+<li><b>Ask it</b> then puts the model as it was beside the model as it is.</li>
+<li>To learn from rows of your own, <b>bring a file on the Data tab</b>. The Adapter tab says what may move in the model, and at what
+cost.</li></ol></div>"""
+"""Where the chart will be, as long as there is no run."""
 
 
 def live_chart(ctx: Context, elem_id: str, usual: Callable[[], str] = lambda: "") -> gr.HTML:
@@ -48,13 +56,8 @@ def live_chart(ctx: Context, elem_id: str, usual: Callable[[], str] = lambda: ""
 def news(ctx: Context, run_id: str, cursor: int) -> dict[str, Any]:
     """What the page has not yet: `points` by name as [steps, values, steps without a number], and the status line."""
     if not run_id:
-        return {
-            "cursor": 0,
-            "reset": True,
-            "points": {},
-            "status": "",
-            "reasons": {"y": "No run yet. Start one, and its loss appears here."},
-        }
+        none = "No run yet. Start one, and its loss appears here."
+        return {"cursor": 0, "reset": True, "points": {}, "status": WELCOME, "reasons": {"y": none}}
     try:
         run = ctx.store.run(run_id)
         delta = ctx.store.since(run_id, cursor)
@@ -96,7 +99,8 @@ def status_line(ctx: Context, run: Run) -> str:
     """Where the run stands in one line of HTML: status, step, time left, speed (where its steps train), memory, loss and r."""
     live = next((job for job in ctx.runner.live() if job.id == run.id), None)
     latest = live.latest if live else {name: last for name, (_, last) in run.metrics.items()}
-    facts = [f"step <b>{run.step:,}</b> of {run.total:,}" if run.total else ""]
+    steps = run.unit == "step" and run.total
+    facts = [f"step <b>{run.step:,}</b> of {run.total:,}" if steps else escaped(standing(run.step, run.total, run.unit))]
     if live and live.seconds_left is not None:
         facts.append(f"<b>{duration(live.seconds_left)}</b> left")
     speed = speed_of(ctx.store, run)

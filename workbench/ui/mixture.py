@@ -35,8 +35,8 @@ def build(ctx: Context, draft: gr.State, turn: gr.State) -> gr.HTML:
 
         with gr.Row(elem_classes=["row-tools"]):
             which = gr.Dropdown(
-                [choice.name for choice in data_sets(ctx.workspace)], value=None, show_label=False, container=False, interactive=True,
-                elem_id="data-mix-which", scale=2, min_width=150, allow_custom_value=True,
+                [choice.name for choice in data_sets(ctx.workspace)], value=None, label="Another data set", show_label=False,
+                container=False, interactive=True, elem_id="data-mix-which", scale=2, min_width=150, allow_custom_value=True,
             )  # fmt: skip
             add = gr.Button("Add a data set", elem_id="data-mix-add", scale=1, min_width=100, size="sm")
         shown = cards.place(elem_id="data-portions")

@@ -23,6 +23,7 @@ from workbench.core.workspace import ASSETS
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C")  # Okabe–Ito, safe for colour-blind eyes
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = PALETTE
+DASHES = ("solid", "dash", "dot", "dashdot")
 PLANE = "Learning against forgetting"
 Series = tuple[Sequence[float], Sequence[float]]
 """(steps, values) of one line."""
@@ -37,6 +38,16 @@ def template() -> go.layout.Template:
 def run_colour(run_id: str) -> str:
     """A run has one colour everywhere, on every tab and in every session."""
     return PALETTE[int(run_id) % len(PALETTE)] if run_id.isdigit() else PALETTE[sum(run_id.encode()) % len(PALETTE)]
+
+
+def strokes(labels: Sequence[str], colours: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Of each line its colour, and a dash where one before it has that colour too."""
+    found, taken = dict[str, dict[str, str]](), Counter[str]()
+    for place, label in enumerate(labels):
+        colour = colours.get(label, PALETTE[place % len(PALETTE)])
+        found[label] = {"color": colour, "dash": DASHES[taken[colour] % len(DASHES)]}
+        taken[colour] += 1
+    return found
 
 
 def figure(title: str, x: str, y: str, height: int = 300) -> go.Figure:
@@ -77,11 +88,11 @@ def curves(
 ) -> go.Figure:
     """One line a label over its steps; a log axis where the values span decades. Values that are not finite leave a gap."""
     drawn = figure(title, x, y)
-    for place, (label, (steps, values)) in enumerate(lines.items()):
+    looks = strokes(list(lines), colours or {})
+    for label, (steps, values) in lines.items():
         finite = [value if math.isfinite(value) else None for value in values]
-        colour = (colours or {}).get(label, PALETTE[place % len(PALETTE)])
         alone = "markers" if len(finite) == 1 else "lines"
-        drawn.add_scatter(x=list(steps), y=finite, name=label, mode=alone, line={"width": 1.8, "color": colour}, connectgaps=False)
+        drawn.add_scatter(x=list(steps), y=finite, name=label, mode=alone, line={"width": 1.8, **looks[label]}, connectgaps=False)
     if not any(len(values) for _, values in lines.values()):
         return empty(title, "No values yet: the line begins with the first step.")
     drawn.update_layout(yaxis_type="log" if log else "linear", showlegend=len(lines) > 1, hovermode="x unified")
@@ -152,14 +163,14 @@ def forecast(models: Mapping[str, tuple[Series, Series]], title: str, rows: floa
 def plane(runs: Mapping[str, tuple[Series, Series]], colours: Mapping[str, str], height: int = 380) -> go.Figure:
     """Learning against forgetting: each run's way over its evaluations, from its lines of `base_loss` and `validation_loss`; to the right
     it forgets, downwards it learns, and the large dot is where it stands."""
-    drawn = figure(PLANE, "loss on what was known", "validation loss", height)
+    drawn, looks = figure(PLANE, "loss on what was known", "validation loss", height), strokes(list(runs), colours)
     for label, (known, new) in runs.items():
         way = paired(known, new)
         if not way:
             continue
         x, y = zip(*way, strict=True)
         sizes = [5] * (len(way) - 1) + [12]
-        drawn.add_scatter(x=x, y=y, name=label, mode="lines+markers", marker={"size": sizes}, line={"color": colours[label], "width": 1.5})
+        drawn.add_scatter(x=x, y=y, name=label, mode="lines+markers", marker={"size": sizes}, line={"width": 1.5, **looks[label]})
     drawn.update_xaxes(type="log", dtick=1)
     drawn.update_yaxes(type="log", dtick=1)
     return drawn.update_layout(showlegend=True)

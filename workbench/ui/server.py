@@ -28,6 +28,7 @@ from workbench.ui.context import Context
 from workbench.ui.handlers import forgive
 from workbench.ui.page import build_page
 from workbench.ui.pulse import PATH
+from workbench.ui.taking import routes
 
 READING = {"GET", "HEAD", "OPTIONS"}
 CONTENT_POLICY = (  # 'unsafe-eval' and 'unsafe-inline': Gradio's templates are compiled in the browser
@@ -99,7 +100,7 @@ def create_app(ctx: Context) -> FastAPI:
     prefix = serve_assets(app)
     page = build_page(ctx)
     forgive(page)
-    app.router.routes.append(Route(PATH, ctx.pulse.answer, methods=["POST"]))
+    app.router.routes += [Route(PATH, ctx.pulse.answer, methods=["POST"]), *routes(ctx)]
     mounted = gr.mount_gradio_app(
         app,
         page,
@@ -130,6 +131,10 @@ SILENT = (
     "trigger_only_on_success", "trigger_only_on_failure",
 )  # fmt: skip
 """What a handler need not say where it is false, null or empty."""
+WITHIN = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs", "component_class_id")
+"""What a component says of itself to programs."""
+OF_STATE = ("delete_callback", "time_to_live")
+"""What a state says of itself, which is the server's own affair."""
 UNABLE = ("_retryable", "_undoable", "likeable", "streamable", "_selectable")
 """Events that a component need not say it has not."""
 
@@ -138,8 +143,10 @@ def lighten(config: Mapping[str, Any]) -> None:
     """Take out of the page's description what only Gradio's own page about its interface reads, which is not served here, and what its
     page takes for absent where nothing is said. A component of Gradio's own is found by its type as well as by its class."""
     for component in config["components"]:
-        for name in ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs", "component_class_id"):
+        for name in WITHIN:
             component.pop(name, None)
+        for name in OF_STATE:
+            component["props"].pop(name, None)
         for name in (name for name in UNABLE if component["props"].get(name) is False):
             component["props"].pop(name)
     for handler in config["dependencies"]:

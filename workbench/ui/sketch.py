@@ -7,12 +7,13 @@ numbers to markup; every text is escaped. A point says what it is on hover and t
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from workbench.core.words import number
 from workbench.ui.cards import escaped
 
 WIDTH, HEIGHT = 460, 230
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 70, 14, 12, 34
 SERIES = 6  # colours there are
 Points = Sequence[tuple[float, float]]
 
@@ -103,7 +104,8 @@ def beads(places: Mapping[str, tuple[float, float]], strong: str, says: str) -> 
 
     drawn = []
     x0, y0 = at(start)
-    for index, (name, place) in enumerate(others):
+    heights = _not_on_each_other([at(place)[1] for _, place in others])
+    for index, ((name, place), height) in enumerate(zip(others, heights, strict=True)):
         x, y = at(place)
         kind, size = ("strong", 8) if name == strong else ("", 6)
         colour = f' style="--bead:{"var(--accent)" if kind else f"var(--series-{1 + index % SERIES})"}"'
@@ -111,13 +113,23 @@ def beads(places: Mapping[str, tuple[float, float]], strong: str, says: str) -> 
         drawn += [
             f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x:.1f}" y2="{y:.1f}" class="string {kind}"{colour}/>',
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" class="bead"{colour}><title>{far}</title></circle>',
-            f'<text x="{x + 12:.1f}" y="{y + 4:.1f}">{escaped(name)}</text>',
+            f'<text x="{x + 12:.1f}" y="{height + 4:.1f}">{escaped(name)}</text>',
         ]
     drawn += [
         f'<circle cx="{x0:.1f}" cy="{y0:.1f}" r="6" class="origin"/>',
         f'<text x="{x0:.1f}" y="{y0 + 20:.1f}" text-anchor="middle">{escaped(origin)}</text>',
     ]
     return f'<svg class="sketch beads" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escaped(says)}">{"".join(drawn)}</svg>'
+
+
+def _not_on_each_other(heights: Sequence[float], least: float = 15) -> list[float]:
+    """The heights, each at least so far from the next, moved apart around their middle."""
+    found = list(heights)
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    for above, below in pairwise(order):
+        found[below] = max(found[below], found[above] + least)
+    moved = sum(found) / len(found) - sum(heights) / len(heights) if found else 0.0
+    return [height - moved for height in found]
 
 
 def legend(names: Sequence[str]) -> str:
@@ -161,7 +173,7 @@ class Frame:
     def rule(self, value: float) -> str:
         y = self.y(value)
         line = f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        return f'{line}<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>'
+        return f'{line}<text class="tick" x="{LEFT - 12}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>'
 
     def foot(self, value: float, text: str) -> str:
         return f'<text class="tick" x="{self.x(value):.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{escaped(text)}</text>'

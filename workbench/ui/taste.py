@@ -12,9 +12,10 @@ from workbench.core.events import Table
 from workbench.core.words import number
 from workbench.jobs.scoring import Score, right
 from workbench.jobs.searching import Search
-from workbench.jobs.tasting import BASE, MERGED, WAY, Tasted
+from workbench.jobs.tasted import BASE, MERGED, WAY, Tasted
 from workbench.ui import sketch
 from workbench.ui.cards import escaped
+from workbench.ui.forms import sentence_case
 
 FLOOR = 1e-4  # nats a token; what is less is drawn as this
 ANSWERED = 1  # questions of each task whose answers are shown
@@ -38,7 +39,8 @@ def picture(table: Table, ends: tuple[str, str] | None = None) -> str:
         series = {_word(name): [(layer, _mean(inside, layer, name)) for layer in layers] for name in group}
         marks = _handles(series[WORDS["scale"]], *ends) if ends and "scale" in group else []
         unit, ticks = _unit(group[0]), {layer: str(layer) for layer in layers}
-        parts.append(sketch.lines(series, "layer", unit, marks=marks, ticks=ticks))
+        said = f"<h4>{escaped(sentence_case(_word(group[0])))}</h4>" if len(group) == 1 else ""  # several have a legend
+        parts.append(said + sketch.lines(series, "layer", unit, marks=marks, ticks=ticks))
     return "".join(parts)
 
 
@@ -99,9 +101,11 @@ def scores(tasted: Tasted) -> str:
         for place, task in enumerate(tasted.tasks)
     )
     means = "".join(_cell(_mean_score(of), name) for name, of in tasted.scores.items())
+    read, of_all = tasted.rows
+    waiting = f'<p class="quiet" role="status">{read} of {of_all} rows so far</p>' if read < of_all else ""
     return (
         f'<div class="table-box" tabindex="0"><table class="plain scores"><thead><tr><th>task</th>{head}</tr></thead>'
-        f'<tbody>{rows}</tbody><tfoot><tr><th>mean</th>{means}</tr></tfoot></table></div><p class="quiet">Right answers to '
+        f'<tbody>{rows}</tbody><tfoot><tr><th>mean</th>{means}</tr></tfoot></table></div>{waiting}<p class="quiet">Right answers to '
         "a few questions each, and below them the loss in nats a token; rows that no run has trained on.</p>"
     )
 
@@ -138,7 +142,9 @@ def where(tasted: Tasted) -> str:
     if not tasted.cosines:
         return drawn
     layers = {layer: str(layer) for layer, _ in tasted.cosines}
-    return drawn + sketch.lines({"cosine": tasted.cosines}, "layer", "cosine between the models", ticks=layers)
+    return f"{drawn}<h4>How alike their changes are, layer by layer</h4>" + sketch.lines(
+        {"cosine": tasted.cosines}, "layer", "cosine between the models", ticks=layers
+    )
 
 
 def searched(found: Search, method: str) -> str:
@@ -162,13 +168,19 @@ def answers(tasted: Tasted) -> str:
     for place, task in enumerate(tasted.tasks):
         for asked, question in enumerate(task.questions[:ANSWERED]):
             said = {name: of[place][asked] for name, of in tasted.said.items()}
-            lines = "".join(_said(name, answer, right(question, answer)) for name, answer in said.items() if name in (BASE, MERGED))
+            shown = {name: answer for name, answer in said.items() if name in (BASE, MERGED)}
+            lines = "".join(
+                _said(name, answer, None if name in tasted.growing else right(question, answer)) for name, answer in shown.items()
+            )
             blocks.append(f'<section class="sample"><h4>{escaped(question.text)}</h4>{lines}</section>')
-    waiting = "" if MERGED in tasted.said else '<p class="quiet" role="status">The merged model is answering …</p>'
+    there = MERGED in tasted.said and MERGED not in tasted.growing
+    waiting = "" if there else '<p class="quiet" role="status">The merged model is answering …</p>'
     return f"<h3>Answers</h3>{waiting}{''.join(blocks)}"
 
 
-def _said(name: str, answer: str, good: bool) -> str:
+def _said(name: str, answer: str, good: bool | None) -> str:
+    """One model's answer; `good` is None while it grows."""
     mark = '<i class="mark safe" title="as it should be">✓</i>' if good else '<i class="mark" title="not what should be said">·</i>'
-    words = escaped(answer) or '<span class="quiet">(nothing)</span>'
+    mark = "…" if good is None else mark
+    words = escaped(answer) or ('<span class="quiet">(nothing)</span>' if good is not None else "")
     return f'<div class="sampled{" newest" if name == MERGED else ""}"><span class="step">{escaped(name)}</span><p>{words} {mark}</p></div>'

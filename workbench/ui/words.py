@@ -58,6 +58,12 @@ def status_words(kind: str, status: str) -> str:
     return RUNNING.get(kind, "running") if status == "running" else STATUS[status][0]
 
 
+def standing(step: int, total: int, unit: str) -> str:
+    """`step 183/300`; before the first step what is done instead, `rows read 40/812` or `loading the model`; or nothing."""
+    far = f"{step:,}/{total:,}"
+    return "" if not total else f"{unit} {far}" if unit == "step" or total > 1 else unit
+
+
 def metric(name: str) -> str:
     """`validation_loss` → `validation loss`."""
     return METRICS.get(name, name.replace("_", " "))
@@ -69,8 +75,8 @@ def dot(status: str) -> str:
 
 
 def run_label(run_id: str, name: str) -> str:
-    """`0042 · first try`."""
-    return f"{run_id} · {name}" if name else run_id
+    """`0042 · first try`; a run without a name of its own is called by its kind, which is said beside it."""
+    return f"{run_id} · {name}" if name and name not in RUNNING else run_id
 
 
 def attributes(**values: Any) -> str:

@@ -51,11 +51,12 @@ def test_values_and_gradients(shape: tuple[int, ...], kind: dict, learns: bool, 
         near(one, truth, rounds=2.5, exact=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(37, 70, 333), (5, 8, 600)], ids=str)  # parts of one tile each, and of several
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_statistics_alone(kind: dict, dtype: torch.dtype) -> None:
+def test_statistics_alone(kind: dict, dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
     """Without logits, the vocabulary in parts; from the same numbers they are those of a training step."""
-    h, w, y, b = case(37, 70, 333, dtype)
+    h, w, y, b = case(*shape, dtype)
     with torch.no_grad():
         found, truth = linear_cross_entropy(h, w, y, b, **kind), reference(h.double(), w.double(), y, b.double(), **kind)
     trained = linear_cross_entropy(h.requires_grad_(), w, y, b, **kind)
@@ -125,10 +126,44 @@ def test_nothing_beyond_the_weights_rows_is_read_and_nothing_is_written_into(lea
     wanted = [own, head][: 1 + learns]
     first, second = (torch.autograd.grad(sum(odds).sum(), wanted, retain_graph=True) for _ in range(2))
     truth = outcome(lambda *given: reference(*given, entropy=True), doubles([h, w, None]), y, learns)
+    amid = torch.full((9, 25), torch.nan, device=DEVICE)
+    amid[:, :24] = h
+    seen = module._odds(*fused.statistics(amid[:, :24], w, y.clamp_min(0), None, None, 1.0, True))
+    assert all(one.isfinite().all() for one in seen)
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True)) and all(one.isfinite().all() for one in first)
     for one, other in zip(odds, truth, strict=False):
         near(one.detach(), other, exact=5e-6)
     assert all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in zip((h, around.detach(), y), before, strict=True))
+
+
+@pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learns"])
+@pytest.mark.parametrize("place", [0, 299])
+def test_a_token_that_is_far_ahead_of_all_tiles_after_it_or_before(place: int, learns: bool) -> None:
+    """By 200, whose exponential is infinite."""
+    h, w, y, b = case(5, 8, 300)
+    b = torch.zeros_like(b)
+    b[place] = 200.0
+    found, truth = (outcome(op, given, y, learns) for op, given in ((linear_cross_entropy, [h, w, b]), (reference, doubles([h, w, b]))))
+    for one, other in zip(found, truth, strict=True):
+        near(one, other, exact=1e-5)
+
+
+def test_products_are_read_where_they_lie_and_their_slopes_written_beside_them_or_over_them() -> None:
+    """One sweep of a frozen head, with a cap: rows that lie apart, with numbers around that are none, which stay."""
+    h, w, y, _ = case(5, 8, 200)
+    y = y.clamp_min(0)
+    product, beside = (torch.full((5, size), torch.nan, device=DEVICE) for size in (260, 231))
+    product[:, 3:203] = h @ w.T
+    states = torch.empty(2, 4, 5, device=DEVICE)
+    for out, state in ((beside[:, 9:209], states[0]), (product[:, 3:203], states[1])):
+        fused.rows(product[:, 3:203], out, y, None, 3.0, 0.5, True, state)
+    z = 3 * ((h.double() @ w.double().T) / 6).tanh()
+    slopes = (z.softmax(1) - torch.eye(200, device=DEVICE)[y]) * (1 - (z / 3).square())
+    near(beside[:, 9:209], slopes)
+    assert torch.equal(product[:, 3:203], beside[:, 9:209]) and torch.equal(*states)
+    assert beside.isnan().sum() == 5 * 31 and product.isnan().sum() == 5 * 60
+    for one, other in zip(module._odds(*states[0]), reference(h.double(), w.double(), y, None, 3.0, 0.5, True), strict=True):
+        near(one, other)
 
 
 def test_programs_are_laid_out_in_groups_that_each_cover_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:

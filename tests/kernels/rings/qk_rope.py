@@ -71,12 +71,13 @@ def test_cos_and_sin_as_they_may_come(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("norms", [False, True])
 def test_heads_and_gradients_are_read_where_they_lie(norms: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """q and k out of one projection, with numbers around that are none; gradients as attention hands them back, heads before tokens."""
-    inputs, upstream = given(2, 3, 2, 1, 16, torch.float32, norms)
-    around = torch.full((2, 3, 80), torch.nan, device=DEVICE)
-    around[..., 8:40], around[..., 48:64] = inputs[0].flatten(2), inputs[1].flatten(2)
-    q, k = around[..., 8:40].unflatten(-1, (2, 16)), around[..., 48:64].unflatten(-1, (1, 16))
-    heads_first = [g.transpose(1, 2).contiguous().transpose(1, 2) for g in upstream]
+    """q and k out of one projection, q's heads apart, with numbers around that are none; k's gradient as attention hands it back, heads
+    before tokens. So no stride of q is one of k."""
+    inputs, upstream = given(2, 3, 3, 2, 16, torch.float32, norms)
+    around = torch.full((2, 3, 120), torch.nan, device=DEVICE)
+    q, k = around[..., 8:68].unflatten(-1, (3, 20))[..., :16], around[..., 72:104].unflatten(-1, (2, 16))
+    q.copy_(inputs[0]), k.copy_(inputs[1])
+    heads_first = [upstream[0], upstream[1].transpose(1, 2).contiguous().transpose(1, 2)]
     turn, places, name = angles(2, 3, 12), list[int](), "_backward" if norms else "_forward"
     op = vars(module)[name]
     monkeypatch.setattr(module, name, lambda *all: places.extend(x.data_ptr() for x in all[: 4 if norms else 2]) or op(*all))
@@ -93,6 +94,14 @@ def test_numbers_that_lie_apart_and_one_gradient_for_all() -> None:
     found = torch.autograd.grad(y[0].sum() + y[1].sum(), own)
     for one, other in zip(found, exact(inputs, turn, [torch.ones_like(x) for x in y])[2:], strict=True):
         near(one, other)
+
+
+def test_no_angle_beyond_the_last_token_is_read() -> None:
+    """Five tokens, two to a program; what lies behind the angles is no number, and would make none of the sums for the weights."""
+    inputs, upstream = given(1, 5, 2, 1, 16, torch.float32, norms=True)
+    turn = angles(1, 5, 16)
+    beyond = [torch.cat((x, torch.full_like(x, torch.nan)))[:1] for x in turn]
+    same(results(qk_rope, inputs, beyond, upstream), results(qk_rope, inputs, turn, upstream))
 
 
 def test_turning_back_undoes_turning_and_the_rest_is_copied() -> None:

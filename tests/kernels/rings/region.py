@@ -101,6 +101,21 @@ def test_a_checkpoint_goes_on_to_the_bit_and_by_either_road(region: Region) -> N
         assert all(far(one, whole.numbers()[name]) <= 2e-6 for name, one in other.numbers().items())
 
 
+def test_a_checkpoint_of_another_part_is_gone_on_from() -> None:
+    """By a process that had stepped the part it began with."""
+    whole, again = (Trained(Elements(torch.arange(0, 20))).on(1) for _ in range(2))
+    optimizers.carry(whole.optimizer, whole.part.values, whole.part.move(Elements(torch.arange(10, 30))))
+    again.load(*whole.on(1).kept(), 2).on(1)
+    assert same(again, whole.on(1))
+
+
+def test_a_part_without_a_gradient_stays_where_it_is() -> None:
+    trained = Trained(REGIONS[0])
+    before = trained.part.weight.detach().clone()
+    optimizers.step(trained.optimizer, 1.0)
+    assert torch.equal(trained.part.weight.detach(), before)
+
+
 def test_roads_may_change_between_two_steps() -> None:
     """The number of a step is torch's count, whoever made the steps before."""
     turns = Trained(REGIONS[2])

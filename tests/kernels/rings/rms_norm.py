@@ -43,6 +43,16 @@ def test_a_row_of_zeros_is_finite_and_nothing_is_read_beyond_the_row() -> None:
         near(one, other)
 
 
+def test_rows_of_any_distance_backward_too() -> None:
+    """x and what comes in, each with its own distance between rows and numbers around that are none."""
+    plain, w = [draw(5, 33), draw(5, 33, seed=1)], 1 + 0.1 * draw(33)
+    x, dy = (torch.full((5, 40 + 9 * place), torch.nan, device=DEVICE)[:, 2:35].copy_(one) for place, one in enumerate(plain))
+    own = [x.requires_grad_(), w.clone().requires_grad_()]
+    y = rms_norm(*own, EPS)
+    for one, other in zip((y.detach(), *torch.autograd.grad(y, own, dy)), both(plain[0], w, plain[1], gemma=False)[1], strict=True):
+        near(one, other)
+
+
 def test_no_input_is_written_into_and_a_graph_serves_twice() -> None:
     x, w, dy = draw(5, 24).requires_grad_(), draw(24).requires_grad_(), draw(5, 24, seed=1)
     before = [tensor.detach().clone() for tensor in (x, w, dy)]

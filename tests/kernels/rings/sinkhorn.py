@@ -68,6 +68,24 @@ def test_any_strides_and_shared_masses() -> None:
     assert torch.equal(transform(many, draw(3, 4), masses, 0.3)[1], transform(one, draw(3, 4)[1], masses, 0.3))
 
 
+@pytest.mark.parametrize("across", [0, 1, 2], ids=["matrices", "rows", "columns"])
+def test_what_lies_beyond_two_to_the_31(across: int) -> None:
+    """A buffer of 4 GiB, of which nothing but the costs is touched: three matrices, rows or columns, 2³⁰ + 16 numbers apart."""
+    apart, sizes, strides = 2**30 + 16, [1, 2, 2], [4, 2, 1]
+    sizes[across], strides[across] = 3, apart
+    cost = torch.empty(2 * apart + 16, dtype=torch.bfloat16, device=DEVICE).as_strided(sizes, strides)
+    cost.copy_(draw(*sizes).abs())
+    potential, masses = draw(sizes[0], sizes[2]), draw(sizes[0], sizes[2], seed=1).softmax(-1)
+    near(transform(cost, potential, masses, 0.3), transform_reference(*doubles(cost, potential, masses), 0.3))
+
+
+def test_what_is_float64_stays_it() -> None:
+    given_double = doubles(*given(1, 4, 6))
+    found = sinkhorn(*given_double, 0.3, 0.0, 8)
+    assert found.f.dtype == found.g.dtype == torch.float64
+    assert torch.equal(found.f, reference(*given_double, 0.3, 0.0, 8).f)
+
+
 def test_no_matrices_give_no_potentials() -> None:
     f, g = sinkhorn(*given(0, 3, 4), 0.1, 0.0, 2)
     assert f.shape == (0, 3) and g.shape == (0, 4)

@@ -7,6 +7,7 @@ import torch
 from ring import DEVICE, DTYPES, INTERPRETED, doubles, draw, gradients, near
 from torch import Tensor
 from workbench_kernels import swiglu as module
+from workbench_kernels.parts import Launch
 from workbench_kernels.swiglu import geglu, reference, swiglu
 
 OPS = pytest.mark.parametrize("op", [swiglu, geglu], ids=lambda op: op.__name__)
@@ -64,6 +65,30 @@ def test_the_halves_of_one_projection_are_read_where_they_lie(monkeypatch: pytes
     near(swiglu(gate, up), reference(gate.double(), up.double()))
     assert places == [gate.data_ptr(), up.data_ptr()]
     for one, other in zip(gradients(swiglu, (gate, up), dh), exact(swiglu, gate, up, dh), strict=True):
+        near(one, other)
+
+
+def test_it_starts_as_was_measured_for_its_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of 16 where it begins with 64: more programs, the same numbers."""
+    gate, up, dh = (draw(3, 37, seed=seed) for seed in range(3))
+    expected, asked = gradients(swiglu, (gate, up), dh), list[tuple]()
+
+    def measured(kernel: str, on: torch.device, begins: Launch, *of: object) -> Launch:
+        asked.append((kernel, on.type, begins.tiles["BLOCK"], *of))
+        return Launch(warps=1, tiles={"BLOCK": 16})
+
+    monkeypatch.setattr(module, "tuned", measured)
+    assert all(torch.equal(*pair) for pair in zip(gradients(swiglu, (gate, up), dh), expected, strict=True))
+    assert asked == [("glu", DEVICE, 64, 37), ("glu_backward", DEVICE, 64, 37)]
+
+
+def test_rows_of_any_distance_backward_too() -> None:
+    """Gate, up and what comes in, each with its own distance between rows and numbers around that are none."""
+    plain = [draw(5, 33, seed=seed) for seed in range(3)]
+    apart = [torch.full((5, 40 + 9 * place), torch.nan, device=DEVICE)[:, 2:35].copy_(one) for place, one in enumerate(plain)]
+    gate, up, dh = (one.requires_grad_(place < 2) for place, one in enumerate(apart))
+    h = swiglu(gate, up)
+    for one, other in zip((h.detach(), *torch.autograd.grad(h, (gate, up), dh)), exact(swiglu, *plain), strict=True):
         near(one, other)
 
 

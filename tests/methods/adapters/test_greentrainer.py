@@ -115,3 +115,37 @@ def test_a_budget_in_which_nothing_fits_is_an_error() -> None:
     model = make_model(vocab_size=4000)
     with pytest.raises(WorkbenchError, match="Set budget higher"):
         GreenTrainer(budget=0.1).attach(model, 0, drawn(model, 0))
+
+
+def test_it_chooses_anew_from_the_model_as_it_is_then_and_on_the_same_rows() -> None:
+    """After the top of the model has learnt what it can, as if it had been asked of the new model at the start."""
+    model, adapter = make_model(num_hidden_layers=4, attention_dropout=0.5), GreenTrainer(every=5, budget=0.6)
+    attachment = adapter.attach(model, 0, drain(adapter.study(model, SEEN)))
+    attachment.look(SEEN)
+    first = {name for name, _ in attachment.trained()}
+    with torch.no_grad():
+        for name, parameter in attachment.trained():
+            parameter.mul_(1 + 0.5 * torch.rand(parameter.shape, generator=torch.Generator().manual_seed(len(name))))
+    held = {name: own.detach().clone() for name, own in model.named_parameters()}
+    model.train()
+    for step in range(1, 6):
+        attachment.redraw(step)
+        assert {name for name, _ in attachment.trained()} == first
+    chance = torch.get_rng_state()
+    attachment.redraw(6)
+    assert torch.equal(torch.get_rng_state(), chance), "without dropout, so that a run that was stopped chooses the same"
+    assert model.training and all(torch.equal(own, held[name]) for name, own in model.named_parameters())
+    other = make_model(num_hidden_layers=4)
+    other.load_state_dict(held, strict=False)
+    again = {name for name, _ in adapter.attach(other, 0, drain(adapter.study(other, SEEN))).trained()}
+    assert {name for name, _ in attachment.trained()} == again != first
+
+
+def test_asked_to_choose_once_it_chooses_once() -> None:
+    model, adapter = make_model(), GreenTrainer(every=0)
+    attachment = adapter.attach(model, 0, drain(adapter.study(model, SEEN)))
+    before = {name for name, _ in attachment.trained()}
+    for step in (1, 2, 201, 1001):
+        attachment.redraw(step)
+    assert {name for name, _ in attachment.trained()} == before
+    assert adapter.cost(model).moved == adapter.cost(model).trained < GreenTrainer().cost(model).moved == GreenTrainer().cost(model).total

@@ -53,6 +53,10 @@ def test_a_sample_is_read_and_the_others_are_foretold() -> None:
     assert chosen(gains, sample=0, share=0.4).what == chosen(gains, sample=600, share=0.4).what == "gain on exam"
 
 
+def test_the_estimate_counts_the_rows_that_are_read() -> None:
+    assert [InformationGain(sample=sample).seen(600) for sample in (200, 600, 1000, 0)] == [200, 600, 600, 600]
+
+
 def test_the_model_reads_the_sample_and_no_other_row() -> None:
     class Counting(Hearing):
         asked: list[int] = []

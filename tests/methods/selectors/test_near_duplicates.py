@@ -3,11 +3,12 @@
 import random
 
 import pytest
+import torch
 from surroundings import Given
 
 from workbench.core.job import drain
 from workbench.materials.rows import Chosen, Example
-from workbench.methods.selectors.near_duplicates import NearDuplicates
+from workbench.methods.selectors.near_duplicates import NearDuplicates, nearest
 
 AROUND = Given()
 
@@ -66,3 +67,13 @@ def test_of_a_language_without_spaces_characters_are_compared() -> None:
 
 def test_empty_rows_are_like_none() -> None:
     assert all(drain(NearDuplicates(compare="answer").keep([row(""), row(""), row("a")], AROUND)).kept)
+
+
+def test_a_model_that_another_thread_is_loading_changes_no_number() -> None:
+    """transformers sets torch's default number for all threads while it builds a model in half precision; rows are counted meanwhile."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert nearest(3, torch.tensor([[0, 1]]), torch.tensor([0.75], dtype=torch.float32))[:2] == [0.75, 0.75]
+    finally:
+        torch.set_default_dtype(usual)

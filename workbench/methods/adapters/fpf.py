@@ -32,7 +32,7 @@ class FPF(Whole, Adapter, title="FPF (mend what drifted most)", paper="arXiv:230
     A module is here a kind of matrix, such as all that make keys [REC]. ΔW is the earlier run's, which must have made a LoRA; kinds that
     it did not adapt have not moved. To use it: start from that run's model, name the same run here, and give a few rows of what was known
     before as data. Weights move as in full tuning: in float32, saved as a model, with a small learning rate. The authors' k-FPF does this
-    k times on the way instead of once at the end [P]; here these would be runs one after another.
+    k times on the way instead of once at the end [P], and is an adapter of its own.
     """
 
     earlier_run: str = knob("", help="the run whose drift is mended, such as run:0001; start from it too", label="earlier run")

@@ -5,7 +5,7 @@ Towards Green AI in Fine-Tuning Large Language Models via Adaptive Backpropagati
 [R] read in the published code (pittisl/GreenTrainer, decoder_lm), [D] derived, [O] our own choice.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +15,11 @@ from transformers import PreTrainedModel
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.core.informed import Looking
+from workbench.core.job import drain
 from workbench.core.method import knob
 from workbench.core.targeted import Whole
-from workbench.materials.evidence import Evidence, Learnt, gradients
+from workbench.materials.attachment import Batched, in_turn
+from workbench.materials.evidence import Batch, Evidence, Learnt, gradients
 from workbench.materials.knapsack import chosen
 from workbench.materials.models import layer_of
 from workbench.materials.modules import ATTENTION, MLP, kind_of, writes
@@ -41,16 +43,32 @@ class GreenTrainer(Whole, Looking, Informed, title="GreenTrainer (most learning 
 
     ρ is the share of a full step's work, forward and backward, of which the forward pass is about a third: below 0.34 a twentieth of the
     backward pass is allowed [R]. A matrix of m × n costs m·n for its gradient and as much for passing the error; norms, biases and looking
-    up embeddings cost nothing; attention between tokens is not counted [O]. The authors choose again every two epochs [R]; here once [O].
+    up embeddings cost nothing; attention between tokens is not counted [O]. The authors choose again every two epochs [R]; here it is every
+    so many steps, on the same rows and without dropout [O], and a tensor that goes on being trained keeps its moments.
     """
 
     budget: float = knob(0.5, gt=0, le=1, step=0.05, help="ρ: work of a step as a share of full tuning's; the paper has 0.3 to 0.7")
+    every: int = knob(200, ge=0, le=100_000, help="steps between two choices of the tensors; 0 chooses once", unit="steps")
     rate: float = knob(2e-5, gt=0, le=1, help="learning rate of the step that is taken back", log=True, more=True)
 
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
         """`worth`: (K,) float64, of each tensor from the output down, the largest of size 1."""
-        names, batches = [work.name for work in _walk(model) if work.trainable], evidence.batches()
-        steps = dict[str, Tensor]()
+        return {"worth": (yield from self.worth(model, evidence.batches()))}
+
+    def attach(self, model: PreTrainedModel, seed: int, learnt: Learnt) -> "GreenAttachment":
+        return GreenAttachment(model, self, self._best(model, learnt["worth"].tolist()))
+
+    def cost(self, model: PreTrainedModel) -> Cost:
+        """Of all choices within the budget, the one with most parameters."""
+        sizes = [float(model.get_parameter(name).numel()) for name in _names(model)]
+        return cost_of(model, self._best(model, sizes), in_turn=self.every > 0)
+
+    def costs(self) -> str:
+        when = f"Before the first step and every {self.every} steps" if self.every else "Before the first step"
+        return f"{when} it needs the memory and time of full tuning for the rows that are looked at."
+
+    def worth(self, model: PreTrainedModel, batches: Sequence[Batch]) -> Generator[Progress, None, Tensor]:
+        names, steps = _names(model), dict[str, Tensor]()
 
         def add(name: str, gradient: Tensor) -> None:
             steps[name] = steps[name] + gradient if name in steps else gradient
@@ -71,31 +89,44 @@ class GreenTrainer(Whole, Looking, Informed, title="GreenTrainer (most learning 
         finally:
             _put(model, start)
         found = torch.tensor(list(worth.values()), dtype=torch.float64)
-        return {"worth": found / found.abs().max().clamp(min=torch.finfo(torch.float64).tiny)}
-
-    def attach(self, model: PreTrainedModel, seed: int, learnt: Learnt) -> WholeAttachment:
-        return WholeAttachment(model, self._best(model, learnt["worth"].tolist()))
-
-    def cost(self, model: PreTrainedModel) -> Cost:
-        """Of all choices within the budget, the one with most parameters."""
-        return cost_of(model, self._best(model, [float(model.get_parameter(work.name).numel()) for work in _walk(model) if work.trainable]))
-
-    def costs(self) -> str:
-        return "Before the first step it needs the memory and time of full tuning for the rows that are looked at."
+        return found / found.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
 
     def _best(self, model: PreTrainedModel, worth: list[float]) -> set[str]:
-        walk, given = _walk(model), iter(worth)
-        forward, backward = sum(work.passing for work in walk), sum(work.passing + work.own for work in walk)
-        share = self.budget * (1 + forward / backward) - forward / backward
-        own, passing = [work.own for work in walk], [work.passing for work in walk]
-        values = [next(given) if work.trainable else 0.0 for work in walk]
-        best = chosen(values, own, passing, int((share if share > 0 else LEAST) * backward))
+        best = self.within(model, worth)
         if not best:
             raise WorkbenchError(
                 f"Within {self.budget:g} of full tuning's work no tensor of this {type(model).__name__} can be trained to any use. Set "
                 "budget higher."
             )
-        return {walk[place].name for place in best}
+        return best
+
+    def within(self, model: PreTrainedModel, worth: list[float]) -> set[str]:
+        """The tensors that are worth most together, of what the budget allows; none where all of them would make it worse."""
+        walk, given = _walk(model), iter(worth)
+        forward, backward = sum(work.passing for work in walk), sum(work.passing + work.own for work in walk)
+        share = self.budget * (1 + forward / backward) - forward / backward
+        own, passing = [work.own for work in walk], [work.passing for work in walk]
+        values = [next(given) if work.trainable else 0.0 for work in walk]
+        return {walk[place].name for place in chosen(values, own, passing, int((share if share > 0 else LEAST) * backward))}
+
+
+class GreenAttachment(WholeAttachment):
+    """The tensors named move, and every so many steps those that promise most of the model as it is then."""
+
+    def __init__(self, model: PreTrainedModel, knobs: GreenTrainer, names: set[str]):
+        self.knobs, self.batches = knobs, list[Batch]()
+        super().__init__(model, names, in_turn(knobs.every, lambda turn: self._again()))
+
+    def look(self, evidence: Batched) -> None:
+        self.batches = evidence.batches()
+
+    def _again(self) -> set[str] | None:
+        """None, for the same as before, where nothing promises anything."""
+        training = self.model.training
+        self.model.eval()  # a run that was stopped and goes on must choose the same
+        worth = drain(self.knobs.worth(self.model, self.batches))
+        self.model.train(training)
+        return self.knobs.within(self.model, worth.tolist()) or None
 
 
 @dataclass(frozen=True)
@@ -106,6 +137,11 @@ class Work:
     own: int
     passing: int
     trainable: bool = True
+
+
+def _names(model: PreTrainedModel) -> list[str]:
+    """The tensors that may be trained, from the output down."""
+    return [work.name for work in _walk(model) if work.trainable]
 
 
 def _walk(model: PreTrainedModel) -> list[Work]:

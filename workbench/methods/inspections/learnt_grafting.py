@@ -58,8 +58,8 @@ class LearntGrafting(LooksAtKnown, Inspection, title="Skill localisation, learnt
     stands the mask of as many numbers that moved most: where that does as well, learning was not worth it. Two random masks of a and b
     numbers of n share about ab/n [D].
 
-    The numbers that are taken are kept in the run's folder as an adapter, `graft-1` for the first model. Name that folder wherever a model
-    is asked for: compared, inspected, or made a model of, which can be merged.
+    The numbers that are taken are kept in the run's folder as an adapter, `graft-1` for the first model. The Merge tab lists it among the
+    tuned models; name that folder wherever else a model is asked for: compared, inspected, made a model of, or in a merge's recipe.
     """
 
     pictures = (
@@ -165,7 +165,7 @@ def _said(label: str, found: Found, numbers: dict[str, float]) -> str:
     base = numbers["loss"] + gain
     share, moved = ((base - numbers[f"loss with {mask}"]) / gain for mask in ("the learnt mask", MOVED))
     taken = f"{count(found.taken[LEARNT], 'number')}, {found.taken[LEARNT] / found.size:.2g} of all,"
-    kept = f" They are kept in {found.kept}." if found.kept else ""
+    kept = f" They are kept in {found.kept}, and the Merge tab lists them." if found.kept else ""
     if found.same:
         return (
             f"For {label} learning found nothing better than the {taken} that it started with, which bring {share:.0%} of the gain over "

@@ -21,9 +21,12 @@ class Grafting(Merge, title="Grafting", paper="arXiv:2302.06600"):
 
     Here q is the smallest size among the largest share s of the changes. The authors take a share of 1e-5 of the whole model as their start
     [R] and then learn which numbers to add and to take away; about 1e-4 of the numbers then do more than 95 % of what the tuned model does
-    [P]. That learning needs data: it is the inspection Skill localisation, learnt, whose graft is kept; here a share of 1e-2 is where to
-    begin [O]. The share is counted over all numbers, of the whole model or of each tensor, and at least one is taken; those of equal size
-    are taken together [O], where the authors' code takes one number less than it counts [R].
+    [P]. That learning needs data: it is the inspection Skill localisation, learnt. What it keeps is an adapter, a graft, that a merge takes
+    as a tuned model: the Merge tab lists them, a recipe names the folder. Its numbers are chosen already, so with share 1 it goes into the
+    base as it is, and with less only the largest of it. Task arithmetic with weights of 1 puts several into one base.
+
+    Without such a graft a share of 1e-2 is where to begin [O]. The share is counted over all numbers, of the whole model or of each tensor,
+    and at least one is taken; those of equal size are taken together [O], where the authors' code takes one number less than it counts [R].
 
     `smallest` takes the small changes and puts the large ones back to the base: with share 0.9 the largest tenth of the changes is
     undone, where share 0.9 alone undoes the smallest tenth. Numbers that did not move count among the smallest [O]. One model, which needs

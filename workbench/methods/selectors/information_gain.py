@@ -45,7 +45,7 @@ class InformationGain(Reads, Selector, title="Information gain, after the idea o
     then ends at a perplexity of 54.0 instead of 57.3 [P].
 
     Some three plain readings of each sampled row and of the objective set, 2.2 on the demo model [V], and one pass over the words of all
-    rows. The estimate before the start counts all rows as if they were sampled.
+    rows.
     """
 
     passes = 3
@@ -57,6 +57,9 @@ class InformationGain(Reads, Selector, title="Information gain, after the idea o
 
     def others(self) -> list[str]:
         return [self.target] if self.target else []
+
+    def seen(self, rows: int) -> int:
+        return min(rows, self.sample or rows)
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         wanted, what = around.rows(self.target, self.title()), f"gain on {self.target or 'the objective set'}"

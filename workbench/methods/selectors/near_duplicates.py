@@ -91,7 +91,7 @@ class NearDuplicates(Selector, title="Near duplicates"):
 
 def nearest(count: int, two: torch.Tensor, alike: torch.Tensor) -> list[float]:
     """Of each row how alike the most alike of those is that it was compared with; NaN where there was none."""
-    found = torch.full((count,), -1.0)
+    found = alike.new_full((count,), -1.0)  # not torch's default, which is another one while a model is loaded in another thread
     for side in (0, 1):
         found.scatter_reduce_(0, two[:, side], alike, "amax")
     return [math.nan if likeness < 0 else likeness for likeness in found.tolist()]

@@ -70,7 +70,7 @@ def _base_and_families(ctx: Context, bench: Bench) -> gr.HTML:
     whole = [bench.spec, bench.loaded]
     cards.picker(starts(presets()), "adapter-presets").select(_start, whole, whole, **forms.WRITER)
     cards.place("<h3>What may move</h3>")
-    ways = cards.picker(_families(ctx, parse_spec({}).model_dump(mode="json")), "adapter-families")
+    ways = cards.picker("", "adapter-families")  # drawn when a spec is put on the bench, which opening the page does too
 
     def of(chosen: str | None, spec: Spec) -> tuple[str, str]:
         return _families(ctx, {**spec, "model": str(chosen or "")}), ""

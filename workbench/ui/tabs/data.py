@@ -3,7 +3,7 @@
 A recipe (`DataSpec`) is drafted here and counted at each change (`ui/counting.py`); "Use these" puts it on the bench.
 Ids: data-sets (buttons `[data-pick=NAME]`), data-found, data-issues, data-error, data-problems, data-histogram, data-share, data-scores,
 data-recipe-KNOB, data-step, data-add, data-step-I-KNOB, data-remove-I, data-dropped, data-kept, data-use-adapter, data-use-train; those of
-bringing, counting, listing, mixture, terrain, contrasting, undoing, keeping and handwork beside it.
+bringing, discarding, counting, listing, mixture, terrain, contrasting, undoing, keeping and handwork beside it.
 """
 
 import functools
@@ -23,6 +23,7 @@ from workbench.ui import cards, contrasting, counting, findings, forms, keeping,
 from workbench.ui.bench import Bench, first_spec
 from workbench.ui.bringing import bring
 from workbench.ui.context import Context
+from workbench.ui.discarding import discarding
 
 KNOBS = [knob for knob in knobs_of(DataSpec) if knob.name != "path"]
 Draft = dict[str, Any]
@@ -72,9 +73,10 @@ def _methods(held: Draft) -> list[str]:
 
 
 def _sets(ctx: Context, draft: gr.State) -> None:
+    arrived, coming = bring(ctx)
     cards.place("<h3>Data sets</h3>")
     listed = cards.picker("", "data-sets")
-    arrived, coming = bring(ctx)
+    discarding(ctx, draft)
 
     def choose(held: Draft, event: gr.EventData) -> Draft:
         return {**held, "path": event.pick, "columns": {}}
@@ -94,7 +96,7 @@ def _set(choice: DataChoice, pressed: bool) -> str:
     name, where = cards.escaped(choice.name), " · demo" if choice.where == "demo" else ""
     return (
         f'<button type="button" class="set" data-pick="{name}" aria-pressed="{str(pressed).lower()}">'
-        f"<b>{name}</b><span>{choice.rows:,} rows · {cards.escaped(choice.format)}{where}</span></button>"
+        f"<b>{name}</b><span>{choice.rows:,} rows · {cards.escaped(forms.in_words(choice.format))}{where}</span></button>"
     )
 
 
@@ -175,6 +177,7 @@ def _steps(ctx: Context, draft: gr.State, shape: gr.State, mistake: gr.HTML) -> 
     with gr.Row(elem_classes=["row-tools"]):
         which = gr.Dropdown(
             forms.method_choices("selectors"),
+            label="Step",
             show_label=False,
             container=False,
             interactive=True,

@@ -1,11 +1,12 @@
-"""The Runs tab: every run on record. Tick some to lay their curves over each other; open one to see all of it.
+"""The Runs tab: every run on record. Find and order them; tick some to see them over each other; open one to see all of it.
 
-Elements for tests: `runs-table` (`[data-event=open][data-run]`, `[data-event=tick]`), `runs-metric`, `runs-curves`, `runs-numbers`,
-`run-head run-chart run-report run-tables`, `runs-forecast`, `runs-forgetting`, buttons `run-again run-resume run-compare
-run-fold run-inspect run-evaluate run-delete run-delete-sure run-delete-not`.
+Elements for tests: `runs-table` (`[data-event=open][data-run]`, `[data-event=tick]`, `[data-event=find]`, `[data-event=kind][data-kind]`,
+`[data-event=sort][data-by]`), `run-head run-chart run-report run-tables`, `runs-forecast`, `runs-forgetting`, buttons `run-again
+run-resume run-compare run-take run-fold run-inspect run-evaluate run-name run-delete run-delete-sure run-delete-not`; those of
+overlay, naming, folding and closer beside it.
 """
 
-import shutil
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -15,39 +16,37 @@ import gradio as gr
 from workbench.core.asking import FINDING
 from workbench.core.errors import WorkbenchError
 from workbench.runs.records import LIVE, Line, Run
-from workbench.ui import cards, evaluating, folding, forecast, forgetting, found, inspecting, plots, report, tokenview
+from workbench.ui import cards, evaluating, folding, forecast, forgetting, found, inspecting, naming, overlay, report, taking, tokenview
+from workbench.ui.again import label, recipe_of
 from workbench.ui.bench import Bench
 from workbench.ui.cards import escaped
 from workbench.ui.cards import table as plain_table
 from workbench.ui.closer import Closer, offers
 from workbench.ui.context import Context
-from workbench.ui.forms import DRAWN, READER, WRITER, sentence_case
+from workbench.ui.deleting import deleted, question
+from workbench.ui.forms import DRAWN, READER, WRITER
 from workbench.ui.livechart import live_chart
 from workbench.ui.polled import polled
-from workbench.ui.runtable import run_table
-from workbench.ui.words import metric, run_label
+from workbench.ui.runtable import PAGE, run_list, turned
 
-PAGE = 50  # runs shown at first, and how many more each time
-LOGARITHMIC = ("grad_norm", "step_ratio", "rho_a", "tau", "lr")
-PLANE = "plane"  # what stands in the list of curves where both losses of the plane are known
 INSPECT, EVALUATE = "inspect", "evaluate"
-MOST = 8  # runs whose curves are laid over each other
+EVENTS = ("open", "tick", "more", "find", "kind", "sort")
+ASKED = {"limit": PAGE, "open": "", "words": "", "kind": "", "sort": "", "ticked": []}
+AROUND = f"""<div class="runs-tools"><input type="search" data-event="find" placeholder="find: a name, a status, rank=16"
+aria-label="Find in the runs">{taking.link(taking.PATH + "/runs.csv", "All as CSV")}</div>{{}}"""
 
 
 def build(ctx: Context, bench: Bench) -> None:
     """Draw the tab inside the caller's `gr.Tab`."""
-    table = polled(ctx.pulse, _table(ctx), "runs-table", every=2, events=("open", "tick", "more"), value={"limit": PAGE, "open": ""})
-    ticked = gr.State([])
-    with gr.Column(visible=False, elem_id="runs-overlay") as overlay:
-        which = gr.Dropdown([("Loss", "loss")], value="loss", label="Curves of the ticked runs", elem_id="runs-metric")
-        curves = gr.Plot(show_label=False, elem_id="runs-curves", elem_classes=["figure"])
-        numbers = cards.place(elem_id="runs-numbers")
+    table = polled(ctx.pulse, _table(ctx), "runs-table", every=2, events=EVENTS, value=ASKED, around=AROUND)
+    _wire_table(table, bench)
+    overlay.build(ctx, bench, table, lambda chosen: [run for run in (_found(ctx, run_id) for run_id in chosen) if run])
     forecast.build(ctx)
     forgetting.build(ctx)
     with gr.Column(visible=False, elem_id="run-opened") as detail:
         head = polled(ctx.pulse, lambda run: (_head(ctx, run), ""), "run-head", every=2)
         buttons, confirm, sure, never = _buttons()
-        fold, closer = folding.panel(), _closer(ctx, bench)
+        fold, name, closer = folding.panel(), naming.panel(), _closer(ctx, bench)
         with gr.Row(elem_classes=["bench-row"]):
             with gr.Column(scale=7, min_width=340, elem_classes=["middle"]):
                 chart = live_chart(ctx, "run-chart")
@@ -55,14 +54,15 @@ def build(ctx: Context, bench: Bench) -> None:
             with gr.Column(scale=5, min_width=300, elem_classes=["side"]):
                 body = polled(ctx.pulse, lambda run: (_body(ctx, run), _status(ctx, run)), "run-report", every=2)
         tables = polled(ctx.pulse, lambda run: (_tables(ctx, run), ""), "run-tables", every=2)
-    _wire_overlay(ctx, table, ticked, overlay, which, curves, numbers)
-    panels = [fold.asked, fold.says, closer.shown, closer.says]
+    panels = [fold.asked, fold.says, name.asked, name.says, closer.shown, closer.says]
     _wire_opening(ctx, bench, table, body, [*buttons, pictured], [detail, head, chart, body, tables, confirm, *panels])
     _wire_buttons(ctx, bench, buttons)
-    folding.wire(ctx, bench, buttons[3], fold)
-    for button, which in zip(buttons[4:6], (INSPECT, EVALUATE), strict=True):
-        button.click(lambda which=which: (which, ""), None, [closer.shown, closer.says], **WRITER)
-    _wire_delete(ctx, bench, buttons[-1], confirm, sure, never)
+    by_name = dict(zip(BUTTONS, buttons, strict=True))
+    folding.wire(ctx, bench, by_name["fold"], fold)
+    naming.wire(ctx, bench, by_name["name"], name)
+    for which in (INSPECT, EVALUATE):
+        by_name[which].click(lambda which=which: (which, ""), None, [closer.shown, closer.says], **WRITER)
+    _wire_delete(ctx, bench, by_name["delete"], confirm, sure, never)
 
 
 def _closer(ctx: Context, bench: Bench) -> Closer:
@@ -87,26 +87,44 @@ def _table(ctx: Context) -> Callable[[dict[str, Any] | None], tuple[str, str]]:
         return ctx.store.series(run, "loss", points=80)
 
     def read(value: dict[str, Any] | None) -> tuple[str, str]:
-        asked = value or {}
-        runs = ctx.store.runs()
-        limit = int(asked.get("limit", PAGE))
-        drawn = run_table(
-            runs[:limit], lambda run: loss(run.id, run.step, run.status), str(asked.get("open", "")), max(0, len(runs) - limit)
-        )
-        return drawn, ""
+        return run_list(ctx.store.runs(), lambda run: loss(run.id, run.step, run.status), value or ASKED), ""
 
     return read
 
 
+def _wire_table(table: gr.HTML, bench: Bench) -> None:
+    """What narrows and orders the list stands in the table's value, which the page sends along when it asks for the list."""
+
+    def change(asked: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        return {**asked, "limit": PAGE, **changes}
+
+    def find(asked: dict[str, Any], event: gr.EventData) -> dict[str, Any]:
+        return change(asked, words=str(event.value))
+
+    def only(asked: dict[str, Any], event: gr.EventData) -> dict[str, Any]:
+        return change(asked, kind=str(event.kind))
+
+    def order(asked: dict[str, Any], event: gr.EventData) -> dict[str, Any]:
+        return change(asked, sort=turned(asked["sort"], str(event.by)))
+
+    table.open(named, None, bench.opened, **WRITER)
+    table.find(find, table, table, trigger_mode="multiple", **READER)  # "always_last" would come again with the words of the first
+    table.kind(only, table, table, **READER)
+    table.sort(order, table, table, **READER)
+    table.more(lambda asked: {**asked, "limit": asked["limit"] + PAGE}, table, table, **READER)
+
+
+BUTTONS = {
+    "again": "Use this spec again", "resume": "Resume", "compare": "Compare with its base", "take": "Download", "fold": "Save as a model",
+    "inspect": "Inspect…", "evaluate": "Learnt and lost…", "name": "Rename…", "delete": "Delete…",
+}  # fmt: skip
+
+
 def _buttons() -> tuple[list[gr.Button], gr.Row, gr.Button, gr.Button]:
     with gr.Row(elem_classes=["actions"]):
-        names = (
-            ("again", "Use this spec again"), ("resume", "Resume"), ("compare", "Compare with its base"), ("fold", "Save as a model"),
-            ("inspect", "Inspect…"), ("evaluate", "Learnt and lost…"), ("delete", "Delete…"),
-        )  # fmt: skip
-        buttons = [gr.Button(label, size="sm", elem_id=f"run-{name}", scale=0, min_width=90) for name, label in names]
+        buttons = [gr.Button(label, size="sm", elem_id=f"run-{name}", scale=0, min_width=90) for name, label in BUTTONS.items()]
     with gr.Row(visible=False, elem_classes=["card", "act", "actions"]) as confirm:
-        cards.place("Delete this run, its numbers and its folder for good? Models merged from it and votes on its answers stay.")
+        cards.place(question(1))
         sure = gr.Button("Delete for good", variant="stop", size="sm", elem_id="run-delete-sure", scale=0, min_width=130)
         never = gr.Button("Keep it", size="sm", elem_id="run-delete-not", scale=0, min_width=90)
     return buttons, confirm, sure, never
@@ -155,36 +173,6 @@ def _tables(ctx: Context, run_id: str | None) -> str:
     return found.tables(ctx.store.tables(run.id)) if run is not None and run.kind in FINDING else ""
 
 
-def _wire_overlay(
-    ctx: Context, table: gr.HTML, ticked: gr.State, overlay: gr.Column, which: gr.Dropdown, curves: gr.Plot, numbers: gr.HTML
-) -> None:
-    def tick(event: gr.EventData, chosen_metric: str) -> tuple[Any, ...]:
-        chosen = sorted(event.ticked)[-MOST:]
-        names = sorted({known for run in chosen for known in ctx.store.names(run)})
-        both = [(plots.PLANE, PLANE)] if {found.FORGOTTEN, found.LEARNT} <= set(names) else []
-        listed = [*((sentence_case(metric(name)), name) for name in names), *both]
-        shown = chosen_metric if chosen_metric in {name for _, name in listed} else next(iter(names), "loss")
-        drawn = gr.Plot(draw(chosen, shown), visible=bool(listed)), found.side_by_side_numbers(ctx.store, standing(chosen))
-        return chosen, gr.Column(visible=bool(chosen)), gr.Dropdown(listed, value=shown, visible=bool(listed)), *drawn
-
-    def standing(chosen: list[str]) -> list[Run]:
-        return [run for run in (_found(ctx, run_id) for run_id in chosen) if run]
-
-    def draw(chosen: list[str], name: str) -> Any:
-        runs = standing(chosen)
-        lines = {escaped(run_label(run.id, run.name)): ctx.store.series(run.id, name) for run in runs}
-        colours = {escaped(run_label(run.id, run.name)): plots.run_colour(run.id) for run in runs}
-        if name == PLANE:
-            ways = {escaped(run_label(run.id, run.name)): ctx.store.lines(run.id, [found.FORGOTTEN, found.LEARNT]) for run in runs}
-            return plots.plane({label: (way[found.FORGOTTEN], way[found.LEARNT]) for label, way in ways.items()}, colours)
-        shown = {label: line for label, line in lines.items() if line[0]}
-        said = metric(name)
-        return plots.curves(shown, sentence_case(said), "step", said, log=name in LOGARITHMIC, colours=colours)
-
-    table.tick(tick, which, [ticked, overlay, which, curves, numbers], **WRITER)
-    which.input(draw, [ticked, which], curves, **READER)
-
-
 def _wire_opening(ctx: Context, bench: Bench, table: gr.HTML, body: gr.HTML, standing: list[Any], outputs: list[Any]) -> None:
     """`standing`: what follows the run's status also while it is open: the buttons, and which run has pictures to show."""
 
@@ -196,11 +184,11 @@ def _wire_opening(ctx: Context, bench: Bench, table: gr.HTML, body: gr.HTML, sta
         shown = run.id if run else ""
         curves = gr.HTML({"run": shown}, visible=run is None or run.kind not in FINDING)
         drawn = ({**asked, "open": shown}, gr.Column(visible=bool(run)), shown, curves, shown, shown)
-        return (*drawn, gr.Row(visible=False), gr.Row(visible=False), "", "", "", *stands(run))
+        panels = (gr.Row(visible=False), "") * 2
+        return (*drawn, gr.Row(visible=False), *panels, "", "", *stands(run))
 
-    bench.opened.change(opened, [bench.opened, table], [table, *outputs, *standing], **WRITER)
-    table.open(named, None, bench.opened, **WRITER)
-    table.more(lambda asked: {**asked, "limit": asked["limit"] + PAGE}, table, table, **READER)
+    shown = bench.opened.change(opened, [bench.opened, table], [table, *outputs, *standing], **WRITER)
+    shown.then(None, js="() => Workbench.look('run-opened')")  # below a long list one would not see that it is there
     body.moved(lambda run_id: stands(_found(ctx, run_id)), bench.opened, standing, **WRITER)
 
 
@@ -210,26 +198,42 @@ def named(event: gr.EventData) -> str:
 
 
 def offered(ctx: Context, run: Run | None) -> list[gr.Button]:
-    """Again, resume, compare, save as a model, inspect, evaluate, delete: what can be done with this run."""
+    """What can be done with this run, in the order of `BUTTONS`."""
     status, kind = (run.status, run.kind) if run else ("", "")
     resumes = status in ("stopped", "interrupted", "failed") and kind == "train"
     whole = status == "finished" and kind in ("train", "merge")
+    repeat = label(run, ctx.workspace)
     return [
-        gr.Button(visible=kind == "train"),
+        gr.Button(repeat or gr.skip(), visible=bool(repeat)),
         gr.Button(visible=resumes),
         gr.Button(visible=whole),
+        download(ctx, run),
         gr.Button(visible=folding.offers(ctx, run)),
         gr.Button(visible=offers(run)),
         gr.Button(visible=offers(run)),
+        gr.Button(visible=naming.offers(run)),
         gr.Button(visible=bool(run) and status not in LIVE),
     ]
 
 
+def download(ctx: Context, run: Run | None) -> gr.Button:
+    """The button that fetches what a run made, where it lies on disk."""
+    there = taking.newest(ctx.store.made(run.id)) if run else None
+    return gr.Button(visible=bool(there), link=taking.run_path(run.id) if run and there else None)
+
+
 def _wire_buttons(ctx: Context, bench: Bench, buttons: list[gr.Button]) -> None:
-    again, resume, compare, *_ = buttons
+    repeat, resume, compare, *_ = buttons
 
     def use(run_id: str, loaded: int) -> tuple[Any, ...]:
-        return ctx.store.run(run_id).spec, loaded + 1, gr.Tabs(selected="train")
+        run = ctx.store.run(run_id)
+        if run.kind == "train":
+            return run.spec, loaded + 1, gr.skip(), gr.Tabs(selected="train")
+        try:
+            return gr.skip(), gr.skip(), {"recipe": recipe_of(run, ctx.workspace), "asked": time.time()}, gr.Tabs(selected="merge")
+        except WorkbenchError as error:
+            gr.Warning(escaped(error))
+            return (gr.skip(),) * 4
 
     def go_on(run_id: str) -> Any:
         try:
@@ -244,7 +248,7 @@ def _wire_buttons(ctx: Context, bench: Bench, buttons: list[gr.Button]) -> None:
         prompt = next((answer.prompt for answer in ctx.store.said(run.id)), "")
         return {"models": [evaluating.base_of(run), folding.reference(run)], "prompt": prompt}, gr.Tabs(selected="compare")
 
-    again.click(use, [bench.opened, bench.loaded], [bench.spec, bench.loaded, bench.tabs], **WRITER)
+    repeat.click(use, [bench.opened, bench.loaded], [bench.spec, bench.loaded, bench.merge, bench.tabs], **WRITER)
     resume.click(go_on, bench.opened, bench.tabs, **WRITER)
     compare.click(hold_against, bench.opened, [bench.compare, bench.tabs], **WRITER)
 
@@ -253,13 +257,7 @@ def _wire_delete(ctx: Context, bench: Bench, delete: gr.Button, confirm: gr.Row,
     """Delete asks once more, in place."""
 
     def remove(run_id: str) -> tuple[Any, Any]:
-        try:
-            ctx.store.delete(run_id)
-        except WorkbenchError as error:
-            gr.Warning(escaped(error))
-            return gr.skip(), gr.Row(visible=False)
-        shutil.rmtree(ctx.workspace.run(run_id))
-        return "", gr.Row(visible=False)
+        return "" if deleted(ctx, [run_id]) else gr.skip(), gr.Row(visible=False)
 
     delete.click(lambda: gr.Row(visible=True), None, confirm, **READER)
     never.click(lambda: gr.Row(visible=False), None, confirm, **READER)

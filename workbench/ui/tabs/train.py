@@ -2,7 +2,7 @@
 
 Nothing of a run lives here: the page can be closed and opened again, or opened twice, and shows the same run.
 Elements for tests: `start plan try tried train-name train-run pause resume stop sooner train-chart (data-run, data-step, data-n)
-moving performance samples notes ask again`; settings `train-steps …`; `train-loss train-update train-probes` choose methods.
+moving performance samples notes ask again take`; settings `train-steps …`; `train-loss train-update train-probes` choose methods.
 """
 
 from dataclasses import replace
@@ -27,8 +27,10 @@ from workbench.ui.settings import settings
 from workbench.ui.steering import steering_wheel
 from workbench.ui.strip import strip_of
 from workbench.ui.sweeping import sweeping
+from workbench.ui.taking import run_path
 from workbench.ui.words import run_label, status_words
 
+LOOKING = '<p class="takes waits" role="status">Looking at the model and its rows …</p>'
 RECENT = 40  # runs offered in the list; older ones are opened on the Runs tab
 LIVE = ("queued", "running", "paused")
 
@@ -38,7 +40,7 @@ def build(ctx: Context, bench: Bench) -> None:
     with gr.Row(elem_id="train", elem_classes=["bench-row"]):
         with gr.Column(scale=3, min_width=280, elem_classes=["side"]):
             start = gr.Button("Start", variant="primary", elem_id="start")
-            planned = gr.HTML(elem_id="plan", apply_default_css=False)
+            planned = gr.HTML(LOOKING, elem_id="plan", apply_default_css=False)
             _trial(ctx, bench)
             _naming(bench)
             settings(bench)
@@ -57,17 +59,17 @@ def build(ctx: Context, bench: Bench) -> None:
                 speed = polled(ctx.pulse, lambda run: (performance_of(ctx, run), ""), "performance", every=5)
             wheel = steering_wheel(ctx, shown)
         with gr.Column(scale=3, min_width=260, elem_classes=["side"]):
-            ask, again = _after_buttons()
+            after = _after_buttons()
             answers = polled(
                 ctx.pulse, lambda run: (answers_of(ctx, run), ""), "samples", every=2, around="<h3>Answers as it learns</h3>{}"
             )
             log = polled(ctx.pulse, lambda run: (notes_of(ctx, run), ""), "notes", every=2, around="<h3>Notes</h3>{}")
             watch = polled(ctx.pulse, lambda run: ("", state_of(ctx, run)), "train-watch", every=1)
-    outputs = [start, *steering, ask, again, wheel]
+    outputs = [start, *steering, *after, wheel]
     _wire_run(ctx, bench, shown, watch, [chart, blocks, speed, answers, log, watch], outputs)
     _wire_start(ctx, bench, start, planned, watch)
     _wire_steering(ctx, shown, steering)
-    _wire_after(ctx, bench, shown, ask, again)
+    _wire_after(ctx, bench, shown, *after[:2])
 
 
 def _trial(ctx: Context, bench: Bench) -> None:
@@ -100,11 +102,12 @@ def _steering_buttons() -> list[gr.Button]:
     ]
 
 
-def _after_buttons() -> tuple[gr.Button, gr.Button]:
+def _after_buttons() -> tuple[gr.Button, gr.Button, gr.Button]:
     with gr.Row(elem_classes=["after"]):
         return (
             gr.Button("Ask it", variant="primary", size="sm", elem_id="ask", visible=False, min_width=90),
             gr.Button("Make another to merge", size="sm", elem_id="again", visible=False, min_width=160),
+            gr.Button("Download", size="sm", elem_id="take", visible=False, min_width=90),
         )
 
 
@@ -182,7 +185,7 @@ def choose(runs: list[Run], shown: str | None) -> Run | None:
 
 
 def buttons(run: Run | None, busy: bool) -> list[Any]:
-    """Start, pause, go on, stop, sooner, ask, again, the wheel: what can be done with this run now."""
+    """Start, pause, go on, stop, sooner, ask, again, download, the wheel: what can be done with this run now."""
     status = run.status if run else ""
     goes_on = status == "paused" or (status in ("stopped", "interrupted", "failed") and bool(run and run.step))
     return [
@@ -193,6 +196,7 @@ def buttons(run: Run | None, busy: bool) -> list[Any]:
         gr.Button(visible=status == "queued"),
         gr.Button(visible=status == "finished"),
         gr.Button(visible=status == "finished"),
+        gr.Button(visible=status == "finished", link=run_path(run.id) if run else None),
         gr.Accordion(visible=status in ("running", "paused")),
     ]
 
