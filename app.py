@@ -28,7 +28,7 @@ def flags() -> argparse.Namespace:
 def main() -> None:
     """Serve the page until Ctrl-C; whatever is wrong with the flags or the workspace is said in a sentence."""
     given = flags()
-    print("Starting …", flush=True)
+    print("Starting …", file=sys.stderr, flush=True)
     environment.tell()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about the libraries' own insides
     sys.path.insert(0, str(Path(__file__).parent / "kernels"))  # a source root of its own; needless where the project is installed

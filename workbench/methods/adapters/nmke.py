@@ -61,7 +61,7 @@ class NMKE(Looking, Parted, Informed, title="NMKE (neurons that bring answers ab
         return [self.data]
 
     def study(self, model: PreTrainedModel, evidence: Evidence) -> Generator[Progress, None, Learnt]:
-        """The chosen neurons by the name of their matrix."""
+        """Which neurons of a matrix are chosen, by its name."""
         found = {name: Seen.of(size, evidence.device) for name, size in self._writing(model).items()}
         asked = [(row.ids, row.trained.index(True)) for row in evidence.rows[self.data] if any(row.trained[1:]) and not row.trained[0]]
         for number, (ids, at) in enumerate(asked):
@@ -74,20 +74,20 @@ class NMKE(Looking, Parted, Informed, title="NMKE (neurons that bring answers ab
                 "NMKE goes by what is learnt after a question, and there is no row with both, or no share of the neurons to choose. Name "
                 "rows with questions and answers, and set one of the two shares above 0."
             )
-        return {name: own.chosen(self.general, self.specific).nonzero()[:, 0] for name, own in found.items()}
+        return {name: own.chosen(self.general, self.specific) for name, own in found.items()}
 
     def attach(self, model: PreTrainedModel, seed: int, learnt: Learnt) -> RegionAttachment:
         kinds = {name: (Columns, Rows)[outputs_along(model, name)] for name in learnt}
-        return RegionAttachment(model, {f"{name}.weight": kinds[name](index) for name, index in learnt.items() if len(index)})
+        chosen = {name: own.nonzero()[:, 0] for name, own in learnt.items() if own.any()}
+        return RegionAttachment(model, {f"{name}.weight": kinds[name](index) for name, index in chosen.items()})
 
     def cost(self, model: PreTrainedModel) -> Cost:
         """The most that may move."""
-        moved, places = dict[str, int](), 0
-        for name, size in self._writing(model).items():
+        moved, writing = dict[str, int](), self._writing(model)
+        for name, size in writing.items():
             most = sum(int(min(1.0, share + WIDER) * size) + 1 for share in (self.general, self.specific) if share)
             moved[f"{name}.weight"] = min(size, most) * (model.get_parameter(f"{name}.weight").numel() // size)
-            places += min(size, most)
-        return replace(cost(model, moved), studied=8 * places)
+        return replace(cost(model, moved), studied=sum(writing.values()))
 
     def costs(self) -> str:
         return (
