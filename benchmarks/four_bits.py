@@ -108,7 +108,8 @@ def learning(seeds: int) -> list[dict[str, Any]]:
         for seed in range(seeds):
             with tempfile.TemporaryDirectory() as folder:
                 spec = TrainSpec.parse({"data": {"path": "skill_a"}, "steps": 120, "evaluate_every": 120, "seed": seed, **changes})
-                job = train(spec, Path(folder) / "run", Workspace(Path(folder)))
+                workspace = Workspace(Path(folder))
+                job = train(spec, workspace.run("0001"), workspace)
                 told_of = [event.values for event in job if isinstance(event, Measured)]
             losses = [values["validation_loss"] for values in told_of if "validation_loss" in values]
             known = [values["base_loss"] for values in told_of if "base_loss" in values]

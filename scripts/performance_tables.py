@@ -138,9 +138,9 @@ def beside_four_bits(result: Result) -> Table:
 
 
 def preview(result: Result) -> Table:
-    lines = [["base", "opening the models, s", "until scores, s", "until answers too, s"]]
+    lines = [["base", "opening the models, s", "until the first scores, s", "until all scores, s", "until answers too, s"]]
     for name, case in result["cases"].items():
-        lines.append([name, short(case["open_s"]), between(case["scores_s"]), between(case["answers_s"])])
+        lines.append([name, short(case["open_s"]), *(between(case[until]) for until in ("first_scores_s", "scores_s", "answers_s"))])
     return lines
 
 
