@@ -12,10 +12,12 @@ from transformers import AutoModelForCausalLM
 
 from tests.jobs.story import run, series
 from workbench.core.events import Measured
+from workbench.core.job import drain
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.audit import audit
 from workbench.jobs.estimate import estimate
+from workbench.jobs.prepare import prepare
 from workbench.jobs.train import train
 from workbench.materials import rounded
 from workbench.materials.models import load, resolve
@@ -53,6 +55,17 @@ def test_it_learns_goes_on_as_if_nothing_had_happened_and_plain_peft_opens_it(wi
     (workspace.run("0001") / "spec.yaml").write_text(json.dumps(spec.model_dump(mode="json")))  # as the runner does
     ours, tokens = load(resolve("run:0001", workspace), torch.device("cpu"), torch.float32), torch.arange(5, 25)[None]
     assert torch.allclose(opened(tokens).logits, ours(tokens).logits, atol=1e-5), "on the base as it was"
+
+
+@HELD
+def test_every_process_of_a_run_holds_it_in_four_bits(wide: TrainSpec, workspace: Workspace) -> None:
+    assert len(dict(rounded.matrices(drain(prepare(wide, workspace)).model))) == 3 * 7
+    shared = {**wide.model_dump(mode="json"), "adapter": {"method": "lora", "dropout": 0.0}, "accumulate": 2, "steps": 3}
+    one, two, plain = (
+        series(run(TrainSpec.parse({**shared, **more}), workspace.run(f"000{number}"), workspace), "loss")
+        for number, more in enumerate(({}, {"processes": 2}, {"quantization": "none"}), 1)
+    )
+    assert two == pytest.approx(one, rel=1e-6) != pytest.approx(plain, rel=1e-6)
 
 
 def test_the_matrices_of_the_demo_model_counted_by_hand(workspace: Workspace) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from pico import make_model
+from test_every_adapter import gradients, steps
 from test_every_method import answer, attached, named, on
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -17,7 +18,6 @@ from workbench.materials import rounded
 from workbench.materials.models import ModelRef, load
 from workbench.methods.adapters.loftq import LoftQ
 from workbench.methods.adapters.lora import LoRA
-from workbench.methods.contracts import Attachment
 from workbench.methods.probes.step_safety import measured
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
@@ -121,22 +121,6 @@ def test_an_unpacked_product_has_the_derivative_of_the_plain_one(ref: ModelRef) 
     assert torch.allclose(found, along @ rounded.full(module).T, atol=1e-5) and torch.allclose(value, module(x), atol=1e-5)
 
 
-def reached(attachment: Attachment, batch: dict[str, Tensor], rate: float) -> tuple[list[float], set[str]]:
-    """Losses of some steps of Adam, and the names of what a gradient came to."""
-    optimizer = torch.optim.Adam([parameter for group in attachment.groups() for parameter in group["params"]], lr=rate)
-    losses, names = [], set()
-    for step in range(1, 7):
-        loss = attachment.model(**batch).loss
-        loss.backward()
-        names |= {name for name, parameter in attachment.trained() if parameter.grad is not None and parameter.grad.any()}
-        losses.append(loss.item())
-        attachment.before_step(step)
-        optimizer.step()
-        attachment.after_step(step)
-        optimizer.zero_grad()
-    return losses, names
-
-
 @pytest.mark.parametrize("method", BESIDE, ids=named)
 def test_an_adapter_beside_them_starts_at_the_base_learns_and_gives_it_back(
     method: type[Method], ref: ModelRef, pico_batch: dict[str, Tensor]
@@ -149,9 +133,12 @@ def test_an_adapter_beside_them_starts_at_the_base_learns_and_gives_it_back(
         before = answer(attachment.model, pico_batch)
     assert torch.allclose(answer(attachment.model, pico_batch), before, atol=1e-6) == method.starts_at_base
     rate = math.sqrt(math.prod(method.rates))
-    losses, names = reached(attachment, pico_batch, rate)
-    assert losses[-1] < losses[0]
-    assert names == reached(attached(method, load(ref, CPU, torch.float32)), pico_batch, rate)[1]
+    plain = attached(method, load(ref, CPU, torch.float32))
+    first, *_, last = steps(attachment, pico_batch, rate, 6)
+    assert last < first
+    steps(plain, pico_batch, rate, 6)
+    here, there = ({name for name, own in gradients(each, pico_batch).items() if own.any()} for each in (attachment, plain))
+    assert here == there, "whatever learns beside the model as it is learns here too"
     with attachment.base():
         assert torch.allclose(answer(attachment.model, pico_batch), before, atol=1e-6)
         held = {name.replace(".base_layer", ""): module.weight for name, module in rounded.matrices(attachment.model)}
