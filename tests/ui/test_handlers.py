@@ -1,5 +1,6 @@
-"""A handler that a redrawn form has taken away is answered with nothing; one that is there, and fails, is told."""
+"""A handler that a redrawn form has taken away is answered with nothing; one that fails is told. Only what is drawn is filed."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import gradio as gr
 import pytest
 from fastapi import FastAPI
+from gradio.state_holder import SessionState
 from starlette.testclient import TestClient
 
 from workbench.ui.handlers import forgive
@@ -94,3 +96,35 @@ def test_a_handler_that_fails_is_still_told(client: TestClient) -> None:
 def test_the_stand_in_is_no_handler_of_the_page(client: TestClient) -> None:
     """It has no trigger and is not in what the page is told: two handlers, as many as were drawn."""
     assert len(client.get("/config").json()["dependencies"]) == 2
+
+
+def renamed() -> gr.Blocks:
+    """A text box, and a handler that reads it and changes its label."""
+    with gr.Blocks() as drawn:
+        word = gr.Textbox("first")
+        word.submit(lambda said: gr.update(label=said), word, word)
+    return drawn
+
+
+def filed(drawn: gr.Blocks) -> tuple[SessionState, list[int]]:
+    """A session in which the handler was asked three times; its components' numbers before."""
+    session = SessionState(drawn)
+    before = list(session.blocks_config.blocks)
+    for said in ("one", "two", "three"):
+        asyncio.run(drawn.process_api(0, [said], state=session))
+    return session, before
+
+
+def test_what_a_handler_changes_stays_one_component_under_its_number() -> None:
+    drawn = renamed()
+    forgive(drawn)
+    session, before = filed(drawn)
+    assert list(session.blocks_config.blocks) == before, "a list that grows here breaks the thread that walks through it"
+    (word,) = [part for part in session.blocks_config.blocks.values() if isinstance(part, gr.Textbox)]
+    assert word.label == "three" and session.blocks_config.blocks[word._id] is word
+
+
+def test_without_it_gradio_files_a_component_again_with_every_change() -> None:
+    """Should Gradio keep one number for a component one day, `Parts` can go."""
+    session, before = filed(renamed())
+    assert len(session.blocks_config.blocks) > len(before)
