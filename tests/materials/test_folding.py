@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import AdaptionPromptConfig, LoraConfig, PeftConfig, PromptTuningConfig, ShiraConfig, get_peft_model
+from peft import AdaptionPromptConfig, LoraConfig, PeftConfig, PromptEncoderConfig, ShiraConfig, get_peft_model
 from pico import make_model
 from torch import Tensor
 
@@ -42,7 +42,7 @@ def test_it_answers_as_with_the_adapter_though_head_and_embeddings_were_one(conf
 
 
 @pytest.mark.parametrize(("config", "words"), [
-    (PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2), "PROMPT_TUNING changes no weights"),
+    (PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=2, encoder_hidden_size=8), "P_TUNING changes no weights"),
     (AdaptionPromptConfig(task_type="CAUSAL_LM", adapter_len=2, adapter_layers=1), "ADAPTION_PROMPT changes no weights"),
     (LoraConfig(target_modules=["q_proj"], layer_replication=[(0, 2), (1, 3)]), "repeats layers of its base"),
     (LoraConfig(target_modules=["q_proj"], alora_invocation_tokens=[7], task_type="CAUSAL_LM"), "aLoRA does not support merging. Resume"),

@@ -4,19 +4,24 @@ Here is what a person is told before the start, and the word by which a saved fo
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
 CONFIG = "adapter_config.json"
 BESIDE = "modules_beside"  # there, what stands beside which module
+READ_BEFORE = ("PROMPT_TUNING", "PREFIX_TUNING")  # the kinds of peft's folders that stand beside a model as ours do
 
 
 class Unmergeable(BaseModel):
-    """Mixed into the adapters whose folder this workbench opens and nothing merges."""
+    """Mixed into the adapters that nothing merges, with who opens their folder."""
+
+    opened_by: ClassVar[str] = "only this workbench opens it"
 
     def costs(self) -> str:
-        return "What is learnt stays beside the model: it cannot be merged into the weights, and only this workbench opens it."
+        return f"What is learnt stays beside the model: it cannot be merged into the weights, and {self.opened_by}."
 
 
 def stays_beside(adapter: Path) -> bool:
@@ -24,7 +29,12 @@ def stays_beside(adapter: Path) -> bool:
     told = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
     if not isinstance(told, dict):
         raise ValueError(f"{CONFIG} is no mapping of names to values")
-    return BESIDE in told
+    return beside(told)
+
+
+def beside(told: Mapping[str, Any]) -> bool:
+    """Whether the adapter of an adapter_config.json is made of such modules: of ours, or peft's prompts and prefixes."""
+    return BESIDE in told or told.get("peft_type") in READ_BEFORE
 
 
 def foldable(adapter: Path) -> bool:

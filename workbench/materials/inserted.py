@@ -2,7 +2,8 @@
 
 What it is not: which modules beside which, and how they start, which is a method's. No change of the weights equals them, so nothing folds
 them in: a folder of ours holds them, with the base that they stand on and what to build written in adapter_config.json, and
-`materials/models.py` opens it. Nothing in it is run: it names a kind of module that is known here, and numbers.
+`materials/models.py` opens it. Nothing in it is run: it names a kind of module that is known here, and numbers. Where peft has the same
+(`prompts.py`), the folder is peft's.
 """
 
 import json
@@ -25,6 +26,7 @@ from workbench.materials.channels import Channels
 from workbench.materials.experts import Experts, LowRank
 from workbench.materials.folding import folded
 from workbench.materials.prefix import Prefix, Prompt
+from workbench.materials.prompts import LEARNT, as_peft, of_peft
 from workbench.materials.zero_attention import ZeroAttention
 
 TENSORS = "adapter_model.safetensors"  # as peft's, so that the folder is known as an adapter
@@ -46,12 +48,17 @@ class InsertedAttachment(Attachment):
         return resting(self.modules.values())
 
     def save(self, folder: Path) -> None:
+        if known := as_peft(self.model, self.modules):
+            config, learnt = known
+            save_file({LEARNT: learnt.contiguous()}, folder / TENSORS, metadata={"format": "pt"})
+            config.save_pretrained(str(folder))
+            return
         names = {kind: name for name, kind in KINDS.items()}
         told = {name: {"kind": names[type(module)], **module.settings()} for name, module in self.modules.items()}
         tensors = {name: tensor.float().contiguous() for name, tensor in self.state().items()}
         save_file(tensors, folder / TENSORS, metadata={"format": "pt"})
-        config = {"base_model_name_or_path": self.model.name_or_path, BESIDE: told}
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        described = {"base_model_name_or_path": self.model.name_or_path, BESIDE: told}
+        (folder / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
     def state(self) -> dict[str, Tensor]:
         return {f"{name}.{key}": own for name, each in self.modules.items() for key, own in each.state_dict().items()}
@@ -75,19 +82,29 @@ def opened(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
 def _put_on(model: PreTrainedModel, folder: Path) -> None:
     """The modules of such a folder beside those of its base, as they were when it was saved."""
-    told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))[BESIDE]
+    told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     tensors = load_file(folder / TENSORS)
     try:
-        modules = {name: _built(model, name, dict(settings)) for name, settings in told.items()}
-        wanted = {f"{name}.{key}": tensor.shape for name, module in modules.items() for key, tensor in module.state_dict().items()}
-    except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # no such module, or settings that are none
+        modules = _own(model, told[BESIDE], tensors) if BESIDE in told else of_peft(model, told, tensors)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:  # no such module, or settings that are none
         raise _unfit(model, folder, str(error)) from error
+    hang(model, modules)
+
+
+def _own(model: PreTrainedModel, told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Beside]:
+    """What a folder of ours holds.
+
+    Raises:
+        WorkbenchError: a kind of module that is not known here; AttributeError, TypeError, ValueError, RuntimeError: they do not fit.
+    """
+    modules = {name: _built(model, name, dict(settings)) for name, settings in told.items()}
+    wanted = {f"{name}.{key}": tensor.shape for name, module in modules.items() for key, tensor in module.state_dict().items()}
     if wanted != {name: tensor.shape for name, tensor in tensors.items()}:
         odd = sorted(set(wanted.items()) ^ {(name, tensor.shape) for name, tensor in tensors.items()})
-        raise _unfit(model, folder, f"its {odd[0][0]} has another shape, or is missing on one side")
+        raise ValueError(f"its {odd[0][0]} has another shape, or is missing on one side")
     for name, module in modules.items():
         module.load_state_dict({key: tensors[f"{name}.{key}"] for key in module.state_dict()})
-    hang(model, modules)
+    return modules
 
 
 def _built(model: PreTrainedModel, name: str, settings: dict[str, Any]) -> Beside:

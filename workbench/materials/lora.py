@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from workbench.core.beside import BESIDE, unmergeable
+from workbench.core.beside import beside, unmergeable
 from workbench.core.errors import WorkbenchError
 from workbench.materials.tensors import FLOATS, Entry, read_header, read_rows
 
@@ -75,7 +75,7 @@ def read_lora(folder: Path, label: str) -> Lora:
 
 
 def _refuse(config: dict[str, Any], label: str) -> None:
-    if BESIDE in config:
+    if beside(config):
         raise WorkbenchError(unmergeable(label))
     if config.get("peft_type") != "LORA":
         raise WorkbenchError(f"{label} is an adapter of the kind {config.get('peft_type')}; only LoRA adapters are merged here. {_REMEDY}")

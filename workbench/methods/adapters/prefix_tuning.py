@@ -37,6 +37,7 @@ class PrefixTuning(Unmergeable, Adapter, title="Prefix tuning", paper="arXiv:210
 
     rates = (1e-3, 1e-1)
     starts_at_base = False
+    opened_by = "this workbench opens it, and plain peft where positions are turned in (RoPE)"
     packs = False
     over_rounded = True
 

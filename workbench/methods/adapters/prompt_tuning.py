@@ -35,6 +35,7 @@ class PromptTuning(Unmergeable, Adapter, title="Prompt tuning", paper="arXiv:210
 
     rates = (1e-3, 3e-1)
     starts_at_base = False
+    opened_by = "this workbench opens it, and plain peft where positions are turned in (RoPE)"
     packs = False
     over_rounded = True
 
