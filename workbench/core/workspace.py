@@ -4,6 +4,7 @@
     HOME/runs/0001/            one folder a run: spec.yaml, checkpoint/, adapter/ or model/, tables
     HOME/data/NAME/            one folder a data set: the original, rows.parquet, rejects.parquet, about.yaml
     HOME/models/NAME/          merged models, and any model folder a person puts there
+    HOME/queries/NAME.sql      statements about the runs that somebody kept
     HOME/cache/                what was counted and can be counted again; may be deleted at any time
 
 Nothing is read from or written to outside it, save the demo assets that ship with the program. Knows paths, not contents.
@@ -46,6 +47,9 @@ class Workspace:
     def model(self, name: str = "") -> Path:
         """The folder a merged model goes to; it is not made here, because only whole models may appear in it."""
         return self._folder("models") / named(name) if name else self._folder("models")
+
+    def query(self, name: str = "") -> Path:
+        return self._folder("queries") / f"{named(name)}.sql" if name else self._folder("queries")
 
     def cache(self, kind: str) -> Path:
         return self._folder("cache", kind)

@@ -9,7 +9,7 @@ import json
 import re
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from workbench.runs.writer import Writer
 
 # One thread: the numbers are few, and a training run beside it wants the cores. Extensions would be fetched over the network.
 SETTINGS = {"threads": "1", "memory_limit": "1GB", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+SEALED = ("memory_limit = '512MB'", "temp_directory = ''", "python_enable_replacements = false", "enable_external_access = false")
+"""What a person's statement runs under, in this order: the last one forbids to change where it would spill."""
 FAILURES = (duckdb.Error, pa.ArrowException)
 
 Cursor = duckdb.DuckDBPyConnection
@@ -174,6 +176,11 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[Ask]:
+        with self._borrowed() as cursor:
+            yield _asker(cursor)
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[Cursor]:
         """A cursor of one's own and one unchanging view of the database, for as long as the block lasts."""
         with self._readers:
             if self._closed:
@@ -182,7 +189,7 @@ class Store:
             self._lent += 1
         try:
             cursor.begin()
-            yield _asker(cursor)
+            yield cursor
         except duckdb.Error as error:
             raise WorkbenchError(f"The database could not be read: {' '.join(str(error).split())}.") from error
         finally:
@@ -251,6 +258,19 @@ class Store:
         """Every vote, the oldest first."""
         with self._reading() as ask:
             return votes.read(ask)
+
+    def frames(self, questions: Mapping[str, str]) -> dict[str, pa.Table]:
+        """The rows of some questions of our own as frames, all of one moment. A person's statement never comes here (`query.py`)."""
+        with self._borrowed() as cursor:
+            return {name: cursor.sql(question).to_arrow_table() for name, question in questions.items()}
+
+
+def sealed() -> Cursor:
+    """A database of its own in memory that reaches no file, no network and no variable of this program, and whose settings stay."""
+    connection = duckdb.connect(":memory:", config=SETTINGS)
+    for setting in ("enable_progress_bar = false", *SEALED, "lock_configuration = true"):
+        connection.execute(f"SET {setting}")
+    return connection
 
 
 def _asker(cursor: Cursor) -> Ask:

@@ -1,17 +1,19 @@
-"""What can be fetched as a file: what a run made, with how to load it; all runs with their settings; what runs measured, step by step.
+"""What can be fetched as a file: what a run made, with how to load it; all runs with their settings; what runs measured, step by step; the
+answer to a statement.
 
 Routes that only read, behind the same checks as the page (`server.py`). Nothing is written beforehand: a folder is packed while it is sent,
 so a model of many gigabytes takes neither memory nor disk. What it is not: a way to any other file; a run is named by its number, and what
-is sent of it is what its record says that it made.
+is sent of it is what its record says that it made. Tag: [M] measured.
 """
 
 import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 from zipfile import ZipFile, ZipInfo
 
 import yaml
@@ -22,6 +24,7 @@ from starlette.routing import Route
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Made
+from workbench.runs.query import csv_lines
 from workbench.runs.records import Run
 from workbench.runs.store import Store
 from workbench.ui.cards import escaped
@@ -30,7 +33,9 @@ from workbench.ui.differing import settings
 from workbench.ui.words import run_label
 
 PATH = "/take"
+ANSWER = f"{PATH}/answer.csv"
 CHUNK = 1 << 20  # bytes read at once
+LINES = 1_000  # sent at once: each piece is a wait for another thread, 0.7 ms on a busy machine [M]
 EVERY = 2**40  # points of a line: all of them
 SENT = ("adapter", "model")  # of what a run made, what one takes elsewhere
 BLANK = "[More Information Needed]"
@@ -58,9 +63,14 @@ def routes(ctx: Context) -> list[Route]:
         return attached(await run_in_threadpool(lambda: as_csv(runs_rows(ctx.store.runs()))), "runs.csv", "text/csv")
 
     async def curves(request: Request) -> Response:
-        return attached(curve_lines(ctx.store, request.query_params.getlist("run")), "curves.csv", "text/csv")
+        return attached(gathered(curve_lines(ctx.store, request.query_params.getlist("run"))), "curves.csv", "text/csv")
 
-    return [Route(f"{PATH}/{{run}}.zip", run), Route(f"{PATH}/runs.csv", table), Route(f"{PATH}/curves.csv", curves)]
+    async def answer(request: Request) -> Response:  # posted, so that no other site's page can ask, and a long statement has room
+        statement = parse_qs((await request.body()).decode("utf-8", "replace")).get("statement", [""])[0]
+        return await run_in_threadpool(answered, ctx.store, statement)
+
+    reads = [Route(f"{PATH}/{{run}}.zip", run), Route(f"{PATH}/runs.csv", table), Route(f"{PATH}/curves.csv", curves)]
+    return [*reads, Route(ANSWER, answer, methods=["POST"])]
 
 
 def link(path: str, words: str) -> str:
@@ -78,6 +88,16 @@ def curves_path(runs: Sequence[str]) -> str:
 
 def attached(body: Iterable[bytes] | Iterable[str], name: str, kind: str) -> Response:
     return StreamingResponse(body, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+
+
+def answered(store: Store, statement: str) -> Response:
+    """All rows of an answer, worked out as they are sent; or what is wrong with the statement."""
+    lines = csv_lines(store, statement)
+    try:
+        first = next(lines)
+    except WorkbenchError as error:
+        return PlainTextResponse(str(error), status_code=400)
+    return attached(gathered(chain([first], lines)), "answer.csv", "text/csv")
 
 
 # What a run made.
@@ -174,6 +194,13 @@ def as_csv(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
         yield line.getvalue()
         line.seek(0)
         line.truncate()
+
+
+def gathered(lines: Iterable[str]) -> Iterator[str]:
+    """Lines in pieces of many."""
+    every = iter(lines)
+    while piece := "".join(islice(every, LINES)):
+        yield piece
 
 
 def runs_rows(runs: Sequence[Run]) -> Iterator[list[Any]]:
