@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -177,8 +177,10 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
-def with_groups(app: typer.Typer, **groups: typer.Typer) -> typer.Typer:
-    """The commands with further ones under a name: `app NAME COMMAND`."""
+def with_groups(app: typer.Typer, *commands: Callable[..., None], **groups: typer.Typer) -> typer.Typer:
+    """The commands with further ones, called as their functions are, or under a name: `app NAME COMMAND`."""
+    for command in commands:
+        app.command()(command)
     for name, group in groups.items():
         app.add_typer(group, name=name)
     return app

@@ -9,7 +9,7 @@ from workbench.core.marking import Scorer, compiled
 from workbench.core.method import knob
 from workbench.core.parts import ChosenDecoder, ChosenInspection, Spec
 
-FINDING = ("inspect", "evaluate", "report")
+FINDING = ("inspect", "evaluate", "report", "claim")
 """Kinds of runs that find something and make nothing."""
 
 

@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from workbench.core.asking import CompareSpec, EvaluateSpec, InspectSpec, ReportSpec
+from workbench.core.claim import ClaimSpec
 from workbench.core.errors import SpecError, WorkbenchError
 from workbench.core.guard import Gauge
 from workbench.core.mergekit import from_kit, is_kit
@@ -188,6 +189,12 @@ class MergeSpec(Spec):
     dtype: Literal["as base", "float32", "bfloat16", "float16"] = knob(
         "as base", help="number format of the written weights (of an adapter float32, unless named); the arithmetic is float32 or finer"
     )
+    device: Literal["auto", "cpu", "cuda"] = knob(
+        "auto",
+        help="where it is computed: auto takes the GPU, where there is one, for all but merges that only add the models up; those wait "
+        "for the disk",
+        more=True,
+    )
     save: Literal["model", "adapter"] = knob(
         "model", help="a whole model, or one LoRA adapter on the base; for that all models must be LoRA adapters on it", label="written as"
     )
@@ -256,6 +263,7 @@ class MergeSpec(Spec):
 
 SPECS: dict[str, type[Spec]] = {
     "train": TrainSpec, "merge": MergeSpec, "compare": CompareSpec, "inspect": InspectSpec, "evaluate": EvaluateSpec, "report": ReportSpec,
+    "claim": ClaimSpec,
 }  # fmt: skip
 
 

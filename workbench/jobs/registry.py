@@ -29,4 +29,5 @@ JOBS: dict[str, Job] = {
     "inspect": Job(_of("inspect"), "device"),
     "evaluate": Job(_of("evaluate"), "device"),
     "report": Job(_of("report"), "device"),
+    "claim": Job(_of("claim"), "device"),
 }

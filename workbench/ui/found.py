@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.core import claim
 from workbench.core.asking import FINDING
 from workbench.core.events import Noted, Table
 from workbench.core.picture import Picture
@@ -70,6 +71,8 @@ def pictures(run: Run) -> Sequence[Picture]:
             return pictures_of(run.spec["inspection"]["method"])
         case "report":
             return report.pictures([inspection["method"] for inspection in run.spec["inspections"]])
+        case "claim":
+            return claim.PICTURES
     return evaluate.PICTURES
 
 

@@ -137,7 +137,7 @@ def _line(job: Live) -> str:
     facts = [escaped(standing(job.step, job.total, job.unit))]
     facts += [f"{short} {number(job.latest[name])}" for name, short in (("loss", "loss"), ("step_ratio", "r")) if name in job.latest]
     facts.append(f"{duration(job.seconds_left)} left" if job.seconds_left is not None and job.status == "running" else "")
-    tab = {"merge": "merge", "compare": "compare"}.get(job.kind, "train")
+    tab = {"merge": "merge", "compare": "compare", "claim": "papers"}.get(job.kind, "train")
     name = f"<b>{escaped(run_label(job.id, job.name))}</b> {status_words(job.kind, job.status)}"
     bar = (
         f'<progress max="100" value="{share * 100:.1f}" aria-label="progress">{share:.0%}</progress><span class="share">{share:.0%}</span>'

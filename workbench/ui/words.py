@@ -50,6 +50,7 @@ RUNNING = {
     "inspect": "inspecting",
     "evaluate": "asking",
     "report": "asking",
+    "claim": "checking",
 }
 
 

@@ -1,16 +1,25 @@
-"""The Papers tab: every registered method as a card, drawn from the registry: what it does, its formula, its knobs, its paper.
+"""The Papers tab: every registered method as a card, drawn from the registry: what it does, its formula, its knobs, its paper, its claim.
 
-Nothing here is written by hand, so no method can be missing and no card can say something else than the code.
-Elements for tests: `papers` with `input[type=search]`, `select`, `.paper-card[data-method]`, buttons `[data-event=use]`.
+Nothing here is written by hand, so no method can be missing and no card can say something else than the code. What a card says of its
+paper's claim is `claiming.py`'s; it comes with the page's pulse, because a check goes on while one reads.
+Elements for tests: `papers` with `input[type=search]`, `select`, `.paper-card[data-method]`, buttons `[data-event=use]`; those of claiming.
 """
 
+import json
 import re
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import gradio as gr
 
+from workbench.core.claim import ClaimSpec, claims
+from workbench.core.errors import WorkbenchError
+from workbench.core.events import Noted, Table
 from workbench.core.method import SHELVES, Method, knobs_of
 from workbench.core.words import count
+from workbench.ui import claiming
 from workbench.ui.bench import Bench
 from workbench.ui.cards import escaped
 from workbench.ui.context import Context
@@ -31,8 +40,11 @@ CHANGES = {
 }
 APART = {"merges": "merge", "decoders": "compare", "inspections": "runs"}
 """Shelves that are no part of a training spec, and the tab where they are chosen."""
+CLAIMS = "claims"  # what is chosen in place of a shelf to see the methods whose claim can be checked
+EVENTS = ("use", "check", "stop", "open", "take")
 TEMPLATE = """<div class="papers-head"><input type="search" placeholder="Search methods, papers, knobs" aria-label="Search methods">
-<select aria-label="Shelf"><option value="">all shelves</option>OPTIONS</select></div><div class="polled"></div>"""
+<select aria-label="Shelf"><option value="">all shelves</option>OPTIONS
+<option value="claims">claims to check here · COUNT</option></select></div><div class="polled"></div>"""
 
 
 def build(ctx: Context, bench: Bench) -> None:
@@ -43,24 +55,72 @@ def build(ctx: Context, bench: Bench) -> None:
 
     options = "".join(f'<option value="{shelf}">{shelf} · {len(SHELVES[shelf])}</option>' for shelf in CHANGES if SHELVES.get(shelf))
     library = gr.HTML(
-        html_template=TEMPLATE.replace("OPTIONS", options),
-        js_on_load='Workbench.searched(element, trigger, server, ["use"])',
+        html_template=TEMPLATE.replace("OPTIONS", options).replace("COUNT", str(len(claims()))),
+        js_on_load=f"Workbench.searched(element, trigger, server, {json.dumps(EVENTS)})",
         server_functions=[cards],
         apply_default_css=False,
         elem_id="papers",
     )
     library.use(use, [bench.spec, bench.loaded], [bench.spec, bench.loaded, bench.tabs], **WRITER)
+    ctx.pulse.piece(CLAIMS, _news(ctx))
+    _wire_claims(ctx, bench, library)
+
+
+def _news(ctx: Context) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What is new of the claims on the cards that are drawn; the page tells of each what it has."""
+
+    @lru_cache(maxsize=64)
+    def read(run: str) -> tuple[list[Table], list[Noted]]:  # of a run that is over, which does not change
+        return ctx.store.tables(run), ctx.store.notes(run)
+
+    def news(asked: dict[str, Any]) -> dict[str, Any]:
+        known, runs, live = claims(), ctx.store.runs("claim"), ctx.runner.live()
+        pace, told = claiming.pace_of(runs), {}
+        for name, key in dict(asked.get("keys") or {}).items():
+            if name in known:
+                drawn = claiming.section(name, known[name], claiming.record_of(name, runs, live, read), pace)
+                now = f"{zlib.crc32(drawn.encode()):08x}"
+                told |= {name: {"key": now, "html": drawn}} if now != key else {}
+        return {"boxes": told}
+
+    return news
+
+
+def _wire_claims(ctx: Context, bench: Bench, library: gr.HTML) -> None:
+    def check(event: gr.EventData) -> None:
+        try:
+            ctx.runner.submit(ClaimSpec.of(str(event.claim)))
+        except WorkbenchError as error:
+            gr.Warning(escaped(error))
+
+    def stop(event: gr.EventData) -> None:
+        try:
+            ctx.runner.stop(event.run)
+        except WorkbenchError as error:
+            gr.Warning(escaped(error))
+
+    def opened(event: gr.EventData) -> tuple[Any, ...]:
+        return event.run, gr.Tabs(selected="runs")
+
+    def take(event: gr.EventData, loaded: int) -> tuple[Any, ...]:
+        spec = claiming.spec_of(ctx.store.tables(event.run), event.what)
+        return (spec, loaded + 1, gr.Tabs(selected="train")) if spec else (gr.skip(),) * 3
+
+    library.check(check, None, None, **WRITER)
+    library.stop(stop, None, None, **WRITER)
+    library.open(opened, None, [bench.opened, bench.tabs], **WRITER)
+    library.take(take, bench.loaded, [bench.spec, bench.loaded, bench.tabs], **WRITER)
 
 
 def cards_of(search: str, shelf: str) -> str:
-    """The cards that hold every word of `search`, by shelf."""
-    words = search.lower().split()
+    """The cards that hold every word of `search`, of a shelf or of the methods whose claim can be checked."""
+    words, claimed = search.lower().split(), {(claim.shelf, claim.method) for claim in claims().values()}
     found = [
         (name, method)
         for name in CHANGES
-        if shelf in ("", name)
+        if shelf in ("", name, CLAIMS)
         for method in sorted(SHELVES.get(name, {}).values(), key=lambda method: method.title().lower())
-        if all(word in _searched(method) for word in words)
+        if all(word in _searched(method) for word in words) and (shelf != CLAIMS or (name, method.name) in claimed)
     ]
     if not found:
         return '<p class="quiet">No method has all these words. Try fewer, or another shelf.</p>'
@@ -82,8 +142,15 @@ def _card(shelf: str, method: type[Method]) -> str:
     return (
         f'<article class="paper-card" {attributes(data_method=method.name)}><header><span class="shelf">{escaped(CHANGES[shelf])}</span>'
         f'<h3>{escaped(method.title())}</h3><span class="source">{paper}</span></header>'
-        f'<div class="doc">{doc(method.doc())}</div>{_knobs(method)}<button class="quiet-button" {use_it}>Use it</button></article>'
+        f'<div class="doc">{doc(method.doc())}</div>{_claims(shelf, method)}{_knobs(method)}'
+        f'<button class="quiet-button" {use_it}>Use it</button></article>'
     )
+
+
+def _claims(shelf: str, method: type[Method]) -> str:
+    """Where the pulse puts what is known of the method's claims."""
+    own = [name for name, claim in claims().items() if (claim.shelf, claim.method) == (shelf, method.name)]
+    return "".join(f'<section class="claim" {attributes(data_claim=name)}></section>' for name in own)
 
 
 def doc(text: str) -> str:
