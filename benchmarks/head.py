@@ -13,7 +13,9 @@ number format allows is shown as wrong, and its speed is not told. Then all take
 within a round. Memory is what is held at the peak above hidden states and weight: on a GPU the allocator's peak; on a CPU the growth of
 the resident memory of a process of its own (VmHWM, reset before it), where malloc gives back what is let go. The weight is random and the
 hidden states point at their labels, some clearly and some not, so that the loss is one of a trained model: what skips unlikely tokens
-(Apple's) must be measured on likely ones. The floor is what the GPU needs at least, from its own products and copies in the same run.
+(Apple's) must be measured on likely ones. The floor of a GPU is what it needs at least, from its own products and copies in the same run.
+Of a CPU told are the products alone, which take turns with the ways: the logits of all rows, the way back to the hidden states, and to the
+weight if it learns, 4NVD or 6NVD operations. No way here does with less; what transformers' form takes over them is all there is to win.
 """
 
 import argparse
@@ -39,7 +41,7 @@ from workbench_kernels.linear_cross_entropy import linear_cross_entropy
 
 TOLERANCE = {torch.float32: (1e-5, 2e-5), torch.bfloat16: (2**-8, 2**-6)}
 """Of the value and of the gradient, relative: rounding of sums in float32; one rounding to bfloat16, and a few."""
-HF, OURS, STATISTICS = "transformers", "workbench", "workbench, statistics"
+HF, OURS, STATISTICS, PRODUCTS = "transformers", "workbench", "workbench, statistics", "its products alone"
 
 Way = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -82,12 +84,12 @@ def transformers_way(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
 
 
 def workbench_way(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    return -linear_cross_entropy(hidden, weight, labels).logp.mean()
+    return -linear_cross_entropy(hidden, weight, labels, every=True).logp.mean()
 
 
 def statistics_way(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     with torch.no_grad():
-        odds = linear_cross_entropy(hidden, weight, labels, entropy=True)
+        odds = linear_cross_entropy(hidden, weight, labels, entropy=True, every=True)
         return torch.stack([-odds.logp.mean(), odds.entropy.mean()])
 
 
@@ -124,6 +126,15 @@ def ways(device: str) -> tuple[dict[str, Way], dict[str, str]]:
         else:
             found[name] = way()
     return found, missing
+
+
+def products_alone(hidden: Tensor, weight: Tensor, room: list[Tensor]) -> None:
+    """Into what was there before: of the hidden states, of the logits, and of the weight if it learns."""
+    into_hidden, logits, *into_weight = room
+    torch.mm(hidden, weight.T, out=logits)
+    torch.mm(logits, weight, out=into_hidden)
+    for out in into_weight:
+        torch.mm(logits.T, hidden, out=out)
 
 
 # What goes in and what must come out.
@@ -190,6 +201,10 @@ def measured(case: Case, found: dict[str, Way], device: str, rounds: int) -> dic
     true = truth(*given, case.learns)
     rows: dict[str, dict[str, Any]] = {name: checked(way, given, true, case) for name, way in found.items()}
     runs = {name: partial(gone, way, *given, case.learns) for name, way in found.items()}
+    if device == "cpu":
+        room = [torch.empty_like(given[0]), given[0].new_empty(case.tokens, case.vocabulary)]
+        room += [torch.empty_like(given[1])] if case.learns else []
+        runs[PRODUCTS] = partial(products_alone, *given[:2], room)
     times = told.in_turns(runs, rounds)
     for name, row in rows.items():
         row |= {clock: statistics.median(turn[name][clock] for turn in times) for clock in times[0][name]}
@@ -202,8 +217,16 @@ def measured(case: Case, found: dict[str, Way], device: str, rounds: int) -> dic
         "tokens": case.tokens,
         "true_value": true[0][0].item(),
         "true_entropy": true[0][1].item(),
-        **(floors(case) if device == "cuda" else {}),  # a CPU's caches are below any floor of its memory
+        **(floors(case) if device == "cuda" else alone(times)),  # a CPU's caches are below any floor of its memory
         "ways": rows,
+    }
+
+
+def alone(times: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """What the products took, and how often that goes into transformers' time of the round: nobody is as many times as fast."""
+    return {
+        "products_ms": statistics.median(turn[PRODUCTS]["ms"] for turn in times),
+        "transformers_over_products": told.spread([turn[HF]["ms"] / turn[PRODUCTS]["ms"] for turn in times]),
     }
 
 
@@ -241,6 +264,9 @@ def table(result: dict[str, Any]) -> str:
     lines = ["| case | way | ms | times as fast | extra MiB | value off | gradient off |", "|---|---|" + "---:|" * 5]
     for row in result["rows"]:
         lines += [f"| {row['case']} | floor | {row['floor_ms']:.1f} | | | | |"] if "floor_ms" in row else []
+        if "products_ms" in row:
+            median, least, most = row["transformers_over_products"]
+            lines.append(f"| {row['case']} | {PRODUCTS} | {row['products_ms']:.1f} | {median:.2f} ({least:.2f}–{most:.2f}) | | | |")
         for name, way in row["ways"].items():
             median, least, most = way["over_transformers"]
             speed = f"{way['ms']:.1f} | {median:.2f} ({least:.2f}–{most:.2f})" if way["right"] else "wrong | wrong"

@@ -5,14 +5,15 @@
 On a GPU: the sizes of Llama-3.2-1B, 16,384 tokens, bfloat16, random numbers. Both forms take turns in one process; the forward pass is
 timed without a graph, the backward pass over one that was built before. The share is the floor of `workbench_kernels/roofline.py` over
 the median, with the ceilings of a product and a copy measured in the same run. On a CPU there is nothing to time for Triton: told is how
-long a LoRA layer of rank 32 takes forward and backward, by `lora_linear` and by peft. The head has a benchmark of its own, `head.py`.
+long a LoRA layer of rank 32 takes forward and backward, by `lora_linear` and by peft; and q, k and v of one x, and gate and up, by
+`lora_linears`, by peft, and by `lora_linear` one after the other. The head has a benchmark of its own, `head.py`.
 Whether the ops are right is no question here: see `tests/kernels`. (transformers would take a script named kernels.py for a package.)
 """
 
 import argparse
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from workbench_kernels import road, roofline
 from workbench_kernels.lora_linear import lora_linear
+from workbench_kernels.lora_linears import Layer, lora_linears
 from workbench_kernels.masked_adamw import adamw_scatter, grad_gather
 from workbench_kernels.qk_rope import qk_rope
 from workbench_kernels.rms_norm import rms_norm
@@ -108,27 +110,37 @@ def on_a_gpu(ceilings: Ceilings, rounds: int) -> list[dict[str, Any]]:
     return [*rows, measured(f"sinkhorn, {TURNS} iterations", runs, roofline.sinkhorn(1, 4096, 4096, TURNS), ceilings, rounds)]
 
 
-def lora(rows: int, width: int, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
-    """One square layer by peft, by `lora_linear`, and frozen without LoRA; forward alone, and with the backward pass."""
-    layer = Linear(nn.Linear(width, width, bias=False), "default", LoraConfig(r=RANK, lora_alpha=RANK), r=RANK, lora_alpha=RANK)
-    layer.to(told.device(), dtype).requires_grad_(False)
-    a, b = (each["default"].weight.requires_grad_() for each in (layer.lora_A, layer.lora_B))
-    nn.init.normal_(b)
-    frozen, x, up = layer.base_layer.weight, draw(rows, width, dtype=dtype).requires_grad_(), draw(rows, width, dtype=dtype)
-    ways: dict[str, Callable[[], Tensor]] = {
-        "frozen": lambda: linear(x, frozen), "peft": lambda: layer(x), "ours": lambda: lora_linear(x, frozen, a, b, 1.0)
+def lora(rows: int, width: int, outs: tuple[int, ...], dtype: torch.dtype, rounds: int) -> dict[str, Any]:
+    """One layer, or several of the same x, by peft, by ours, and frozen without LoRA; forward alone, and with the backward pass."""
+    config = LoraConfig(r=RANK, lora_alpha=RANK)
+    layers = [Linear(nn.Linear(width, out, bias=False), "default", config, r=RANK, lora_alpha=RANK) for out in outs]
+    given = list[Layer]()
+    for layer in layers:
+        layer.to(told.device(), dtype).requires_grad_(False)
+        a, b = (each["default"].weight.requires_grad_() for each in (layer.lora_A, layer.lora_B))
+        nn.init.normal_(b)
+        given.append(Layer(layer.base_layer.weight, a, b, 1.0))
+    x, ups = draw(rows, width, dtype=dtype).requires_grad_(), [draw(rows, out, dtype=dtype) for out in outs]
+    ways: dict[str, Callable[[], Sequence[Tensor]]] = {
+        "frozen": lambda: [linear(x, one.weight) for one in given], "peft": lambda: [layer(x) for layer in layers],
+        "ours": lambda: [lora_linear(x, *one) for one in given],
     }  # fmt: skip
+    if len(outs) > 1:
+        ways |= {"apart": ways["ours"], "ours": lambda: lora_linears(x, given)}
     forward = told.in_turns(ways, rounds)
+    factors = [factor for one in given for factor in (one.a, one.b)]
     runs = {
-        name: lambda run=run, learn=[x] if name == "frozen" else [x, a, b]: torch.autograd.grad(run(), learn, up)
+        name: lambda run=run, learn=[x] if name == "frozen" else [x, *factors]: torch.autograd.grad(run(), learn, ups)
         for name, run in ways.items()
     }
     whole = told.in_turns(runs, rounds)
-    row: dict[str, Any] = {"op": f"LoRA, {rows} × {width} × {width}, {dtype}".replace("torch.", "")}
+    row: dict[str, Any] = {"op": f"LoRA, {rows} × {width} × {' and '.join(map(str, outs))}, {dtype}".replace("torch.", "")}
     for name, laps in (("forward_ms", forward), ("forward_and_backward_ms", whole)):
         row[name] = {way: told.spread([lap[way]["ms"] for lap in laps]) for way in ways}
     row["times_as_fast_as_peft"] = told.spread([lap["peft"]["ms"] / lap["ours"]["ms"] for lap in whole])
-    if told.device() == "cuda":
+    if len(outs) > 1:
+        row["times_as_fast_as_apart"] = told.spread([lap["apart"]["ms"] / lap["ours"]["ms"] for lap in whole])
+    elif told.device() == "cuda":
         over = statistics.median(lap["peft"]["ms"] / lap["ours"]["ms"] for lap in forward)
         longer = statistics.median(lap["ours"]["ms"] / lap["frozen"]["ms"] for lap in forward)
         row["goals"] = [
@@ -154,8 +166,9 @@ def main() -> None:
     else:
         rows = []
         print("No GPU: there is nothing to time for Triton.")
-    sizes = (TOKENS, SHAPE.width) if device == "cuda" else (512, 896)
-    rows += [lora(*sizes, dtype, given.rounds) for dtype in dtypes]
+    tokens, width, ff, kv = (TOKENS, SHAPE.width, SHAPE.ff, SHAPE.kv * SHAPE.head) if device == "cuda" else (512, 896, 4864, 128)
+    for outs in ((width,), (width, kv, kv), (ff, ff)):
+        rows += [lora(tokens, width, outs, dtype, given.rounds) for dtype in dtypes]
     for row in rows:
         print(row)
     goals = [goal for row in rows for goal in [*row.get("goals", []), *([row["goal"]] if "goal" in row else [])]]

@@ -96,6 +96,9 @@ def head(result: Result) -> Table:
     for row in result["rows"]:
         if "floor_ms" in row:
             lines.append([row["case"], "*floor of this GPU*", short(row["floor_ms"]), "", "", "", ""])
+        if "products_ms" in row:
+            most = between(row["transformers_over_products"])
+            lines.append([row["case"], "*its products alone*", short(row["products_ms"]), most, "", "", ""])
         for name, way in row["ways"].items():
             speed = [short(way["ms"]), between(way["over_transformers"])] if way["right"] else ["**wrong**", "**wrong**"]
             off = [f"{way['value_off']:.0e}", "–" if way["gradient_off"] is None else f"{way['gradient_off']:.0e}"]

@@ -81,7 +81,7 @@ def _chunks(hidden: Tensor, weight: Tensor, products: Tensor | None = None) -> I
 def _blocks(product: Tensor) -> Iterator[slice]:
     """Rows of a chunk that a CPU works on at a time; a GPU takes it whole."""
     each = product.shape[0] if product.is_cuda else max(1, BLOCK // product.shape[1])
-    return (slice(start, min(start + each, product.shape[0])) for start in range(0, product.shape[0], each))
+    return (slice(start, start + each) for start in range(0, product.shape[0], each))
 
 
 def _logits(block: Tensor, bias: Tensor | None, softcap: float | None, scale: float) -> Tensor:
@@ -156,12 +156,13 @@ def _gradients(
 
 @torch.library.custom_op("workbench::token_odds", mutates_args=())
 def _forward(
-    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool, held: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None,
+    softcap: float | None, scale: float, entropy: bool, held: str, every: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """logp, lse, H (empty where it is not asked for), and what is held for the backward pass: "u" (N, D), all "products" or what becomes of
     them, "slopes" (N, V), or ""."""
-    n, triton, live = labels.shape[0], pick(hidden) == "triton", _live(labels)
-    h, y = hidden[live], labels[live]
+    n, triton, live = labels.shape[0], pick(hidden) == "triton", _live(labels, every)
+    h, y = _of(hidden, live), _of(labels, live)
     kept, state = h.new_empty(len(y), h.shape[1]) if held == "u" else h[:0], torch.zeros(4, y.shape[0], device=h.device)
     if held in ("products", "slopes"):
         kept = fused.wide_mm(h, weight.T)
@@ -180,19 +181,24 @@ def _forward(
 
 @_forward.register_fake
 def _(
-    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool, held: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None,
+    softcap: float | None, scale: float, entropy: bool, held: str, every: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     n, line = hidden.shape[0], hidden.new_empty(hidden.shape[0], dtype=torch.float32)
     kept = {"": (0, hidden.shape[1]), "u": (n, hidden.shape[1])}.get(held, (n, weight.shape[0]))
     return line, torch.empty_like(line), line.new_empty(n if entropy else 0), hidden.new_empty(kept)
 
 
-def _live(labels: Tensor) -> Tensor:
-    """Which rows are not left out."""
-    return (labels != IGNORED).nonzero()[:, 0]
+def _live(labels: Tensor, every: bool) -> Tensor | None:
+    """Which rows are not left out, for which a GPU is waited for; None if it is known that none is."""
+    return None if every else (labels != IGNORED).nonzero()[:, 0]
 
 
-def _all(one: Tensor, n: int, live: Tensor) -> Tensor:
+def _of(one: Tensor, live: Tensor | None) -> Tensor:
+    return one.contiguous() if live is None else one[live]
+
+
+def _all(one: Tensor, n: int, live: Tensor | None) -> Tensor:
     """What is told of some rows, for all, with 0 for the rest."""
     return one if len(one) == n else one.new_zeros(n, *one.shape[1:]).index_copy_(0, live, one)
 
@@ -201,28 +207,26 @@ def _all(one: Tensor, n: int, live: Tensor) -> Tensor:
 def _backward(
     hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, logp: Tensor, lse: Tensor, spread: Tensor,
     g_p: Tensor, g_s: Tensor, g_h: Tensor | None, softcap: float | None, scale: float, wanted: list[bool],
-    products: Tensor | None = None,
+    products: Tensor | None = None, every: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """dh, and dW and db in float32, with the products computed once more or as they were kept; what is not wanted comes back empty."""
-    live = _live(labels)
-    h, y, g_p, g_s, logp, lse = (one[live] for one in (hidden, labels, g_p, g_s, logp, lse))
+    live = _live(labels, every)
+    h, y, g_p, g_s, logp, lse = (_of(one, live) for one in (hidden, labels, g_p, g_s, logp, lse))
     others, at_y, shift = g_s - g_p, g_s * logp.exp() - g_p * logp.expm1(), None
     if g_h is not None:
-        g_h, shift = g_h[live], spread[live] - lse
-        at_y = at_y - g_h * logp.exp() * (logp + spread[live])
+        g_h, spread = _of(g_h, live), _of(spread, live)
+        at_y, shift = at_y - g_h * logp.exp() * (logp + spread), spread - lse
     given = (h, weight, y, bias, softcap, scale, lse, others, at_y, g_h, shift, wanted)
-    if pick(h) == "triton" and y.shape[0]:
-        dh, dw, db = fused.gradients(*given)
-    else:
-        dh, dw, db = _gradients(*given, products if products is None or len(y) == len(products) else products[live])
-    return hidden.new_zeros(hidden.shape).index_copy_(0, live, dh.to(hidden.dtype)) if wanted[0] else dh.to(hidden.dtype), dw, db
+    products = products if products is None or len(y) == len(products) else products[live]
+    dh, dw, db = fused.gradients(*given) if pick(h) == "triton" and y.shape[0] else _gradients(*given, products)
+    return _all(dh.to(hidden.dtype), len(hidden) if wanted[0] else 0, live), dw, db
 
 
 @_backward.register_fake
 def _(
     hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, logp: Tensor, lse: Tensor, spread: Tensor,
     g_p: Tensor, g_s: Tensor, g_h: Tensor | None, softcap: float | None, scale: float, wanted: list[bool],
-    products: Tensor | None = None,
+    products: Tensor | None = None, every: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     dh = hidden.new_empty(hidden.shape if wanted[0] else (0, hidden.shape[1]))
     return dh, logp.new_empty(weight.shape if wanted[1] else (0, hidden.shape[1])), logp.new_empty(weight.shape[0] if wanted[2] else 0)
@@ -236,16 +240,17 @@ def _few(hidden: Tensor, weight: Tensor) -> bool:
 class Odds(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, softcap: float | None, scale: float, entropy: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx, hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None,
+        softcap: float | None, scale: float, entropy: bool, every: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         ctx.learns = ctx.needs_input_grad[1] or ctx.needs_input_grad[3]
         few = "slopes" if bias is None and not entropy else "products"  # what a bias and an entropy learn is summed in float32
         held = (few if _few(hidden, weight) else "") if ctx.learns else "u"
-        logp, lse, spread, kept = _forward(hidden, weight, labels, bias, softcap, scale, entropy, held)
+        logp, lse, spread, kept = _forward(hidden, weight, labels, bias, softcap, scale, entropy, held, every)
         again = (hidden, bias) if ctx.learns or entropy else (None, None)
         ctx.save_for_backward(weight, labels, logp, lse, spread, kept, *again)
         ctx.set_materialize_grads(False)
-        ctx.softcap, ctx.scale, ctx.entropy, ctx.held = softcap, scale, entropy, held
+        ctx.softcap, ctx.scale, ctx.entropy, ctx.held, ctx.every = softcap, scale, entropy, held, every
         return logp, lse, spread
 
     @staticmethod
@@ -256,11 +261,11 @@ class Odds(torch.autograd.Function):
         g_h = g_h if ctx.entropy else None  # torch.compile hands out zeros for what has no gradient
         if ctx.held in ("products", "") or g_h is not None or (ctx.learns and g_s is not None):
             wanted, g_s = [ctx.needs_input_grad[place] for place in (0, 1, 3)], torch.zeros_like(logp) if g_s is None else g_s
-            products = kept if ctx.held == "products" else None
-            found = _backward(hidden, weight, labels, bias, logp, lse, spread, g_p, g_s, g_h, ctx.softcap, ctx.scale, wanted, products)
+            more = ctx.softcap, ctx.scale, wanted, kept if ctx.held == "products" else None, ctx.every
+            found = _backward(hidden, weight, labels, bias, logp, lse, spread, g_p, g_s, g_h, *more)
             kinds = (weight.dtype, weight.dtype, bias.dtype if wanted[2] else None)
             dh, dw, db = (one.to(kind) if need else None for one, kind, need in zip(found, kinds, wanted, strict=True))
-            return dh, dw, None, db, None, None, None
+            return dh, dw, None, db, None, None, None, None
         lived, dw = labels != IGNORED, None
         rate = torch.where(lived, -g_p if g_s is None else g_s - g_p, 0)[:, None] * ctx.scale
         if ctx.learns:
@@ -271,14 +276,14 @@ class Odds(torch.autograd.Function):
         if g_s is not None:
             slope = 1 if ctx.softcap is None else 1 - ((logp + lse) / ctx.softcap).square()
             dh = dh + torch.where(lived, g_s * slope, 0)[:, None] * ctx.scale * weight[labels.where(lived, 0)]
-        return dh.to(kept.dtype), dw, None, None, None, None, None
+        return dh.to(kept.dtype), dw, None, None, None, None, None, None
 
 
 def linear_cross_entropy(
     hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None,
-    softcap: float | None = None, scale: float = 1.0, entropy: bool = False,
+    softcap: float | None = None, scale: float = 1.0, entropy: bool = False, every: bool = False,
 ) -> TokenOdds:  # fmt: skip
-    """The odds of `labels` under the head (weight, bias) at `hidden`; see the module's docstring."""
+    """The odds of `labels` under the head (weight, bias) at `hidden`; see the module's docstring. `every`: no row is left out."""
     given = [one for one in (hidden, weight, bias) if one is not None]
     exact = any(one.dtype == torch.float64 or forward_ad.unpack_dual(one).tangent is not None for one in given)
     if exact or forced() == "reference":
@@ -288,7 +293,7 @@ def linear_cross_entropy(
     hidden, weight = hidden.to(kind), weight.to(kind)
     weight, bias = weight if weight.stride(1) == 1 else weight.contiguous(), None if bias is None else bias.contiguous()
     if torch.is_grad_enabled() and any(one.requires_grad for one in given):
-        logp, lse, spread = Odds.apply(hidden, weight, labels, bias, softcap, scale, entropy)
+        logp, lse, spread = Odds.apply(hidden, weight, labels, bias, softcap, scale, entropy, every)
     else:
-        logp, lse, spread, _ = _forward(hidden, weight, labels, bias, softcap, scale, entropy, "")
+        logp, lse, spread, _ = _forward(hidden, weight, labels, bias, softcap, scale, entropy, "", every)
     return TokenOdds(logp, lse, spread if entropy else None)

@@ -1,11 +1,13 @@
 """linear_cross_entropy: the reference against its formula and transformers' models; the engine of the CPU against float64."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.autograd.graph import saved_tensors_hooks
 from transformers import CohereConfig, Gemma2Config, LlamaConfig, PhiConfig, PreTrainedConfig
 from transformers.models.cohere.modeling_cohere import CohereForCausalLM
 from transformers.models.gemma2.modeling_gemma2 import Gemma2ForCausalLM
@@ -170,6 +172,70 @@ def test_rows_that_are_left_out_give_nothing_and_take_nothing(count: int, labels
         assert w.grad.isfinite().all() and (w.grad.abs().sum() > 0) == (~out).any()
 
 
+@pytest.mark.parametrize("learns, kept", [(False, 0), (True, 0), (True, 2**24)], ids=["frozen", "learns", "learns, kept"])
+@pytest.mark.parametrize("more", [False, True], ids=["", "bias and entropy"])
+def test_where_no_row_is_left_out_none_is_looked_for(more: bool, learns: bool, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU would be waited for. The same numbers, also of hidden states and labels that lie apart."""
+    monkeypatch.setattr(module, "FEW", kept)
+    h, w, _, b = case(12, 16, 33)
+    labels = torch.randint(33, (12, 2), generator=torch.Generator().manual_seed(0))[:, 0]
+    given = [h, w, b if more else None]
+    found, looked = outcome(linear_cross_entropy, given, labels, learns, entropy=more), torch.Tensor.nonzero
+    monkeypatch.setattr(torch.Tensor, "nonzero", lambda one: pytest.fail("looked for") if len(one) == 12 else looked(one))
+
+    def across(hidden: Tensor, *rest: Tensor | None, entropy: bool) -> TokenOdds:
+        return linear_cross_entropy(hidden.T.contiguous().T, *rest, entropy=entropy, every=True)
+
+    assert all(torch.equal(*pair) for pair in zip(found, outcome(across, given, labels, learns, entropy=more), strict=True))
+    with torch.no_grad():
+        alone = across(h, w, labels, given[2], entropy=more)
+    assert all(torch.equal(*pair) for pair in zip(found, [one for one in alone if one is not None], strict=False))
+
+
+def test_chunks_are_alike_and_take_over_the_memory_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """30 rows in chunks of at most 12 are three of 10, not two of 12 and one of 6."""
+    monkeypatch.setattr(module, "ROWS", 12)
+    h, w, _, _ = case(30, 8, 50)
+    found = [(rows, product.untyped_storage()) for rows, product, _ in module._chunks(h, w)]
+    assert [(rows.start, rows.stop) for rows, _ in found] == [(0, 10), (10, 20), (20, 30)]
+    assert {(room.data_ptr(), room.nbytes()) for _, room in found} == {(found[0][1].data_ptr(), 10 * 50 * 4)}
+
+
+class OnAGpu:
+    """As much of 5,000 rows there as asks for a chunk; it has no numbers."""
+
+    shape, is_cuda, dtype = (5000, 8), True, BF16
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return torch.empty(5000, 8, device="meta")[rows]
+
+    def new_empty(self, *size: int, dtype: torch.dtype) -> Tensor:
+        return torch.empty(size, dtype=dtype, device="meta")
+
+
+@pytest.mark.parametrize("vocabulary, rows", [(1_000, 2500), (32_000, 1667), (60_000, 1000), (151_936, 250), (2_000_000, 250)])
+def test_a_chunk_on_a_gpu_is_as_large_as_its_room(vocabulary: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 4096, 2048, 1024 and 256 rows: 256 MiB of float32 logits by 256 rows, never fewer than 256 and never more than 4096."""
+    monkeypatch.setattr(module.fused, "wide_mm", lambda _, __, room: room)
+    weight = torch.empty(vocabulary, 8, device="meta", dtype=BF16)
+    _, product, factor = next(module._chunks(OnAGpu(), weight))
+    assert product.shape == factor.shape == (rows, vocabulary)
+    assert product.dtype == torch.float32 and factor.dtype == BF16
+
+
+def test_an_entropy_that_nobody_asked_for_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.linalg, "vecdot", lambda *_: pytest.fail("computed"))
+    h, w, y, b = case(9, 8, 50)
+    assert linear_cross_entropy(h, w, y, b).entropy is None
+
+
+def test_a_vocabulary_wider_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", 20)
+    h, w, y, _ = case(9, 8, 50)
+    for one, other in zip(*(outcome(op, [h, w, None], y, True) for op in (linear_cross_entropy, reference)), strict=True):
+        assert far(one, other) <= 5e-6
+
+
 def test_products_are_no_larger_than_a_chunk_and_only_of_rows_that_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """A frozen head is multiplied once, and again only for an entropy that carries a gradient."""
     rows, mm = list[int](), module.fused.wide_mm
@@ -197,6 +263,56 @@ def test_a_head_that_learns_keeps_few_products_and_computes_many_again(dtype: to
         found[spare] = outcome(linear_cross_entropy, [h, w, b], y, True, entropy=True, softcap=5.0)
         assert sum(count for count, across in rows if across == 50) == products
     assert all(far(one, other) <= 1e-6 for one, other in zip(*found.values(), strict=True))
+
+
+def test_an_entropy_over_a_head_that_learns_is_had_from_the_products_that_were_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a bias too."""
+    rows, mm = list[int](), module.fused.wide_mm
+    monkeypatch.setattr(module.fused, "wide_mm", lambda a, b, *rest: rows.append(b.shape[1]) or mm(a, b, *rest))
+    h, w, y, _ = case(40, 8, 50)
+    outcome(linear_cross_entropy, [h, w, None], y, True, entropy=True)
+    assert rows.count(50) == 1
+
+
+@pytest.mark.parametrize("place", range(3), ids=["hidden states", "weight", "bias"])
+@pytest.mark.parametrize("kept", [0, 2**24], ids=["computed again", "kept"])
+@pytest.mark.parametrize("entropy", [False, True], ids=["", "entropy"])
+def test_any_one_of_them_may_learn_alone(entropy: bool, kept: int, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FEW", kept)
+    h, w, y, b = case(20, 8, 50)
+    found = []
+    for op, given in ((linear_cross_entropy, [h, w, b]), (reference, [h.double(), w.double(), b.double()])):
+        own = [one.detach().clone().requires_grad_(number == place) for number, one in enumerate(given)]
+        odds = [one for one in op(own[0], own[1], y, own[2], softcap=5.0, scale=0.5, entropy=entropy) if one is not None]
+        lost = sum((draw(20, dtype=one.dtype, seed=seed) * one).sum() for seed, one in enumerate(odds))
+        found.append(torch.autograd.grad(lost, own[place])[0])
+    assert found[0].dtype == torch.float32 and far(*found) <= 5e-6
+
+
+@pytest.mark.parametrize("learns, keeps", [(False, False), (True, True)], ids=["frozen", "learns"])
+def test_a_frozen_head_keeps_what_it_hands_back_and_no_hidden_states(learns: bool, keeps: bool) -> None:
+    """(N, D) numbers, and five of each row."""
+    h, w, y, _ = case(20, 16, 50)
+    h, w, held = h.requires_grad_(), w.requires_grad_(learns), list[Tensor]()
+    with saved_tensors_hooks(lambda one: held.append(one) or one, lambda one: one):
+        linear_cross_entropy(h, w, y)
+    places = {one.data_ptr() for one in held}
+    assert (h.data_ptr() in places) == keeps
+    assert learns or sum(one.numel() for one in held if one.data_ptr() != w.data_ptr()) <= 20 * (16 + 5)
+
+
+def test_where_nobody_asks_for_a_gradient_none_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where all is frozen, nor where gradients are switched off."""
+    monkeypatch.setattr(module, "Odds", None)
+    h, w, y, _ = case(9, 8, 50)
+    found = linear_cross_entropy(h, w, y)
+    with torch.no_grad():
+        assert torch.equal(linear_cross_entropy(h.requires_grad_(), w, y).logp, found.logp)
+
+
+def test_products_are_kept_by_a_cpu_alone() -> None:
+    assert module._few(draw(2, 3), draw(4, 3))
+    assert not module._few(*(torch.empty(size, 3, device="meta") for size in (2, 4)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, BF16], ids=str)
@@ -300,6 +416,38 @@ def test_forward_mode_and_a_forced_reference_are_plain_torch() -> None:
         assert torch.autograd.gradgradcheck(lambda x: linear_cross_entropy(x, w.double(), y).logp, own.double().detach().requires_grad_())
 
 
+@pytest.mark.parametrize("place", range(3), ids=["hidden states", "weight", "bias"])
+def test_a_forward_mode_derivative_along_any_one_of_them(place: int) -> None:
+    h, w, y, b = case(6, 8, 20)
+    given = [h, w, b]
+    step = draw(*given[place].shape, seed=3)
+
+    def along(op: Callable[..., TokenOdds]) -> Tensor:
+        with forward_ad.dual_level():
+            own = [forward_ad.make_dual(one, step) if number == place else one for number, one in enumerate(given)]
+            return forward_ad.unpack_dual(op(own[0], own[1], y, own[2]).logp).tangent
+
+    torch.testing.assert_close(along(linear_cross_entropy), along(reference))
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["asked for", "float64"])
+def test_plain_torch_has_every_derivative(wide: bool) -> None:
+    """Where it is asked for, and where one of the three is in float64."""
+    h, w, y, _ = case(6, 8, 20)
+    own = (h.double() if wide else h).requires_grad_()
+    with road.only("reference") if not wide else nullcontext():
+        (slope,) = torch.autograd.grad(linear_cross_entropy(own, w.to(own.dtype), y).logp.square().sum(), own, create_graph=True)
+    assert torch.autograd.grad(slope.sum(), own)[0].any()
+
+
+def test_a_second_derivative_is_refused_and_not_wrong() -> None:
+    h, w, y, _ = case(6, 8, 20)
+    own = h.requires_grad_()
+    (slope,) = torch.autograd.grad(linear_cross_entropy(own, w, y).logp.square().sum(), own, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
 def test_nothing_is_written_into_and_a_graph_serves_twice() -> None:
     h, w, y, b = case(9, 8, 30)
     before = [one.clone() for one in (h, w, y, b)]
@@ -322,8 +470,9 @@ def test_torch_compile_keeps_it(learns: bool) -> None:
         assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
-def test_its_schemas_and_shapes_are_what_they_say() -> None:
-    h, w, y, b = case(9, 8, 30)
+@pytest.mark.parametrize("dtype", [torch.float32, BF16], ids=str)
+def test_its_schemas_and_shapes_are_what_they_say(dtype: torch.dtype) -> None:
+    h, w, y, b = case(9, 8, 30, dtype)
     tests = ("test_schema", "test_faketensor")
     for entropy, held in ((False, "u"), (False, "slopes"), (True, "products"), (True, "")):
         torch.library.opcheck(module._forward, (h, w, y, b, 5.0, 0.5, entropy, held), test_utils=tests)

@@ -233,6 +233,32 @@ def test_its_result_may_be_written_into_and_its_graph_serves_twice() -> None:
         slope.sum().backward()
 
 
+@pytest.mark.parametrize("base, inside", [(F32, False), (BF16, False), (F32, True)], ids=str)
+def test_a_weight_held_in_another_form_is_asked_for_in_each_pass_and_never_kept(base: torch.dtype, inside: bool) -> None:
+    """What comes out is to the bit what it is of the weight itself; asked for in the format of the products."""
+    x, weight, a, b, bias = inputs = given(base, F32)
+    weight.requires_grad_(False)
+    asked, dy, learn = list[torch.dtype](), drawn(2, 9, N, dtype=BF16 if inside else base, seed=1), [x, a, b, bias]
+
+    def held(dtype: torch.dtype) -> Tensor:
+        asked.append(dtype)
+        return weight.to(dtype, copy=True)
+
+    places = {one.data_ptr() for one in (x, weight, a, b)}
+    found = list[list[Tensor]]()
+    for one in (weight, held):
+        with torch.autocast("cpu", dtype=BF16, enabled=inside):
+            y = lora_linear(x, one, a, b, SCALE, bias)
+            found.append([y, *grad(y, learn, dy)])
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True)) and asked == [BF16 if inside else base] * 2
+    rest = [one for one in kept(lambda: lora_linear(x, held, a, b, SCALE, bias)) if one.data_ptr() not in places]
+    assert sum(one.numel() for one in rest) == 18 * R
+    asked.clear()
+    grad(lora_linear(x.detach(), held, a, b, SCALE), [a, b], dy.to(base))
+    assert len(asked) == 1, "what goes no further needs it no more"
+    torch.testing.assert_close(reference(*inputs[:1], held, *inputs[2:4], SCALE), reference(*inputs[:4], SCALE))
+
+
 def test_no_rows_and_strides_of_any_kind() -> None:
     x, weight, a, b, bias = given(F32, F32)
     none = x.detach()[:0].requires_grad_()

@@ -25,7 +25,7 @@ def label_odds(model: "PreTrainedModel", batch: dict[str, Tensor], entropy: bool
     hidden, labels = hidden_states(model, batch)[:, :-1][learnt], labels[learnt]
     head = model.get_output_embeddings()
     if type(head) is nn.Linear:
-        return linear_cross_entropy(hidden, head.weight, labels, head.bias, softcap(model), entropy=entropy)
+        return linear_cross_entropy(hidden, head.weight, labels, head.bias, softcap(model), entropy=entropy, every=True)
     logits = head_logits(model, hidden)
     table = logits.log_softmax(-1)
     chosen = table.gather(1, labels[:, None])[:, 0]

@@ -137,6 +137,21 @@ def test_nothing_beyond_the_weights_rows_is_read_and_nothing_is_written_into(lea
 
 
 @pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learns"])
+def test_where_no_row_is_left_out_it_is_the_same(learns: bool) -> None:
+    """Also of a weight and hidden states that lie across, and of labels and a bias that lie apart with what are none between."""
+    h, w, y, b = case(9, 24, 70)
+    labels = torch.full((9, 2), 2**40, device=DEVICE)
+    labels[:, 0] = y.clamp_min(0)
+
+    def across(hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor, entropy: bool) -> TokenOdds:
+        lying, apart = (one.T.contiguous().T for one in (hidden, weight)), torch.stack((bias, bias + torch.nan), 1)[:, 0]
+        return linear_cross_entropy(*lying, labels, apart, entropy=entropy, every=True)
+
+    found, expected = (outcome(op, [h, w, b], labels[:, 0], learns, entropy=True) for op in (across, linear_cross_entropy))
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("learns", [False, True], ids=["frozen", "learns"])
 @pytest.mark.parametrize("place", [0, 299])
 def test_a_token_that_is_far_ahead_of_all_tiles_after_it_or_before(place: int, learns: bool) -> None:
     """By 200, whose exponential is infinite."""
