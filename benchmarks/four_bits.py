@@ -2,7 +2,7 @@
 
     python benchmarks/four_bits.py [--rounds 3] [--seeds 3] [--out FILE]
 
-Costs: a LoRA of rank 16 learns beside a random Llama of 127 million numbers (1,024 wide, 8 blocks, the demo model's tokenizer), 8 rows of
+Costs: a LoRA of rank 16 learns beside a random Llama of 156 million numbers (1,024 wide, 8 blocks, the demo model's tokenizer), 8 rows of
 128 tokens. Each form of the base takes its three real steps (`jobs.trial`) in a process of its own, where malloc gives back what is let go;
 the forms go in turns. Told are a step's seconds over those of float32 in the same round, the bytes by which the process grew, and what the
 estimate says. The memory that loading takes beside is in it.

@@ -176,8 +176,12 @@ class Counted(TorchDispatchMode):
 
 @pytest.fixture
 def long_rows(tmp_path: Path) -> Path:
+    return long_rows_in(tmp_path)
+
+
+def long_rows_in(folder: Path) -> Path:
     """Three of four rows are longer than `LONGEST`, so that every batch is filled up to it."""
-    path = tmp_path / "long.jsonl"
+    path = folder / "long.jsonl"
     turns = [
         {"role": role, "content": "the red fox said that " * 2 ** (1 + row % 4)} for row in range(32) for role in ("user", "assistant")
     ]

@@ -9,8 +9,10 @@ import torch
 from peft import PeftModel
 from pico import make_model
 from transformers import AutoModelForCausalLM
+from workbench_kernels import linear_cross_entropy
 
 from tests.jobs.story import run, series
+from tests.jobs.test_estimate import LONGEST, LORA, Counted, long_rows_in
 from workbench.core.events import Measured
 from workbench.core.job import drain
 from workbench.core.spec import TrainSpec
@@ -18,7 +20,7 @@ from workbench.core.workspace import Workspace
 from workbench.jobs.audit import audit
 from workbench.jobs.estimate import estimate
 from workbench.jobs.prepare import prepare
-from workbench.jobs.train import train
+from workbench.jobs.train import begin, train
 from workbench.materials import rounded
 from workbench.materials.models import load, resolve
 
@@ -74,6 +76,41 @@ def test_the_matrices_of_the_demo_model_counted_by_hand(workspace: Workspace) ->
     inside = blocks * (attention + mlp)
     saved = 4 * inside - (inside // 2 + inside // 64 + 4 * inside // (64 * 256))
     assert plain["weights"] - four["weights"] == pytest.approx(saved - 4 * 192 * 512, abs=1), "and the largest of them unpacked"
+
+
+@HELD
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_with_activations_computed_anew_it_learns_the_same(wide: TrainSpec, workspace: Workspace, precision: str) -> None:
+    """To the bit, in both number formats: what is computed anew is what was there."""
+    told = wide.model_dump(mode="json") | {"precision": precision}
+    found = [
+        series(run(TrainSpec.parse({**told, **more}), workspace.run(f"000{number}"), workspace), "loss")
+        for number, more in enumerate(({}, {"recompute": True}), 1)
+    ]
+    assert found[0] == found[1] and found[1][6] < found[1][1]
+
+
+@HELD
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("more", [{}, {"adapter": {**LORA, "dropout": 0.0}}, {"recompute": True}], ids=str)
+def test_the_estimate_is_what_the_tensors_of_a_step_take(
+    wide: TrainSpec, tmp_path: Path, workspace: Workspace, more: dict, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is beside the numbers themselves (`test_estimate.py`), with what the 4 bits and their scales take."""
+    for op in ("_forward", "_backward"):
+        monkeypatch.setattr(linear_cross_entropy, op, vars(linear_cross_entropy)[op]._init_fn)
+    data = {"path": str(long_rows_in(tmp_path)), "max_length": LONGEST, "validation_share": 0.0, "train_on": "everything"}
+    setting = {"model": wide.model, "quantization": "nf4", "adapter": LORA, "precision": precision, "batch_size": 8, "steps": 9, **more}
+    spec = TrainSpec.parse({"data": data, **setting})
+    taken = drain(begin(spec, workspace.home, workspace))
+    taken.advance()
+    scales = [module.weight.quant_state for _, module in rounded.matrices(taken.prepared.model)]
+    held = [*taken.attachment.model.parameters(), *taken.attachment.model.buffers(), *taken.stepper.state().values()]
+    held += [tensor for each in scales for tensor in (each.absmax, each.state2.absmax)]
+    counted = Counted([tensor.detach() for tensor in held])
+    with counted:
+        taken.advance()
+    assert estimate(spec, workspace).bytes == pytest.approx(counted.most, rel=0.12)
 
 
 @HELD

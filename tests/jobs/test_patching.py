@@ -92,6 +92,10 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     for name in ("rms_norm", "qk_rope", "lora_linear"):
         monkeypatch.setattr(patching, name, counting(name, vars(patching)[name]))
+    together = patching.lora_linears
+    monkeypatch.setattr(
+        patching, "lora_linears", lambda x, layers: calls.update({"lora_linear": len(layers), "together": 1}) or together(x, layers)
+    )
     for act, gate in patching.GATES.items():
         monkeypatch.setitem(patching.GATES, act, counting(gate.__name__, gate))
     return calls
@@ -110,6 +114,7 @@ def test_a_patched_model_computes_the_same(family: str, lora: bool, dtype: torch
     gate, linears = "geglu" if "Gemma" in family else "swiglu", 4 if family == "Phi3" else 7
     assert taken == Counter(
         {"rms_norm": NORMS.get(family, 5) - heads, gate: 2, "qk_rope": 2 * (family != "Phi3"), "lora_linear": 2 * linears * lora}
+        | {"together": 4 * lora * (family != "Phi3")}  # q, k and v of two layers, gate and up of two
     )
     assert sum(found.replaced["rms_norm"].values()) == NORMS.get(family, 5)
     assert forwards(whole) == before
@@ -271,6 +276,43 @@ def test_whoever_listens_is_heard(family: str, taken: Counter[str]) -> None:
     assert taken["swiglu"] == 1 and taken["rms_norm"] == (
         7 if family == "Qwen3" else 5
     )  # the norms of heads and the gate of one layer stand aside
+
+
+def dropping(layer: Any) -> None:
+    layer.lora_dropout["default"] = nn.Dropout(0.5).train()
+
+
+def answered(layer: Any) -> None:
+    forward = layer.forward
+    layer.forward = lambda x: forward(x)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.register_forward_hook(lambda *_: None), lambda layer: layer.register_forward_pre_hook(lambda *_: None),
+        lambda layer: layer.lora_A["default"].register_forward_hook(lambda *_: None), lambda layer: layer.enable_adapters(False),
+        dropping, answered,
+    ],
+    ids=["heard", "heard before", "its A is heard", "switched off", "drops", "somebody else's"],
+)  # fmt: skip
+def test_projections_are_taken_together_only_where_each_is_nothing_but_ours(change: Callable[[Any], object], taken: Counter[str]) -> None:
+    """One of them is anything else: then it is called, and so are those beside it."""
+    model = tiny("Llama")
+    whole, layer = adapted(model), model.model.layers[0].self_attn.k_proj
+    called = list[str]()
+    with patched(model, everywhere=True):
+        change(layer)
+        torch.manual_seed(0)
+        found = worked(whole)
+        assert taken["together"] == 3
+        for name in ("q_proj", "k_proj", "v_proj"):
+            model.model.layers[0].self_attn.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
+        torch.manual_seed(0)
+        same(worked(whole), found)
+    assert called == ["q_proj", "k_proj", "v_proj"]
+    torch.manual_seed(0)
+    same(worked(whole), found)
 
 
 def test_a_norm_of_heads_that_somebody_else_answers_for_is_asked() -> None:

@@ -161,3 +161,15 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(rounded.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WorkbenchError, match="pip install"):
         rounded.settings(torch.float32)
+
+
+@pytest.mark.parametrize("method", BESIDE, ids=named)
+def test_in_half_precision_it_answers_inside_autocast_and_outside(
+    method: type[Method], ref: ModelRef, pico_batch: dict[str, Tensor]
+) -> None:
+    """As a step does, and a probe."""
+    attachment = attached(method, load(ref, CPU, torch.bfloat16, four_bits=True))
+    outside = answer(attachment.model, pico_batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = answer(attachment.model, pico_batch)
+    assert torch.allclose(outside, inside, atol=0.05)

@@ -2,9 +2,9 @@
 
 Knows the model's shape only (meta device) and loads no weights. Weights, optimizer state and files follow from counts. What
 comes and goes within a step is counted tensor by tensor for a decoder of attention and MLP blocks, with the longest rows together
-in a batch; `benchmarks/memory.py` holds it against real steps on a CPU in both precisions. It was not measured on a GPU. What it
-does not know: mixtures of experts (counted as dense), what a probe needs, what an allocator keeps for itself, and that peft copies inputs
-to float32 beside a base in 4 bits whose products are half precision, without a GPU.
+in a batch; `benchmarks/memory.py` holds it against real steps on a CPU in both precisions, `four_bits.py` beside a base in 4 bits. It was
+not measured on a GPU. What it does not know: mixtures of experts (counted as dense), what a probe needs, what an allocator keeps for
+itself, and what loading takes beside.
 """
 
 import contextlib

@@ -3,7 +3,8 @@
 An instance is given a `forward` of ours in the place of its class's; classes and the modules of transformers stay as they are, so other
 models of the process notice nothing, and `restore` deletes it. What is known is known by its exact class; the rest is left alone, and the
 report says why. Children are still called as modules (`q_proj`, `gate_proj`, …), so their hooks and whatever adapter stands in their place
-are heard; where somebody listens to a module whose place an op takes (`act_fn`, `q_norm`, the parts of a LoRA), the old way is gone.
+are heard; where somebody listens to a module whose place an op takes (`act_fn`, `q_norm`, the parts of a LoRA), the old way is gone. Not
+called are only LoRA layers of one x that nobody listens to and that drop nothing: q, k and v are one op then, and so are gate and up.
 
 On a GPU every op is put in. On a CPU only `lora_linear` is: the others have no other arithmetic there than transformers.
 """
@@ -11,21 +12,23 @@ On a GPU every op is put in. On a CPU only `lora_linear` is: the others have no 
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.activations import ACT2CLS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from workbench_kernels.lora_linear import lora_linear
+from workbench_kernels.lora_linears import Layer, lora_linears
 from workbench_kernels.qk_rope import qk_rope
 from workbench_kernels.rms_norm import rms_norm
 from workbench_kernels.swiglu import geglu, swiglu
+
+from workbench.materials.rounded import as_plain, full, holds
 
 Forward = Callable[..., Any]
 FASTER_ON_CPU = ("lora_linear",)
@@ -97,51 +100,6 @@ def patched(model: PreTrainedModel, everywhere: bool = False) -> Iterator[Patche
         found.restore()
 
 
-def rehearsals(model: PreTrainedModel, numbers: torch.dtype) -> dict[Hashable, Callable[[], None]]:
-    """The ops that stand in a model, called as a step calls them, forward and backward, on two tokens of zeros; one call for all modules
-    of a kind. No module is called, so whoever listens hears nothing.
-
-    `numbers`: of the arithmetic; what products are made in, unless it is float32, which leaves them to the weights.
-    """
-    config, embedded = model.config.get_text_config(), model.get_input_embeddings().weight.dtype
-    made = embedded if numbers == torch.float32 else numbers
-    stream, zeros = torch.promote_types(embedded, made), partial(torch.zeros, device=model.device)  # a product is added to what comes in
-    ours = [(module, forward) for module in model.modules() if isinstance(forward := vars(module).get("forward"), partial)]
-    attentions = [module for module, forward in ours if forward.func is _attended]
-    of_heads = {id(norm) for module in attentions if (norms := _head_norms(module)) for norm in norms[:2]}
-    found: dict[Hashable, Callable[[], None]] = {}
-    for module, forward in ours:
-        if forward.func is _normed and id(module) not in of_heads:
-            x, (_, eps, gemma) = zeros(2, len(module.weight), dtype=stream, requires_grad=True), forward.args
-            kind = (rms_norm, len(module.weight), module.weight.dtype, module.weight.requires_grad, gemma)
-            found[kind] = partial(both_ways, rms_norm, [x, module.weight], eps, gemma)
-        elif forward.func in (_gated, _gated_in_one):
-            x, gate = zeros(2, 2 * config.intermediate_size, dtype=made, requires_grad=True), forward.args[2]
-            found[gate, forward.func] = partial(both_ways, partial(_halves, gate, forward.func is _gated), [x])
-    for module in attentions:
-        d, norms = module.head_dim, _head_norms(module)
-        q, k = (zeros(1, 2, heads, d, dtype=made, requires_grad=True) for heads in (config.num_attention_heads, config.num_key_value_heads))
-        turn, weights = [zeros(1, 2, d, dtype=stream) for _ in range(2)], [norm.weight for norm in norms[:2]] if norms else []
-        kind = (qk_rope, d, *((weight.dtype, weight.requires_grad) for weight in weights))
-        found[kind] = partial(both_ways, qk_rope, [q, k, *turn, *weights], *(norms[2:] if norms else ()))
-    return found
-
-
-def both_ways(op: Callable[..., Tensor | tuple[Tensor, ...]], inputs: list[Tensor], *rest: Any) -> None:
-    """Forward, and where gradients are taken backward to copies of what learns, so that nothing learns of it."""
-    own = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in inputs]
-    y = op(*own, *rest)
-    ys = (y,) if isinstance(y, Tensor) else y
-    if torch.is_grad_enabled():
-        torch.autograd.grad(ys, [tensor for tensor in own if tensor.requires_grad], [torch.zeros_like(each) for each in ys])
-
-
-def _halves(gate: Forward, apart: bool, x: Tensor) -> Tensor:
-    """The gate over both halves of its rows, where two projections made them or one."""
-    halves = x.chunk(2, -1)
-    return gate(*(half.contiguous() for half in halves)) if apart else gate(*halves)
-
-
 def _counted(classes: Counter[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in classes.items())
 
@@ -150,34 +108,35 @@ def _unheard(module: nn.Module) -> bool:
     """Whether a module can be passed by: nobody listens to it, and nobody else answers for it."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     forward = vars(module).get("forward")
-    return not any(hooks) and (forward is None or (isinstance(forward, partial) and forward.func is _normed))
+    return not any(hooks) and (forward is None or (isinstance(forward, partial) and forward.func in (normed, _adapted)))
 
 
 # The forwards. They are partials of functions, not closures, so that a copy of a model that is patched computes with its own numbers.
 
 
-def _normed(module: Any, eps: float, gemma: bool, hidden_states: Tensor) -> Tensor:
+def normed(module: Any, eps: float, gemma: bool, hidden_states: Tensor) -> Tensor:
     return rms_norm(hidden_states, module.weight, eps, gemma)
 
 
-def _gated(module: Any, alone: Forward, gate: Forward, x: Tensor) -> Tensor:
-    return module.down_proj(gate(module.gate_proj(x), module.up_proj(x))) if _unheard(module.act_fn) else alone(x)
+def gated(module: Any, alone: Forward, gate: Forward, x: Tensor) -> Tensor:
+    return module.down_proj(gate(*_projected(x, module.gate_proj, module.up_proj))) if _unheard(module.act_fn) else alone(x)
 
 
-def _gated_in_one(module: Any, alone: Forward, gate: Forward, hidden_states: Tensor) -> Tensor:
+def gated_in_one(module: Any, alone: Forward, gate: Forward, hidden_states: Tensor) -> Tensor:
     if not _unheard(module.activation_fn):
         return alone(hidden_states)
     return module.down_proj(gate(*module.gate_up_proj(hidden_states).chunk(2, -1)))
 
 
-def _attended(
+def attended(
     module: Any, told: dict[str, Any], eager: Forward, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor],
     attention_mask: Tensor | None = None, past_key_values: Any = None, **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """As transformers computes it, but for what happens to q and k between their projections and the attention. `told`: what this
     family tells the attention beside the rest."""
     shape = hidden_states.shape[:-1]
-    q, k, v = (project(hidden_states).view(*shape, -1, module.head_dim) for project in (module.q_proj, module.k_proj, module.v_proj))
+    made = _projected(hidden_states, module.q_proj, module.k_proj, module.v_proj)
+    q, k, v = (each.view(*shape, -1, module.head_dim) for each in made)
     q, k, v = (each.transpose(1, 2) for each in (*_turned(module, q, k, *position_embeddings), v))
     if past_key_values is not None:
         k, v = past_key_values.update(k, v, module.layer_idx)
@@ -189,7 +148,7 @@ def _attended(
 
 def _turned(module: Any, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """q (B, T, Hq, D) and k (B, T, Hk, D), each head normed where the family has such norms, and rotated."""
-    norms = _head_norms(module)
+    norms = head_norms(module)
     if norms is not None:
         q_norm, k_norm, eps, gemma = norms
         return qk_rope(q, k, cos, sin, q_norm.weight, k_norm.weight, eps, gemma)
@@ -198,7 +157,7 @@ def _turned(module: Any, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tupl
     return qk_rope(q, k, cos, sin)
 
 
-def _head_norms(module: Any) -> tuple[Any, Any, float, bool] | None:
+def head_norms(module: Any) -> tuple[Any, Any, float, bool] | None:
     """The norms of q and k with their ε, and whether they are Gemma's, where a family has such norms and they can be passed by."""
     q_norm, k_norm = (module._modules.get(name) for name in ("q_norm", "k_norm"))
     kind = NORMS.get(type(q_norm).__name__)
@@ -208,14 +167,33 @@ def _head_norms(module: Any) -> tuple[Any, Any, float, bool] | None:
     return q_norm, k_norm, vars(q_norm)[name], gemma
 
 
+def _projected(x: Tensor, *projections: Any) -> tuple[Tensor, ...]:
+    """What each makes of x: all in one where they are LoRA that ours stand in for and nobody listens to, else each called."""
+    layers = [layer for projection in projections if (layer := _layer(projection)) is not None]
+    return lora_linears(x, layers) if len(layers) == len(projections) else tuple(projection(x) for projection in projections)
+
+
+def _layer(module: Any) -> Layer | None:
+    """What stands in for it computes with; None where that is something else, or reads an x of its own, as after dropout."""
+    forward = vars(module).get("forward")
+    ours = isinstance(forward, partial) and forward.func is _adapted and _unheard(module)
+    name = _plain(module) if ours else None
+    if name is None or holds(module.base_layer) or (type(module.lora_dropout[name]) is nn.Dropout and module.lora_dropout[name].training):
+        return None
+    a, b = module.lora_A[name].weight, module.lora_B[name].weight
+    return Layer(module.base_layer.weight, a, b, module.scaling[name], module.base_layer.bias)
+
+
 def _adapted(module: Any, alone: Forward, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """W x and the update in one. Whatever else peft may do is asked for at each call, and left to peft."""
-    name = None if args or kwargs else _plain(module)
-    if name is None:
+    name, base = None if args or kwargs else _plain(module), module.base_layer
+    if name is None or (holds(base) and not as_plain(base, x)):
         return alone(x, *args, **kwargs)
-    base, drop = module.base_layer, module.lora_dropout[name]
+    drop = module.lora_dropout[name]
     dropped = drop(x) if isinstance(drop, nn.Dropout) and drop.training else None
-    return lora_linear(x, base.weight, module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name], base.bias, dropped)
+    weight = partial(full, base) if holds(base) else base.weight
+    y = lora_linear(x, weight, module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name], base.bias, dropped)
+    return y.to(x.dtype) if holds(base) else y  # as bitsandbytes hands it back
 
 
 def _plain(layer: Any) -> str | None:
@@ -224,8 +202,9 @@ def _plain(layer: Any) -> str | None:
     if layer.disable_adapters or layer.merged or len(active) != 1 or active[0] in layer.lora_variant:
         return None
     name = active[0]
-    linears = (layer.base_layer, layer.lora_A[name], layer.lora_B[name])
-    plain = all(type(linear) is nn.Linear and _unheard(linear) for linear in linears) and linears[2].bias is None
+    base, *factors = linears = layer.base_layer, layer.lora_A[name], layer.lora_B[name]
+    plain = type(base) is nn.Linear or holds(base)
+    plain = plain and all(type(factor) is nn.Linear for factor in factors) and all(map(_unheard, linears)) and factors[1].bias is None
     drop = layer.lora_dropout[name]
     usual = type(drop) in (nn.Identity, nn.Dropout) and _unheard(drop) and isinstance(layer.scaling[name], int | float)
     return name if plain and usual else None
@@ -236,15 +215,15 @@ def _plain(layer: Any) -> str | None:
 
 def _norm(module: nn.Module) -> Forward:
     name, gemma = NORMS[type(module).__name__]
-    return partial(_normed, module, vars(module)[name], gemma)
+    return partial(normed, module, vars(module)[name], gemma)
 
 
 def _mlp(module: Any) -> Forward | str:
-    return _with_gate(module, module.act_fn, _gated)
+    return _with_gate(module, module.act_fn, gated)
 
 
 def _mlp_in_one(module: Any) -> Forward | str:
-    return _with_gate(module, module.activation_fn, _gated_in_one)
+    return _with_gate(module, module.activation_fn, gated_in_one)
 
 
 def _with_gate(module: nn.Module, act: nn.Module, forward: Forward) -> Forward | str:
@@ -256,12 +235,17 @@ def _attention(module: nn.Module) -> Forward | str:
     kind = type(module)
     if tuple(inspect.signature(kind.forward).parameters) != ("self", *TAKES):
         return "this release of transformers calls it in another way"
-    return partial(_attended, module, ATTENTIONS[kind.__name__](module), vars(sys.modules[kind.__module__])["eager_attention_forward"])
+    return partial(attended, module, ATTENTIONS[kind.__name__](module), vars(sys.modules[kind.__module__])["eager_attention_forward"])
 
 
 def _lora(layer: Any) -> Forward | str:
-    if type(layer.base_layer) is not nn.Linear or layer.fan_in_fan_out:
-        return f"it stands over a {type(layer.base_layer).__name__}"
+    base = layer.base_layer
+    if not (type(base) is nn.Linear or holds(base)) or layer.fan_in_fan_out:
+        return f"it stands over a {type(base).__name__}"
+    if holds(base) and base.weight.is_cuda:
+        return "bitsandbytes has kernels of its own on a GPU"
+    if all(name in layer.lora_variant or factor.bias is not None for name, factor in layer.lora_B.items()):
+        return "its update is more than s·B A x"
     return partial(_adapted, layer, layer.forward)
 
 
@@ -284,5 +268,5 @@ TABLE = (
     | dict.fromkeys(MLPS, Entry("swiglu", _mlp))
     | {"Phi3MLP": Entry("swiglu", _mlp_in_one)}
     | dict.fromkeys(ATTENTIONS, Entry("qk_rope", _attention))
-    | {"Linear": Entry("lora_linear", _lora, "peft.tuners.lora.layer")}
+    | {"Linear": Entry("lora_linear", _lora, "peft.tuners.lora.layer"), "Linear4bit": Entry("lora_linear", _lora, "peft.tuners.lora.bnb")}
 )

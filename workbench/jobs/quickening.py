@@ -1,8 +1,8 @@
 """What makes a run's steps quick without changing what it learns, put in before the first; and how much a step must compute at least.
 
-Ops of our own in the place of the model's (`patching.py`), whose kernels are compiled before the first step, and packed rows that are
-read one by one (`varlen.py`), which is proved on the run's own first pack before it begins. It stays in: what is trained is a model of the
-run alone, and answers and evaluations of the run go through the same ops.
+Ops of our own in the place of the model's (`patching.py`), whose kernels are compiled before the first step (`rehearsing.py`), and packed
+rows that are read one by one (`varlen.py`), which is proved on the run's own first pack before it begins. It stays in: what is trained is a
+model of the run alone, and answers and evaluations of the run go through the same ops.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from workbench_kernels.roofline import measured_ceilings
 
 from workbench.core.events import Progress
 from workbench.core.spec import TrainSpec
-from workbench.jobs import patching, varlen
+from workbench.jobs import patching, rehearsing, varlen
 from workbench.jobs.batches import Batches
 from workbench.jobs.objective import reads_table
 from workbench.jobs.prepare import Prepared
@@ -51,7 +51,7 @@ def warm(prepared: Prepared, spec: TrainSpec, attachment: Attachment) -> Iterato
     model, numbers = prepared.model, prepared.numbers
     if pick(model.get_input_embeddings().weight) == "reference":
         return
-    calls = [*patching.rehearsals(model, numbers).values(), *_head_calls(model, spec), *_part_calls(attachment)]
+    calls = [*rehearsing.rehearsals(model, numbers).values(), *_head_calls(model, spec), *_part_calls(attachment)]
     for done, call in enumerate(calls):
         yield Progress(done, len(calls), "compiling kernels")
         products = torch.autocast(model.device.type, numbers, enabled=numbers != torch.float32)
@@ -74,7 +74,7 @@ def _head_calls(model: PreTrainedModel, spec: TrainSpec) -> Iterator[Callable[[]
         return linear_cross_entropy(hidden, weight, labels, bias, cap, entropy=entropy).logp
 
     if not reads_table(spec.loss):
-        yield partial(patching.both_ways, partial(logp, entropy=spec.loss.entropy_over() == 0), given)
+        yield partial(rehearsing.both_ways, partial(logp, entropy=spec.loss.entropy_over() == 0), given)
     if spec.loss.alone():
         yield torch.no_grad()(partial(logp, *given))
 

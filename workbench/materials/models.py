@@ -86,13 +86,14 @@ def available(workspace: Workspace) -> list[ModelChoice]:
 def load(ref: ModelRef, device: torch.device, dtype: torch.dtype, four_bits: bool = False) -> PreTrainedModel:
     """The model in eval mode on `device`, its adapter folded in or beside it; `four_bits`: its matrices as `rounded` holds them. Attention
     is torch's scaled dot product where the family allows it, and else the family's own (Gemma 2)."""
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
+
+    from workbench.materials.opening import from_files
 
     logging.disable_progress_bar()
     wanted = {"quantization_config": rounded.settings(dtype), "device_map": {"": device}} if four_bits else {}
     try:
-        model = AutoModelForCausalLM.from_pretrained(ref.path, dtype=dtype, use_safetensors=True, trust_remote_code=False, **wanted)
+        model = from_files(ref.path, dtype, **wanted)
     except (OSError, ValueError, ImportError, SafetensorError) as error:  # a quantised model wants libraries of its own
         raise _cannot_load(ref, error) from error
     if ref.adapter is not None:

@@ -11,6 +11,7 @@ measured by us.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
@@ -73,23 +74,40 @@ def unfit(model: nn.Module) -> str:
 
 def steady(model: nn.Module) -> None:
     """Make a model that has just been loaded fit to be trained beside. bitsandbytes would pack its matrices anew when it first answers on a
-    CPU, and from then on no gradient passes through them, silently [V].
+    CPU, and from then on no gradient passes through them, silently [V]. And what was not rounded may lie in the mapped file, which for its
+    sake stays in memory as a whole, with every matrix that was read to be rounded: it is copied out [V].
 
     Raises:
         WorkbenchError: it cannot be held in 4 bits here.
     """
-    for _, module in matrices(model):
-        if unfit(model):
-            raise WorkbenchError(unfit(model))
+    held = [module for _, module in matrices(model)]
+    if held and unfit(model):
+        raise WorkbenchError(unfit(model))
+    for module in held:
         module.support_avx512bf16_for_cpu = False
+    packed = {id(module.weight) for module in held}
+    for parameter in model.parameters() if held else ():
+        if id(parameter) not in packed and not parameter.is_cuda:
+            parameter.data = parameter.data.clone()
+
+
+def holds(module: nn.Module) -> bool:
+    """Whether this very module holds its matrix in 4 bits. Where nobody has imported bitsandbytes yet, none does."""
+    return "bitsandbytes.nn" in sys.modules and type(module) is sys.modules["bitsandbytes.nn"].Linear4bit
 
 
 def matrices(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Every module that holds its matrix in 4 bits, by name. Where nobody has imported bitsandbytes yet, there are none."""
-    kind = sys.modules["bitsandbytes.nn"].Linear4bit if "bitsandbytes.nn" in sys.modules else None
-    for name, module in model.named_modules():
-        if type(module) is kind:
-            yield name, module
+    """Every module that holds its matrix in 4 bits, by name."""
+    yield from ((name, module) for name, module in model.named_modules() if holds(module))
+
+
+def hand_back(model: nn.Module) -> None:
+    """Let every layer that peft put over such a module answer in the number format that it was asked in. That of (IA)³ answers half
+    precision in float32 on a CPU [R]: its keys then fit no queries, wherever autocast does not make them alike [V]."""
+    for module in model.modules():
+        base = module._modules.get("base_layer")
+        if base is not None and holds(base):
+            module.register_forward_hook(_as_asked)
 
 
 @contextmanager
@@ -105,12 +123,24 @@ def unpacked(model: nn.Module) -> Iterator[None]:
             del module.forward
 
 
-def full(module: Any) -> Tensor:
-    """(m, n) the numbers that a module's 4 bits stand for, in float32."""
+def full(module: Any, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(m, n) the numbers that a module's 4 bits stand for, rounded to this format at once, as bitsandbytes does for a product [R]."""
     from bitsandbytes.functional import dequantize_4bit
 
-    return dequantize_4bit(module.weight.data, module.weight.quant_state).float()
+    state = copy.copy(module.weight.quant_state)
+    state.dtype = dtype
+    return dequantize_4bit(module.weight.data, state)
+
+
+def as_plain(module: Any, x: Tensor) -> bool:
+    """Whether a module makes its product of x in the number format that a plain one would have here."""
+    kind = x.device.type
+    return module.compute_dtype in (None, torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype)
+
+
+def _as_asked(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> Tensor:
+    return made.to(given[0].dtype)
 
 
 def _product(module: Any, x: Tensor) -> Tensor:
-    return linear(x, full(module).to(x.dtype), module.bias)
+    return linear(x, full(module, x.dtype), module.bias)

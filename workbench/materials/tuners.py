@@ -8,10 +8,13 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from workbench.materials.low_rank import LowRankAttachment
+from workbench.materials.rounded import hand_back
 
 
 def tuned(model: PreTrainedModel, config: PeftConfig, seed: int) -> LowRankAttachment:
-    return LowRankAttachment(wrapped(model, config, seed))
+    peft = wrapped(model, config, seed)
+    hand_back(peft)
+    return LowRankAttachment(peft)
 
 
 def wrapped(model: PreTrainedModel, config: PeftConfig, seed: int) -> PeftModel:
