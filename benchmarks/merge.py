@@ -1,11 +1,12 @@
 """Merging beside mergekit: wall and CPU time, peak memory, and whether both write the same model.
 
-    python benchmarks/merge.py --mergekit VENV/bin/mergekit-yaml [--rounds 1] [--home FOLDER]
+    python benchmarks/merge.py --mergekit VENV/bin/mergekit-yaml [--device cpu|cuda] [--rounds 1] [--home FOLDER]
 
 A base of 254 M parameters and three models tuned from it (random, bfloat16, task vectors that share a part) are merged by both from the
 same files, in turns, each in a process of its own: `python -m workbench merge` and `mergekit-yaml`, both computing in float32 and writing
-bfloat16, both from mergekit's own YAML. Time and memory count everything from the start of the process. Install mergekit 0.1.5 into
-an environment of its own; it is not a dependency. Written to `benchmarks/results/merge.json`.
+bfloat16, both from mergekit's own YAML. Time and memory count everything from the start of the process; memory is main memory. Install
+mergekit 0.1.5 into an environment of its own; it is not a dependency. Written to `benchmarks/results/merge.json`, or `merge_gpu.json` with
+`--device cuda`, where both use the GPU for every method, and the comparison counts what its sums in another order change.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from safetensors import safe_open
 from transformers import LlamaConfig, LlamaForCausalLM
 
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "merge.json"
+RESULTS = {device: ROOT / "benchmarks" / "results" / f"{name}.json" for device, name in (("cpu", "merge"), ("cuda", "merge_gpu"))}
 TIMED = (
     "import json, resource, subprocess, sys, time; began = time.perf_counter(); code = subprocess.call(sys.argv[1:], stdout=sys.stderr); "
     "used = resource.getrusage(resource.RUSAGE_CHILDREN); print(json.dumps({'wall_s': time.perf_counter() - began, "
@@ -51,23 +52,27 @@ MEMORY_GOAL = 1 / 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mergekit", type=Path, required=True)
+    parser.add_argument("--device", choices=list(RESULTS), default="cpu")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--home", type=Path, help="where the models lie; made there if they do not")
     given = parser.parse_args()
+    if given.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("torch finds no GPU here. Leave --device out, or run this where there is one.")
     with tempfile.TemporaryDirectory() as folder:
         home = given.home or Path(folder)
         models = make(home)
-        rows = [measured(name, models, home, given.mergekit, given.rounds) for name in METHODS]
+        rows = [measured(name, models, home, given.mergekit, given.rounds, given.device) for name in METHODS]
     about = {
         "what": "254 M parameters × 3 models and a base, bfloat16 in and out, float32 inside; whole processes; medians of the rounds",
         "goals": {"wall over mergekit's": GOALS, "peak memory over mergekit's": round(MEMORY_GOAL, 2)},
+        "device": "cpu" if given.device == "cpu" else torch.cuda.get_device_name(0),
         "rounds": given.rounds,
         "rows": rows,
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end",
         "versions": {name: version(name) for name in ("torch", "safetensors")} | {"mergekit": "0.1.5", "python": platform.python_version()},
         "date": date.today().isoformat(),
     }
-    RESULT.write_text(json.dumps(about, indent=1) + "\n")
+    RESULTS[given.device].write_text(json.dumps(about, indent=1) + "\n")
 
 
 def make(home: Path) -> list[Path]:
@@ -95,7 +100,7 @@ def make(home: Path) -> list[Path]:
     return folders
 
 
-def measured(method: str, models: list[Path], home: Path, mergekit: Path, rounds: int) -> dict[str, Any]:
+def measured(method: str, models: list[Path], home: Path, mergekit: Path, rounds: int, device: str) -> dict[str, Any]:
     base, *tuned = (str(model) for model in models)
     entries = [{"model": model, "parameters": {"weight": 1.0}} for model in tuned]
     of = {} if method == "linear" else {"base_model": base}
@@ -108,14 +113,15 @@ def measured(method: str, models: list[Path], home: Path, mergekit: Path, rounds
             out = home / f"out-{who}"
             shutil.rmtree(out, ignore_errors=True)
             ours = [sys.executable, "-m", "workbench", "merge", str(file), "--home", str(out), "--set", "name=out"]
-            theirs = [str(mergekit), str(file), str(out), "-j", "2"]
+            ours += ["--set", f"device={device}"]
+            theirs = [str(mergekit), str(file), str(out), "-j", "2", *(["--cuda"] if device == "cuda" else [])]
             found[who].append(timed(ours if who == "ours" else theirs))
     row = {who: {name: round(statistics.median(one[name] for one in of), 2) for name in of[0]} for who, of in found.items()}
     ratios = {name: round(row["ours"][name] / row["mergekit"][name], 3) for name in ("wall_s", "cpu_s", "peak_mib")}
     same = compared(next((home / "out-ours").rglob("model.safetensors")).parent, home / "out-mergekit", models[0])
-    print(method, row, ratios, same, flush=True)
+    print(method, device, row, ratios, same, flush=True)
     why = {"why": WHY_APART[method]} if method in WHY_APART else {}
-    return {"method": method, **row, "ours_over_mergekit": ratios, **same, **why}
+    return {"method": method, "device": device, **row, "ours_over_mergekit": ratios, **same, **why}
 
 
 def timed(command: list[str]) -> dict[str, float]:

@@ -171,6 +171,10 @@ GPU = [
     Entry("ops_cuda", "A LoRA layer on a GPU", LAYER, "benchmarks/ops.py", tables.lora_layer),
     Entry("probe_gpu", "The step-safety probe on a GPU", PROBE, "benchmarks/probe.py", tables.probe, tables.own_goals),
     Entry("probe_gpu", "The spread of the logits on a GPU", SPREAD, "benchmarks/probe.py", tables.logit_spread),
+    Entry(
+        "merge_gpu", "Merging models on a GPU", "The same merges as on a CPU, beside mergekit with --cuda.",
+        "benchmarks/merge.py --mergekit VENV/bin/mergekit-yaml --device cuda", tables.merge,
+    ),
 ]  # fmt: skip
 QUALITY = [
     Entry(

@@ -19,7 +19,7 @@ Memory: the adapters, and with the dense road one change for each thread. Tags: 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,12 +35,13 @@ from workbench.core.events import Event, Made, Noted, Progress, Started, Table
 from workbench.jobs.adaptable import matrices
 from workbench.jobs.crew import side_by_side
 from workbench.jobs.factored import Matrices
-from workbench.jobs.ingredients import Block, Recipe
+from workbench.jobs.ingredients import Recipe
 from workbench.jobs.mergecard import write_adapter_files
+from workbench.jobs.roads import Piece, Road
 from workbench.materials.factors import Cut, added, cut, cut_dense, half_weights, halves
 from workbench.materials.lora import PREFIX, Factors
 from workbench.materials.tensors import FLOATS, NAMES, WIDTHS, ModelWriter, Planned, to_bytes
-from workbench.methods.contracts import Slot
+from workbench.methods.contracts import Merge, Slot
 
 WEIGHTS = "adapter_model.safetensors"
 MUCH = 0.05  # share of the change's energy whose loss is worth a second look
@@ -49,8 +50,13 @@ MUCH = 0.05  # share of the change's energy whose loss is worth a second look
 class Layers(Protocol):
     """What `jobs/layers.py` knows of each tensor as a whole."""
 
+    road: Road
+
     def prepare(self) -> Iterator[None]: ...
-    def measured(self, slot: Slot) -> Iterator[tuple[Slot, Block] | None]: ...
+    def measured(self, slot: Slot) -> Iterator[tuple[Slot, Piece] | None]: ...
+    def asked(
+        self, verb: Callable[[Slot, Tensor, list[Tensor], list[float]], Tensor], slot: Slot, piece: Piece, weights: list[float]
+    ) -> Tensor: ...
     def unmoved(self) -> Iterator[Noted]: ...
     def table(self) -> Table: ...
 
@@ -71,14 +77,14 @@ def adapt(recipe: Recipe, target: Path, layers: Layers) -> Iterator[Event]:
     """
     touched = set(matrices(recipe.tuned))
     slots = [slot for slot in recipe.slots() if slot.name in touched]
-    yield Started(len(slots), _about(recipe, slots))
+    yield Started(len(slots), _about(recipe, slots, layers.road))
     merged: dict[str, _Merged] = {}
     apart = recipe.spec.of == "factors"
     for _ in () if apart else layers.prepare():
         yield Progress(0, len(slots), "looking through the models")
     road = _apart if apart else _together
     done = 0
-    with closing(side_by_side([partial(road, recipe, slot, layers, merged) for slot in slots])) as steps:
+    with closing(side_by_side([partial(road, recipe, slot, layers, merged) for slot in slots], layers.road.threads)) as steps:
         for step in steps:
             done += step
             yield Progress(done, len(slots), "matrices")
@@ -93,6 +99,7 @@ def adapt(recipe: Recipe, target: Path, layers: Layers) -> Iterator[Event]:
         write_adapter_files(recipe, writer.partial, {_module(name): one.cut.rank for name, one in found.items()})
         if not apart:
             yield from layers.unmoved()
+            yield from layers.road.notes()
         if recipe.spec.rank:
             yield _kept({name: one.cut for name, one in found.items()}, recipe.spec.rank)
         yield _table(found, layers.table())
@@ -116,16 +123,16 @@ def _together(recipe: Recipe, slot: Slot, layers: Layers, merged: dict[str, _Mer
         yield 0
         if step is None:
             continue
-        known, (base, tuned) = step
+        known, piece = step
         if not adds:
-            changes.append(method.tensor(known, base, tuned, weights) - base)
+            changes.append(layers.asked(partial(_change, method), known, piece, weights))
     if adds and isinstance(method, Additive):
         held = zip(method.shares(known, weights), recipe.tuned, strict=True)
         whole = added([(share, member.lora.factors[slot.name]) for share, member in held if slot.name in member.lora.factors])
         found = _shortened(recipe, slot, whole)
     else:
         _check_finite(slot, *changes)
-        found = cut_dense(changes, recipe.spec.rank)
+        found = layers.road.do(slot.name, lambda device: cut_dense([change.to(device) for change in changes], recipe.spec.rank))
     merged[slot.name] = _Merged(found, [], [])
     yield 1
 
@@ -149,6 +156,10 @@ def _apart(recipe: Recipe, slot: Slot, layers: Layers, merged: dict[str, _Merged
     found = _shortened(recipe, slot, Factors(sides[1], sides[0]))
     merged[slot.name] = _Merged(found, rows, columns)
     yield 1
+
+
+def _change(method: Merge, slot: Slot, base: Tensor, tuned: list[Tensor], weights: list[float]) -> Tensor:
+    return (method.tensor(slot, base, tuned, weights) - base).cpu()
 
 
 def _shortened(recipe: Recipe, slot: Slot, factors: Factors) -> Cut:
@@ -208,7 +219,7 @@ def _table(found: dict[str, _Merged], measured: Table) -> Table:
     return Table("layers", [*columns, "rank", "lost"], rows)
 
 
-def _about(recipe: Recipe, slots: Sequence[Slot]) -> dict[str, object]:
+def _about(recipe: Recipe, slots: Sequence[Slot], road: Road) -> dict[str, object]:
     return {
         "method": recipe.method.title(),
         "base": recipe.base.label,
@@ -216,6 +227,7 @@ def _about(recipe: Recipe, slots: Sequence[Slot]) -> dict[str, object]:
         "matrices": len(slots),
         "of": recipe.spec.of,
         "rank": recipe.spec.rank or "exact",
+        "device": str(road.device),
     }
 
 

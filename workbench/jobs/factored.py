@@ -4,9 +4,10 @@ What it is not: the method (`methods/merges/`), the writing (`jobs/merge.py` a m
 either (`jobs/adaptable.py`). Knows no merge by name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import cast
+from functools import partial
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -15,15 +16,18 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.events import Noted, Table
 from workbench.jobs.adaptable import matrices
 from workbench.jobs.ingredients import Recipe
+from workbench.jobs.roads import Piece, road_of
 from workbench.materials.lora import Factors, Lora
 from workbench.methods.contracts import FactorMerge, Slot
+
+T = TypeVar("T")
 
 
 class Matrices:
     """What the jobs ask of each tensor as a whole, for a merge that is asked with factors; as `Layers` in `jobs/layers.py` for others."""
 
     def __init__(self, recipe: Recipe):
-        self._recipe = recipe
+        self._recipe, self.road = recipe, road_of(recipe.spec)
         self._base = replace(recipe, tuned=[])  # so that nothing else is read
         self._touched = set(matrices(recipe.tuned))
         self._told: dict[str, dict[str, float]] = {}
@@ -48,13 +52,17 @@ class Matrices:
         change, self._told[slot.name] = cast(FactorMerge, method).factors(slot, tuned, weights)
         return change
 
-    def merged(self, slot: Slot) -> Iterator[Tensor | None]:
-        """The merged tensor, a block of rows at a time; None is a breath."""
+    def merged(self, slot: Slot, finish: Callable[[Tensor], T]) -> Iterator[T | None]:
+        """What `finish` makes of the merged tensor, a block of rows at a time and where it was added up; None is a breath."""
         yield None
         added = Lora({slot.name: self.change(slot)} if slot.name in self._touched else {}, {})
-        for at, (base, _) in self._base.blocks(slot):
-            _check_finite(self._base.base.label, slot, base)
-            yield added.apply(slot.name, at.first, base.clone())
+        for at, piece in self._base.pieces(slot, self.road.times if self.road.leads_away(slot.name) else 1):
+            yield self.road.do(slot.name, partial(self._on_base, added, at, piece, finish))
+
+    def _on_base(self, added: Lora, at: Slot, piece: Piece, finish: Callable[[Tensor], T], device: torch.device) -> T:
+        base, _ = piece(device)
+        _check_finite(self._base.base.label, at, base)
+        return finish(added.apply(at.name, at.first, base.clone()))
 
     def unmoved(self) -> Iterator[Noted]:
         """A word about each adapter that changes nothing."""

@@ -6,6 +6,7 @@ What it is not: the merge (`jobs/merge.py`), or what one model alone must be lik
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +19,8 @@ from workbench.core.stack import Layout, beyond, laid_out
 from workbench.core.varied import numbers
 from workbench.core.workspace import Workspace
 from workbench.jobs.adaptable import unfactored, unfit
+from workbench.jobs.roads import Piece, no_gpu
+from workbench.materials import tensors
 from workbench.materials.family import Member, differences, open_member, same_head
 from workbench.materials.models import ModelRef, layer_of, resolve
 from workbench.materials.stack import layers_of, misfits, renumbered, stacked_config, unclear
@@ -92,6 +95,24 @@ class Recipe:
                 parts = zip(members, raw, room, strict=True)
                 rows = [member.tuned(slot.name, first + start, _part(all, start, stop), own) for member, all, own in parts]
                 yield replace(slot, first=first + start), (rows[0], rows[1:])
+
+    def pieces(self, slot: Slot, times: int = 1) -> Iterator[tuple[Slot, Piece]]:
+        """As `blocks`, for work on a device; with `times` as many numbers in a block, and then moved as they stand in the files."""
+        if times == 1:
+            yield from ((at, partial(_moved, block)) for at, block in self.blocks(slot))
+            return
+        numbers, shape = times * tensors.BLOCK, self.base.shape(slot.name)
+        if slot.name in self.in_memory:
+            base, tuned = self.in_memory[slot.name]
+            for start, stop in spans(shape, numbers):
+                block = _part(base, start, stop), [_part(model, start, stop) for model in tuned]
+                yield replace(slot, first=start), partial(_moved, block)
+            return
+        members = [self.base, *(self.tuned[place] for place in self.takers(slot))]
+        room = torch.empty(len(members), 4 * _largest(shape, numbers), dtype=torch.uint8)
+        for start, stop in spans(shape, numbers):
+            raw = [member.raw(slot.name, start, stop, own) for member, own in zip(members, room, strict=True)]
+            yield replace(slot, first=start), partial(_tuned, members, slot.name, start, raw)
 
     def _rows(self, name: str) -> int:
         shape = self.base.shape(name)
@@ -173,7 +194,7 @@ def layout_of(spec: MergeSpec) -> Layout:
 def refusals(spec: MergeSpec) -> list[str]:
     """Why the method does not take the models and weights, of the whole or of a slice; nothing is opened for it."""
     method = cast(Merge, spec.merge)
-    if wrong := _one_for_all(spec):
+    if wrong := [*no_gpu(spec), *_one_for_all(spec)]:
         return wrong
     if method.factored and (spec.stack or spec.tokenizer != "same"):
         return [f"{method.title()} merges adapters of one base, which have its layers and its tokens. Leave stack and tokenizer out."]
@@ -238,6 +259,17 @@ def _unstackable(spec: MergeSpec, base: Member) -> list[str]:
 def _largest(shape: tuple[int, ...], block: int | None = None) -> int:
     """Numbers in the largest block of a tensor."""
     return math.prod(shape[1:]) * max((stop - start for start, stop in spans(shape, block)), default=0)
+
+
+def _moved(block: Block, device: torch.device) -> Block:
+    base, tuned = block
+    return base.to(device), [model.to(device) for model in tuned]
+
+
+def _tuned(members: Sequence[Member], name: str, start: int, raw: Sequence[Tensor], device: torch.device) -> Block:
+    """The tuned rows of each member on a device, from those in the files, which are moved there first."""
+    rows = [member.tuned(name, start, part.to(device)) for member, part in zip(members, raw, strict=True)]
+    return rows[0], rows[1:]
 
 
 def _part(rows: Tensor, start: int, stop: int) -> Tensor:

@@ -5,10 +5,11 @@ What it is not: the merge's files (`jobs/merge.py`), a merge that is asked with 
 """
 
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,12 +20,14 @@ from workbench.core.events import Noted, Table
 from workbench.core.job import drain
 from workbench.jobs.crew import side_by_side
 from workbench.jobs.factored import Matrices
-from workbench.jobs.ingredients import Block, Recipe
+from workbench.jobs.ingredients import Recipe
+from workbench.jobs.roads import CPU, Piece, no_room, road_of
 from workbench.materials.slot import ranked
 from workbench.materials.tensors import task_gram
 from workbench.methods.contracts import Merge, Slot
 
 TOLD = 1 << 19  # numbers of a tensor, spread evenly, from which the shares that explain a merge are taken: good to a thousandth
+T = TypeVar("T")
 Grams = dict[tuple[str, bool], Tensor]
 """Inner products of whole tensors (`task_gram`) by the tensor's name and whether they are rough."""
 
@@ -36,7 +39,7 @@ class Layers:
     """
 
     def __init__(self, recipe: Recipe, grams: Grams | None = None):
-        self._recipe = recipe
+        self._recipe, self.road = recipe, road_of(recipe.spec)
         self._grams: Grams = {} if grams is None else grams
         self._told: dict[str, tuple[dict[str, float], list[float]]] = {}  # what explains a tensor, and how far each model moved it
         self._across: tuple[tuple[float, ...], ...] | None = None
@@ -44,12 +47,9 @@ class Layers:
     def prepare(self) -> Generator[None, None, None]:
         """Look through the whole model first, where the method wants to know something of all tensors together; yields breaths."""
         if self._recipe.method.across():
-            slots = self._recipe.slots()
-            self._across = yield from ranked(
-                self._recipe.method, lambda: (self._sizes(*part) for slot in slots for part in self._recipe.blocks(slot))
-            )
+            self._across = yield from self._ranked(self._recipe.method, self._recipe.slots())
 
-    def measured(self, slot: Slot) -> Iterator[tuple[Slot, Block] | None]:
+    def measured(self, slot: Slot) -> Iterator[tuple[Slot, Piece] | None]:
         """The tensor's blocks, each with the slot that knows what the method goes by; None is a breath while that is found out.
 
         All that explains a merge that adds up follows from inner products. Where its shares do not, they are taken on the way.
@@ -61,35 +61,46 @@ class Layers:
         adding = on_the_way and (slot.name, True) not in self._grams
         gram = torch.zeros([len(weights) + 1] * 2, dtype=torch.float64) if adding else self._grams.get((slot.name, True))
         told: list[tuple[int, dict[str, float]]] = []
-        block: Block | None = None
-        every = max(1, math.prod(self._recipe.base.shape(slot.name)) // TOLD)
-        for number, (at, block) in enumerate(self._recipe.blocks(slot)):
+        piece: Piece | None = None
+        every = max(1, math.prod(self._recipe.base.shape(slot.name)) // (TOLD * self.road.times))
+        for number, (at, piece) in enumerate(self._pieces(slot)):
             here = replace(known, first=at.first)
             if adding and gram is not None:
-                gram += task_gram(*block, rough=True)
+                gram += self.of(slot, piece, partial(task_gram, rough=True))
                 _check_finite(self._recipe, slot, gram)
             elif number % every == 0 and not adds:
-                told.append((block[0].shape[0] if block[0].dim() else 1, method.explain(here, *block, weights)))
-            yield here, block
+                told.append(self.asked(partial(_explained, method), here, piece, weights))
+            yield here, piece
         if on_the_way:
             known, self._grams[slot.name, True] = replace(known, gram=gram), gram
-        if adds and block is not None:
-            told = [(1, method.explain(known, *block, weights))]
+        if adds and piece is not None:
+            told = [(1, self.asked(method.explain, known, piece, weights))]
         self._add(slot, known, told)
 
-    def merged(self, slot: Slot) -> Iterator[Tensor | None]:
-        """The merged tensor, block by block; None is a breath."""
+    def merged(self, slot: Slot, finish: Callable[[Tensor], T]) -> Iterator[T | None]:
+        """What `finish` makes of the merged tensor, block by block and where it was merged; None is a breath."""
         method, weights = self._recipe.at(slot)
         for step in self.measured(slot):
-            yield None if step is None else method.tensor(step[0], *step[1], weights)
+            if step is None:
+                yield None
+                continue
+            yield self.asked(partial(_finished, method, finish), *step, weights)
+
+    def of(self, slot: Slot, piece: Piece, work: Callable[[Tensor, list[Tensor]], T]) -> T:
+        """What `work` makes of a block, on the merge's road."""
+        return self.road.do(slot.name, lambda device: work(*piece(device)))
+
+    def asked(self, verb: Callable[[Slot, Tensor, list[Tensor], list[float]], T], slot: Slot, piece: Piece, weights: list[float]) -> T:
+        """What a verb of a merge answers to a block, on the merge's road."""
+        return self.road.do(slot.name, lambda device: verb(slot, *piece(device), weights))
 
     def _whole(self, slot: Slot) -> Generator[None, None, Slot]:
         """The slot with what is wanted of the whole tensor, found in at most four readings of it; yields breaths."""
         method, weights = self._recipe.at(slot)
         if (slot.name, False) not in self._grams:
             gram = torch.zeros([len(weights) + 1] * 2, dtype=torch.float64)
-            for _, block in self._recipe.blocks(slot):
-                gram += task_gram(*block)
+            for _, piece in self._pieces(slot):
+                gram += self.of(slot, piece, task_gram)
                 yield
             _check_finite(self._recipe, slot, gram)
             self._grams[slot.name, False] = gram
@@ -97,19 +108,36 @@ class Layers:
         cuts = self._across
         if cuts is None:
             nothing = type(method).sizes is Merge.sizes
-            cuts = () if nothing else (yield from ranked(method, lambda: (self._sizes(*part) for part in self._recipe.blocks(slot))))
+            cuts = () if nothing else (yield from self._ranked(method, [slot]))
         known, totals = replace(slot, gram=gram, cuts=cuts), None
-        for at, block in () if type(method).totals is Merge.totals else self._recipe.blocks(slot):
-            added = method.totals(replace(known, first=at.first), *block, weights)
+        for at, piece in () if type(method).totals is Merge.totals else self._pieces(slot):
+            added = self.asked(partial(_added, method), replace(known, first=at.first), piece, weights)
             if added is None:
                 break
             totals = added if totals is None else totals + added
             yield
         return replace(known, totals=totals)
 
-    def _sizes(self, slot: Slot, block: Block) -> list[Tensor]:
+    def _ranked(self, method: Merge, slots: Sequence[Slot]) -> Generator[None, None, tuple[tuple[float, ...], ...]]:
+        """The order statistics of these tensors together; counted anew on the CPU where the device runs out of room."""
+        sizes = partial(self._all_sizes, slots)
+        try:
+            return (yield from ranked(method, sizes))
+        except RuntimeError as error:
+            if self.road.device == CPU or not no_room(error):
+                raise
+        self.road.turn_away([slot.name for slot in slots])
+        return (yield from ranked(method, sizes))
+
+    def _all_sizes(self, slots: Sequence[Slot]) -> Iterator[list[Tensor]]:
+        return (self._sizes(*part) for slot in slots for part in self._pieces(slot))
+
+    def _sizes(self, slot: Slot, piece: Piece) -> list[Tensor]:
         method, weights = self._recipe.at(slot)
-        return method.sizes(slot, *block, weights)
+        return self.asked(method.sizes, slot, piece, weights)
+
+    def _pieces(self, slot: Slot) -> Iterator[tuple[Slot, Piece]]:
+        return self._recipe.pieces(slot, self.road.times if self.road.leads_away(slot.name) else 1)
 
     def unmoved(self) -> Iterator[Noted]:
         """A word about each model that is the base itself."""
@@ -141,7 +169,8 @@ def in_memory(recipe: Recipe, into: Mapping[str, Tensor] | None = None, grams: G
     layers, slots = layers_of(recipe, grams), recipe.slots()
     found = {slot.name: torch.empty(recipe.base.shape(slot.name)) if into is None else into[slot.name] for slot in slots}
     drain(layers.prepare())
-    with closing(side_by_side([partial(_filled, layers, slot, found[slot.name]) for slot in slots])) as breaths:
+    work = [partial(_filled, layers, slot, found[slot.name]) for slot in slots]
+    with closing(side_by_side(work, layers.road.threads)) as breaths:
         for _ in breaths:
             pass
     return found, layers.table()
@@ -149,11 +178,24 @@ def in_memory(recipe: Recipe, into: Mapping[str, Tensor] | None = None, grams: G
 
 def _filled(layers: "Layers | Matrices", slot: Slot, into: Tensor) -> Iterator[None]:
     done = 0
-    for rows in layers.merged(slot):
+    for rows in layers.merged(slot, Tensor.cpu):
         if rows is not None:
             (into[done : done + len(rows)] if rows.dim() else into).copy_(rows)
             done += len(rows) if rows.dim() else 0
         yield
+
+
+def _explained(method: Merge, slot: Slot, base: Tensor, tuned: list[Tensor], weights: list[float]) -> tuple[int, dict[str, float]]:
+    return base.shape[0] if base.dim() else 1, method.explain(slot, base, tuned, weights)
+
+
+def _added(method: Merge, slot: Slot, base: Tensor, tuned: list[Tensor], weights: list[float]) -> Tensor | None:
+    totals = method.totals(slot, base, tuned, weights)
+    return None if totals is None else totals.cpu()
+
+
+def _finished(method: Merge, finish: Callable[[Tensor], T], slot: Slot, base: Tensor, tuned: list[Tensor], weights: list[float]) -> T:
+    return finish(method.tensor(slot, base, tuned, weights))
 
 
 def _module(slot: Slot) -> str:

@@ -20,6 +20,7 @@ from workbench.core.spec import MergeSpec
 from workbench.core.workspace import Workspace
 from workbench.jobs.ingredients import Recipe
 from workbench.jobs.mergecard import config_of
+from workbench.jobs.roads import Road, road_of
 from workbench.jobs.scoring import LONGEST, Task, held_back, of_runs, short, tasks_of
 from workbench.materials.corpus import Example, load
 from workbench.materials.models import ModelRef, built, hidden_states, tokenizer
@@ -30,10 +31,13 @@ HEARD = 512  # tokens in all
 WHOLE = Slot("", None, None, 0)  # a fusion asks once, for all tensors
 
 
-def fused(recipe: Recipe, heard: Sequence[Heard]) -> Generator[Progress, None, tuple[dict[str, Tensor], dict[str, Any], Table]]:
+def fused(
+    recipe: Recipe, heard: Sequence[Heard], road: Road | None = None
+) -> Generator[Progress, None, tuple[dict[str, Tensor], dict[str, Any], Table]]:
     """State dict and config that a merge of whole models gives, and what explains it, block by block; the recipe is in memory."""
     method, weights = recipe.at(WHOLE)
-    tensors, config, told = yield from cast(Fusion, method).model(config_of(recipe), _states(recipe), weights, heard)
+    add = (road or road_of(recipe.spec)).add_product
+    tensors, config, told = yield from cast(Fusion, method).model(config_of(recipe), _states(recipe), weights, heard, add)
     last = max(1, len(told) - 1)
     rows = [[f"model.layers.{layer}", layer, layer / last, "block", *block.values()] for layer, block in enumerate(told)]
     return tensors, config, Table("layers", ["tensor", "layer", "depth", "module", *(told[0] if told else ())], rows)

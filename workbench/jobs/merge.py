@@ -3,6 +3,7 @@
 Tensors are merged side by side, one in each thread. Memory depends on the number of models and threads and not on the models' size.
 The model appears in the workspace whole or not at all: it is written to `NAME.partial` and renamed. Where a merge only adds up, a tensor
 is read once; else once for its inner products, as often as the method wants to know something of the whole, and once for the merge.
+Where it is computed, on the CPU or a GPU, says `jobs/roads.py`.
 What a merge is, stands in `methods/merges`; this module knows none of them by name.
 """
 
@@ -28,6 +29,7 @@ from workbench.jobs.ingredients import Recipe, open_recipe
 from workbench.jobs.layers import Layers, layers_of
 from workbench.jobs.machine import on_one_core
 from workbench.jobs.mergecard import write_side_files
+from workbench.jobs.roads import Road, road_of
 from workbench.materials.neurons import cost
 from workbench.materials.tensors import FLOATS, NAMES, WIDTHS, ModelWriter, Planned, read_bytes, to_bytes
 from workbench.methods.contracts import Merge, Slot
@@ -61,18 +63,19 @@ def _merged(spec: MergeSpec, workspace: Workspace) -> Iterator[Event]:
         return
     plan = recipe.plan()
     total = sum(tensor.size for tensor in plan)
-    yield Started(total, _about(recipe, plan))
     layers = layers_of(recipe)
+    yield Started(total, _about(recipe, plan, layers.road))
     slots = {slot.name: slot for slot in recipe.slots()}
     for _ in layers.prepare():
         yield Progress(0, total, "looking through the models")
     with ModelWriter(target, plan) as writer:
         work = [partial(_written, recipe, tensor, slots.get(tensor.name), layers, writer) for tensor in plan]
-        with closing(side_by_side(work)) as pieces:
+        with closing(side_by_side(work, layers.road.threads)) as pieces:
             for done in _seldom(pieces, total):
                 yield Progress(done, total, "bytes")
         write_side_files(recipe, writer.partial)
         yield from layers.unmoved()
+        yield from layers.road.notes()
         yield from (Noted(text, "watch") for text in (recipe.vocabulary.notes() if recipe.vocabulary else ()))
         yield layers.table()
         writer.commit()
@@ -94,15 +97,15 @@ def _fuse(recipe: Recipe, target: Path, workspace: Workspace) -> Iterator[Event]
     from workbench.jobs.listening import fused, heard
 
     yield Progress(0, 1, "reading the models")
-    held = recipe.held()
-    tensors, config, table = yield from fused(held, (yield from heard(held, workspace)))
+    held, road = recipe.held(), road_of(recipe.spec)
+    tensors, config, table = yield from fused(held, (yield from heard(held, workspace)), road)
     del held  # while the result is written, the models need not be there
     plan = [_planned(recipe, name, tensor) for name, tensor in tensors.items()]
     total, done = sum(tensor.size for tensor in plan), 0
-    yield Started(total, _about(recipe, plan))
+    yield Started(total, _about(recipe, plan, road))
     with ModelWriter(target, plan) as writer:
         for tensor in plan:
-            data = _rounded(tensors[tensor.name].float(), tensor)
+            data = _rounded(tensor, tensors[tensor.name].float())
             writer.write(tensor.name, data)
             done += len(data)
             yield Progress(done, total, "bytes")
@@ -111,6 +114,7 @@ def _fuse(recipe: Recipe, target: Path, workspace: Workspace) -> Iterator[Event]
     before, after = cost(recipe.base.config), cost(config)
     wider, slower = (own / of for own, of in zip(after, before, strict=True))
     yield Noted(f"It has {wider:.3g} times the base's parameters, and takes {slower:.3g} times its operations a token.", "info")
+    yield from road.notes()
     if table.rows:
         yield table
     yield Made("model", str(target))
@@ -140,16 +144,16 @@ def _written(recipe: Recipe, tensor: Planned, slot: Slot | None, layers: Layers 
         writer.write(tensor.name, read_bytes(recipe.base.entries[tensor.name]))
         yield tensor.size
         return
-    for rows in layers.merged(slot):
-        if rows is None:
+    for data in layers.merged(slot, partial(_rounded, tensor)):
+        if data is None:
             yield 0
             continue
-        data = _rounded(rows, tensor)
         writer.write(tensor.name, data)
         yield len(data)
 
 
-def _rounded(merged: Tensor, tensor: Planned) -> memoryview:
+def _rounded(tensor: Planned, merged: Tensor) -> memoryview:
+    """The bytes that are written, in main memory."""
     low, high = torch.aminmax(merged)
     largest = float(torch.maximum(-low, high))
     if not largest <= torch.finfo(FLOATS[tensor.format]).max:  # so that NaN is refused too
@@ -157,10 +161,10 @@ def _rounded(merged: Tensor, tensor: Planned) -> memoryview:
             f"The merged {tensor.name} has numbers too large for {tensor.format}: the largest is {largest:.3g}. "
             "Use smaller weights, or write the model as float32."
         )
-    return to_bytes(merged.to(FLOATS[tensor.format]))
+    return to_bytes(merged.to(FLOATS[tensor.format]).cpu())
 
 
-def _about(recipe: Recipe, plan: Sequence[Planned]) -> dict[str, object]:
+def _about(recipe: Recipe, plan: Sequence[Planned], road: Road) -> dict[str, object]:
     return {
         "method": recipe.method.title(),
         "base": recipe.base.label,
@@ -168,4 +172,5 @@ def _about(recipe: Recipe, plan: Sequence[Planned]) -> dict[str, object]:
         "tensors": len(plan),
         "parameters": sum(math.prod(tensor.shape) for tensor in plan),
         "bytes": sum(tensor.size for tensor in plan),
+        "device": str(road.device),
     }

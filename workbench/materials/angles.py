@@ -24,7 +24,7 @@ def mean_cosine(products: Tensor) -> Tensor:
     norms = products.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
     scale = norms.unsqueeze(-1) * norms.unsqueeze(-2)
     cosines = torch.where(scale > 0, products / scale, 0.0)
-    first, second = torch.triu_indices(norms.shape[-1], norms.shape[-1], offset=1)
+    first, second = torch.triu_indices(norms.shape[-1], norms.shape[-1], offset=1, device=norms.device)
     return cosines[..., first, second].mean(-1).clamp(-1, 1)
 
 

@@ -68,15 +68,16 @@ def cut_dense(blocks: Sequence[Tensor], rank: int) -> Cut:
     The randomised singular value decomposition of Halko, Martinsson and Tropp (arXiv:0909.4061) [K]: random directions, the same each
     time, turned towards the largest by reading the change forth and back. What it misses of the best cut is told: `lost` is measured on
     the change itself. Other blocks change the last digits of float64 and no more. `rank` directions are enough for a change that has
-    no more; those of a trimmed change (TIES, DARE) fall off slowly, so much is lost whatever the rank.
+    no more; those of a trimmed change (TIES, DARE) fall off slowly, so much is lost whatever the rank. The blocks may lie on a GPU; the
+    factors come to main memory, where what is left is as small as the rank.
     """
     rows, columns = sum(len(block) for block in blocks), blocks[0].shape[1]
     width = min(rank + SPARE, rows, columns)
-    across = uniform(0, "directions", 0, (columns, width)).double().sub_(0.5)
+    across = uniform(0, "directions", 0, (columns, width)).double().sub_(0.5).to(blocks[0].device)
     for _ in range(ROUNDS):
         across = torch.linalg.qr(_back(blocks, torch.linalg.qr(_forth(blocks, across)).Q)).Q
     down = torch.linalg.qr(_forth(blocks, across)).Q
-    near = cut(Factors(down, _back(blocks, down).T), rank)
+    near = cut(Factors(down.cpu(), _back(blocks, down).T.cpu()), rank)
     energy = math.fsum(float(block.double().square().sum()) for block in blocks)
     kept = near.energy * (1 - near.lost)
     return Cut(near.factors, energy, max(0.0, 1 - kept / energy) if energy else 0.0)
@@ -101,7 +102,7 @@ def _forth(blocks: Sequence[Tensor], across: Tensor) -> Tensor:
 
 def _back(blocks: Sequence[Tensor], down: Tensor) -> Tensor:
     """(in, k) Δᵀ·down."""
-    total, first = torch.zeros(blocks[0].shape[1], down.shape[1], dtype=torch.float64), 0
+    total, first = down.new_zeros(blocks[0].shape[1], down.shape[1]), 0
     for block in blocks:
         total += block.double().T @ down[first : first + len(block)]
         first += len(block)

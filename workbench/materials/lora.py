@@ -54,11 +54,11 @@ class Lora:
         return [*whole, *((name, (pair.left.shape[0], pair.right.shape[1])) for name, pair in self.factors.items())]
 
     def apply(self, name: str, start: int, block: Tensor) -> Tensor:
-        """Rows of the tuned tensor from rows (n, in) of the base's, beginning at row `start`; float32 in and out."""
+        """Rows of the tuned tensor from rows (n, in) of the base's, beginning at row `start`; float32 in and out, on their device."""
         if name not in self.factors:
             return block
-        factors = self.factors[name]
-        return (factors.left[start : start + block.shape[0]] @ factors.right).add_(block).float()
+        factors, device = self.factors[name], block.device
+        return (factors.left[start : start + block.shape[0]].to(device) @ factors.right.to(device)).add_(block).float()
 
 
 def read_lora(folder: Path, label: str) -> Lora:

@@ -12,6 +12,7 @@ Tags as in the project's notes: [R] read in the authors' code (Fabian-Mor/partia
 
 import math
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
 from workbench.materials.pairing import PAIRINGS, Pairing, check_room
+from workbench.materials.products import AddHere, AddProduct, added_here
 from workbench.materials.units import HEAD_NORMS, WRITES, Heard, Shape, State, Units, check, groups, neurons, put, shape_of, shared
 
 Told = list[dict[str, float]]  # of each block what explains it
@@ -36,6 +38,7 @@ def fused(
     attention: float,
     match: Literal["place", "weights", "activations"],
     heard: Sequence[Heard] = (),
+    add: AddProduct = added_here,
 ) -> Generator[Progress, None, tuple[dict[str, Tensor], dict[str, Any], Told]]:
     """One model of two: its state dict, in the types of `a`'s tensors, its config, and what explains each block, the first one first.
     Yields after each block.
@@ -78,7 +81,7 @@ def fused(
         for kind, units, writes, count, heads in kinds:
             both = [units(state, at, shape) for state in (a, b)]
             x = [_said(at, writes, *own) for own in zip(both, (a, b), heard, strict=True)] if match == "activations" else both
-            pairing = PAIRINGS[match](*x, count, heads)
+            pairing = PAIRINGS[match](*x, count, heads, partial(add, at.rstrip(".")))
             put(out, a, at, _side_by_side(*both, share_b, pairing))
             numbers = pairing.distances() | ({} if match == "place" else {"anew": pairing.anew()})
             block |= {f"{kind} {name}": number for name, number in numbers.items()}
@@ -88,7 +91,7 @@ def fused(
 
 
 def pruned(
-    a: dict[str, Tensor], config: dict[str, Any], *, keep: float
+    a: dict[str, Tensor], config: dict[str, Any], *, keep: float, add: AddProduct = added_here
 ) -> Generator[Progress, None, tuple[dict[str, Tensor], dict[str, Any]]]:
     """The model with ⌊`keep`·n⌋ neurons a block, at least one, instead of n: its state dict, in `a`'s types, and its config. Yields after
     each block.
@@ -109,7 +112,8 @@ def pruned(
     out = {name: tensor.clone() for name, tensor in a.items()}
     for done, at in enumerate(shape.blocks(), 1):
         units = neurons(a, at, shape)
-        put(out, a, at, _together(units, ward(torch.cat([rows.flatten(1) for rows in units.values()], 1), width), width))
+        points = torch.cat([rows.flatten(1) for rows in units.values()], 1)
+        put(out, a, at, _together(units, ward(points, width, partial(add, at.rstrip("."))), width))
         yield Progress(done, shape.layers, "blocks pruned")
     return out, {**config, "intermediate_size": width}
 
@@ -126,7 +130,7 @@ def cost(config: dict[str, Any]) -> tuple[int, int]:
     return sum(map(math.prod, sizes.values())), 2 * (inside + shape.vocabulary * shape.hidden)
 
 
-def ward(points: Tensor, clusters: int) -> Tensor:
+def ward(points: Tensor, clusters: int, add: AddHere = partial(added_here, "")) -> Tensor:
     """(n,) int64: the cluster of each of the (n, D) float64 points, numbered in the order of their first members.
 
     By chains of nearest neighbours: two clusters that are each other's nearest may be joined at once, since nothing that is joined
@@ -134,7 +138,9 @@ def ward(points: Tensor, clusters: int) -> Tensor:
     are left. Time n², memory n².
     """
     squares, weight = points.square().sum(1) / 2, points.new_ones(len(points))
-    costs = torch.addmm(squares[:, None] + squares, points, points.T, alpha=-1).clamp_(min=0)
+    costs = squares[:, None] + squares
+    add(costs, points, points.T, -1)
+    costs.clamp_(min=0)
     costs = torch.maximum(costs, costs.T).fill_diagonal_(math.inf)  # a product is not symmetric in its last digit, and chains must end
     joins: list[tuple[float, int, int]] = []
     chain: list[int] = []

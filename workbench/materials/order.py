@@ -24,9 +24,9 @@ class Ranking:
         self.count = self.zeros = 0
 
     def see(self, numbers: Tensor) -> None:
-        """Count (…) float32 numbers, none of them negative or NaN."""
+        """Count (…) float32 numbers on any device, none of them negative or NaN."""
         bits = _bits(numbers)
-        self._upper += torch.bincount(bits >> 16, minlength=UPPER)
+        self._upper += torch.bincount(bits >> 16, minlength=UPPER).cpu()
         self.count += bits.numel()
         self.zeros += int((bits == 0).sum())
 
@@ -45,7 +45,7 @@ class Ranking:
         bits = _bits(numbers)
         upper = bits >> 16
         for number, counts in self._lower.items():
-            inside = bits[upper == number] & (HALF - 1)
+            inside = (bits[upper == number] & (HALF - 1)).cpu()
             counts.index_add_(0, inside.long(), torch.ones_like(inside, dtype=torch.int64))  # few, so no counting of all halves
 
     def found(self) -> tuple[float, ...]:

@@ -6,16 +6,20 @@ Tags as in the project's notes: [R] read in the authors' code (Fabian-Mor/partia
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from workbench.core.errors import WorkbenchError
+from workbench.materials.products import AddHere, added_here
 from workbench.materials.units import Units
 
 HEADED = ("self_attn.q_proj", "self_attn.o_proj")  # in which each query head of a group has rows of its own
 ALIKE = 1e-10  # of the mean ‖x‖²: what is said comes in float32, and a smaller difference of squares tells nobody apart
 MOST = 12_000  # units whose distances may be held at once: n·(n + apart) numbers of 8 bytes are 1.2 GB then, 2.3 GB at most
+
+HERE: AddHere = partial(added_here, "")
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Pairing:
         return float(moved.double().mean()) if len(self.a) else 0.0
 
 
-def by_place(a: Units, b: Units, apart: int, heads: int) -> Pairing:
+def by_place(a: Units, b: Units, apart: int, heads: int, add: AddHere = HERE) -> Pairing:
     """The j-th with the j-th, but for the `apart` that differ most. Of two that differ equally the earlier one is apart first, so what
     is apart at a smaller number is so at every larger one. `heads`: query heads of a group, 1 for neurons.
     """
@@ -67,7 +71,7 @@ def by_place(a: Units, b: Units, apart: int, heads: int) -> Pairing:
     return Pairing(together, together, torch.arange(heads).expand(len(together), heads), squares, _norm(a, b))
 
 
-def by_weights(a: Units, b: Units, apart: int, heads: int) -> Pairing:
+def by_weights(a: Units, b: Units, apart: int, heads: int, add: AddHere = HERE) -> Pairing:
     """The n − `apart` pairs of least total ‖x_A − x_B‖², exactly; of two groups, in the best order of their query heads.
 
     An assignment in which each unit of the first model takes one of the second's, or one of `apart` empty places that cost less than
@@ -80,17 +84,17 @@ def by_weights(a: Units, b: Units, apart: int, heads: int) -> Pairing:
     distances come from one matrix product, exact to about 1e-16 of ‖x‖². Memory is n·(n + apart) numbers. Time is that of the product
     where most units have a near one, in whatever order; between strangers it is n³ (a minute for n = 3,000, with a quarter apart).
     """
-    return _nearest(a, b, apart, heads, 0.0)
+    return _nearest(a, b, apart, heads, 0.0, add)
 
 
-def by_activations(a: Units, b: Units, apart: int, heads: int) -> Pairing:
+def by_activations(a: Units, b: Units, apart: int, heads: int, add: AddHere = HERE) -> Pairing:
     """As `by_weights`, of what the units say to S tokens: (units, rows of each, S), of a query head as many rows as it has numbers [R].
 
     Key and value heads say nothing of their own: of two groups there is only the best order of their query heads [O]. Some units are not
     told apart by what they say, as those that are silent at every token. Of pairings that cost the same but for n·`ALIKE` of the mean ‖x‖²,
     that one is taken in which most units, and query heads, stand opposite the one in their place [O].
     """
-    return _nearest(a, b, apart, heads, ALIKE * (_norm(a, b) ** 2 or 1.0))
+    return _nearest(a, b, apart, heads, ALIKE * (_norm(a, b) ** 2 or 1.0), add)
 
 
 PAIRINGS = {"place": by_place, "weights": by_weights, "activations": by_activations}
@@ -105,15 +109,15 @@ def check_room(match: str, units: int) -> None:
         )
 
 
-def _nearest(a: Units, b: Units, apart: int, heads: int, move: float) -> Pairing:
+def _nearest(a: Units, b: Units, apart: int, heads: int, move: float, add: AddHere) -> Pairing:
     """The pairs of least total cost; `move` is what it costs beside the distance to leave one's place."""
     count = len(next(iter(a.values())))
     costs = torch.zeros(count, count + apart, dtype=torch.float64)
     within = costs[:, :count]
     for module in a:
         if heads == 1 or module not in HEADED:
-            _add_distances(within, a[module], b[module])
-    orders = _add_heads(within, a, b, heads, move)
+            _add_distances(within, a[module], b[module], add)
+    orders = _add_heads(within, a, b, heads, move, add)
     within.clamp_(min=0)  # a product may fall short of 0 in its last digit
     squares = within.min(1).values
     _add_move(within, move)
@@ -145,7 +149,7 @@ def _assigned(costs: Tensor, nearest: Tensor) -> Tensor:
     return taken
 
 
-def _add_heads(within: Tensor, a: Units, b: Units, heads: int, move: float) -> Tensor:
+def _add_heads(within: Tensor, a: Units, b: Units, heads: int, move: float, add: AddHere) -> Tensor:
     """(n, n, heads) int64: of each two groups which query head of b's stands opposite each of a's; what it costs is added to `within`."""
     from scipy.optimize import linear_sum_assignment
 
@@ -155,7 +159,7 @@ def _add_heads(within: Tensor, a: Units, b: Units, heads: int, move: float) -> T
     orders = torch.empty(count, count, heads, dtype=torch.int64)
     costs = torch.zeros(count * heads, count * heads, dtype=torch.float64)
     for module in (name for name in HEADED if name in a):
-        _add_distances(costs, *(units[module].reshape(count * heads, -1) for units in (a, b)))
+        _add_distances(costs, *(units[module].reshape(count * heads, -1) for units in (a, b)), add)
     blocks = costs.view(count, heads, count, heads).transpose(1, 2)
     for one in range(count):
         for other in range(count):
@@ -172,10 +176,11 @@ def _add_move(costs: Tensor, move: float) -> Tensor:
     return costs
 
 
-def _add_distances(costs: Tensor, a: Tensor, b: Tensor) -> None:
+def _add_distances(costs: Tensor, a: Tensor, b: Tensor, add: AddHere) -> None:
     """Add to (n, n) costs ‖a_i − b_j‖² of what the units have in one module."""
     a, b = a.flatten(1), b.flatten(1)
-    costs.addmm_(a, b.T, alpha=-2).add_(a.square().sum(1)[:, None]).add_(b.square().sum(1))
+    add(costs, a, b.T, -2)
+    costs.add_(a.square().sum(1)[:, None]).add_(b.square().sum(1))
 
 
 def _norm(a: Units, b: Units) -> float:

@@ -33,8 +33,9 @@ class Single:
         first, last = torch.searchsorted(self.places, torch.tensor([start * each, start * each + rows.numel()])).tolist()
         if first == last:
             return rows
+        places, change = (self.places[first:last] - start * each).to(rows.device), self.change[first:last].to(rows.device)
         found = rows.clone()
-        found.view(-1)[self.places[first:last] - start * each] += self.change[first:last]
+        found.view(-1)[places] += change
         return found
 
 

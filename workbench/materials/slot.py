@@ -20,7 +20,8 @@ class Slot:
 
     `first` is the row that the block at hand begins with. The rest is known of the whole tensor, because the verbs may see only some
     rows of a large one: `gram`, the (1 + M, 1 + M) float64 `materials.tensors.task_gram`; `cuts`, the order statistics that the method
-    asked for; `totals`, the sum of what it added up. Without them the tensors at hand are the whole (`Merge.known`).
+    asked for; `totals`, the sum of what it added up. They lie in main memory, wherever the tensors do, and with what follows from them,
+    which is small. Without them the tensors at hand are the whole (`Merge.known`).
     """
 
     name: str
@@ -40,7 +41,8 @@ def completed(method: Any, slot: Slot, base: Tensor, tuned: Sequence[Tensor], we
     if slot.cuts is None:
         slot = replace(slot, cuts=cuts_of(method, lambda: iter([method.sizes(slot, base, tuned, weights)])))
     if slot.totals is None:
-        slot = replace(slot, totals=method.totals(slot, base, tuned, weights))
+        totals = method.totals(slot, base, tuned, weights)
+        slot = replace(slot, totals=None if totals is None else totals.cpu())
     return slot
 
 

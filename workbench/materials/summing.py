@@ -12,8 +12,9 @@ def weighted_sum(parts: Sequence[Tensor], shares: Sequence[float], over: float =
     """Σ sᵢ·xᵢ / over of one tensor or more, float32 of one shape; the sum is float64, so a mean of equal tensors gives them back."""
     flat = [part.reshape(-1) for part in parts]
     found = torch.empty_like(flat[0])
-    room = torch.empty(2, min(PIECE, found.numel()), dtype=torch.float64)
-    for into, first, *others in zip(*(tensor.split(PIECE) for tensor in (found, *flat)), strict=True):
+    piece = PIECE if found.device.type == "cpu" else max(1, found.numel())  # a GPU has no such cache, and starts each operation slowly
+    room = found.new_empty(2, min(piece, found.numel()), dtype=torch.float64)
+    for into, first, *others in zip(*(tensor.split(piece) for tensor in (found, *flat)), strict=True):
         total, term = room[:, : into.numel()]
         total.copy_(first).mul_(shares[0])
         for other, share in zip(others, shares[1:], strict=True):

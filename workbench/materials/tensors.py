@@ -1,10 +1,9 @@
 """Weights on disk, a block of rows at a time: safetensors read and written in memory that does not grow with the model.
 
 The format is eight bytes of header length, a JSON header, and the tensors' bytes (https://github.com/huggingface/safetensors).
-Reading takes one block of rows into a buffer of its own and makes float32 of it; these are plain reads rather than a memory
-map, so a file that is cut short is a sentence and not a signal, and resident memory stays flat. Writing puts all headers first
-into a folder `NAME.partial`, appends the blocks in the order of the plan, and renames the folder when it is whole. Knows no
-method and no model family; arithmetic on a tensor's rows is its caller's business.
+Reading takes one block of rows into a buffer of its own and makes float32 of it; these are plain reads rather than a memory map, so a file
+that is cut short is a sentence and not a signal, and resident memory stays flat. Writing puts all headers first into a folder
+`NAME.partial`, appends the blocks in the order of the plan, and renames the folder when it is whole. Knows no method and no model family.
 """
 
 import errno
@@ -132,15 +131,16 @@ def to_bytes(block: Tensor) -> memoryview:
 
 
 def task_gram(base: Tensor, tuned: Sequence[Tensor], rough: bool = False) -> Tensor:
-    """(1 + M, 1 + M) float64 inner products of θ₀ and the M task vectors τ = θ − θ₀; those of two blocks of rows add up.
+    """(1 + M, 1 + M) float64 inner products of θ₀ and the M task vectors τ = θ − θ₀, in main memory; those of two blocks of rows add up.
 
     Every norm and angle between task vectors follows from it. A NaN or Inf anywhere in the block is a NaN or Inf here. `rough` products
-    are good to some 1e-6 of the norms and take 0.4 of the time: enough to be shown.
+    are good to some 1e-6 of the norms and take 0.4 of the time: enough to be shown. On a GPU all are exact, and taken in one go.
     """
     flat = [tensor.reshape(-1) for tensor in (base, *tuned)]
-    total = torch.zeros(len(flat), len(flat), dtype=torch.float64)
-    held = torch.empty(len(flat), min(_SEGMENT, flat[0].numel()), dtype=torch.float32 if rough else torch.float64)
-    for origin, *others in zip(*(tensor.split(_SEGMENT) for tensor in flat), strict=True):
+    segment, rough = (_SEGMENT, rough) if base.device.type == "cpu" else (max(1, base.numel()), False)
+    total: Tensor = base.new_zeros([len(flat)] * 2, dtype=torch.float64)
+    held = base.new_empty(len(flat), min(segment, base.numel()), dtype=torch.float32 if rough else torch.float64)
+    for origin, *others in zip(*(tensor.split(segment) for tensor in flat), strict=True):
         vectors = held[:, : origin.numel()]
         start, *tasks = vectors.unbind()
         start.copy_(origin)
@@ -149,7 +149,7 @@ def task_gram(base: Tensor, tuned: Sequence[Tensor], rough: bool = False) -> Ten
         total += vectors @ vectors.T
     if rough and not bool(total.isfinite().all()):  # float32 cannot hold the squares of large numbers
         return task_gram(base, tuned)
-    return (total + total.T) / 2  # a product of matrices need not be symmetric in its last digit
+    return ((total + total.T) / 2).cpu()  # a product of matrices need not be symmetric in its last digit
 
 
 class ModelWriter:

@@ -25,6 +25,7 @@ WRITES = (_MIXED, _INNER)  # their columns are the units'; the rows of all other
 
 State = Mapping[str, Tensor]
 Heard = Mapping[str, Tensor]  # by what writes, as model.layers.0.mlp.down_proj: (S, inputs) float32, what S tokens give it to write
+Fused = tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]  # state dict, config.json, and of each block what explains it
 Units = dict[str, Tensor]  # by module (units, rows of each, hidden) float64; what reads has its bias, if any, as one more column
 
 

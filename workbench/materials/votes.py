@@ -74,5 +74,5 @@ def restoring(lengths: Tensor) -> Tensor:
 
 
 def _shares(stack: Tensor, weights: Sequence[float] | Tensor) -> Tensor:
-    """(M, 1, …) weights that fit a stack."""
-    return torch.as_tensor(weights, dtype=torch.float64).reshape(-1, *[1] * (stack.dim() - 1))
+    """(M, 1, …) weights that fit a stack, where it lies."""
+    return torch.as_tensor(weights, dtype=torch.float64).to(stack.device).reshape(-1, *[1] * (stack.dim() - 1))

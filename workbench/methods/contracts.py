@@ -27,11 +27,12 @@ from workbench.materials.foreknown import Foreknowing
 from workbench.materials.further import Further
 from workbench.materials.lora import Factors
 from workbench.materials.moment import Moment, Reading, Showing
+from workbench.materials.products import AddProduct, added_here
 from workbench.materials.rows import Example, Selection
 from workbench.materials.slot import Slot
 from workbench.materials.stepper import Stepper
 from workbench.materials.token_stats import Spoken, TokenStats, kl
-from workbench.materials.units import Heard
+from workbench.materials.units import Fused, Heard
 from workbench.materials.voice import Prompting, Speaker, Voice
 
 if TYPE_CHECKING:  # model code takes seconds to import, and merges have no use for it
@@ -254,9 +255,8 @@ class Fusion(Apart, shelf="merges"):
         return False
 
     @abstractmethod
-    def model(
-        self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float], heard: Sequence[Heard] = ()
-    ) -> Generator[Progress, None, tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]]:
+    def model(self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float], heard: Sequence[Heard] = (),
+              add: AddProduct = added_here) -> Generator[Progress, None, Fused]:  # fmt: skip
         """State dict and config of the result, from the base's and the tuned models' (float32); of each block what explains it, or []."""
 
 

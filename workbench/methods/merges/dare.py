@@ -84,4 +84,5 @@ class DARE(Deep, Merge, title="DARE", paper="arXiv:2311.03099"):
         """(M, …) which changes are left."""
         count, *shape = stack.shape
         first = slot.first * math.prod(shape[1:])
-        return torch.stack([uniform(self.seed, f"{slot.name}:{index}", first, shape) < self.density for index in range(count)])
+        kept = torch.stack([uniform(self.seed, f"{slot.name}:{index}", first, shape) < self.density for index in range(count)])
+        return kept.to(stack.device)

@@ -83,7 +83,7 @@ class DELLA(Deep, Merge, title="DELLA", paper="arXiv:2406.11617"):
         first, left = slot.first * math.prod(shape[1:]), []
         for index, change in enumerate(stack):
             chance = self._probabilities(change.abs())
-            kept = uniform(self.seed, f"{slot.name}:{index}", first, shape) < chance
+            kept = uniform(self.seed, f"{slot.name}:{index}", first, shape).to(chance.device) < chance
             left.append(torch.where(kept, change / chance if self.rescale == "1/probability" else change, 0.0))
         return torch.stack(left)
 
@@ -93,11 +93,9 @@ class DELLA(Deep, Merge, title="DELLA", paper="arXiv:2406.11617"):
         columns = rows.shape[1]
         if columns == 1:
             return torch.full_like(sizes, self.density)
-        order = rows.argsort(dim=1, stable=True)
-        places = torch.arange(columns, dtype=torch.float64).expand(rows.shape)
-        ranks = torch.empty_like(rows).scatter_(1, order, places)  # from 0
-        width = self._width()
-        return (self.density - width + 2 * width * ranks / (columns - 1)).reshape(sizes.shape)
+        width, ranks = self._width(), torch.arange(columns, dtype=torch.float64)  # from 0
+        chances = (self.density - width + 2 * width * ranks / (columns - 1)).to(rows.device)  # the same to the bit on every device
+        return torch.empty_like(rows).scatter_(1, rows.argsort(dim=1, stable=True), chances.expand(rows.shape)).reshape(sizes.shape)
 
     def _width(self) -> float:
         """ε, or what of it fits between 0 and 1 around the density."""

@@ -44,7 +44,7 @@ class NuSLERP(Merge, title="NuSLERP", paper=""):
         return found
 
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-        one, two, _ = self._shares(slot, base, tuned, weights)
+        one, two = (share.to(base.device) for share in self._shares(slot, base, tuned, weights)[:2])
         merged = tuned[0].double().mul_(one).add_(tuned[1].double().mul_(two))
         if self.on_base:
             left = 1 - one - two  # p·τ₁ + q·τ₂ + θ₀ in terms of the models, so that equal models give themselves to the bit
@@ -57,11 +57,11 @@ class NuSLERP(Merge, title="NuSLERP", paper=""):
         return {"angle": float(angle.rad2deg().mean()), "first": float(one.mean()), "second": float(two.mean())}
 
     def _shares(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
-        """The models' shares and their angle, float64: without a dimension, or (rows, 1, …) with `per_row`."""
+        """The models' shares and their angle, float64 in main memory: without a dimension, or (rows, 1, …) with `per_row`."""
         shape = (-1, *[1] * (base.dim() - 1))
         if self.per_row and base.dim() > 1:
             first, second = (model.double().sub_(base.double() if self.on_base else 0.0).flatten(1) for model in tuned)
-            products = [(one * two).sum(1).reshape(shape) for one, two in ((first, first), (first, second), (second, second))]
+            products = [(one * two).sum(1).reshape(shape).cpu() for one, two in ((first, first), (first, second), (second, second))]
         else:
             gram = self.known(slot, base, tuned, weights).gram
             assert gram is not None

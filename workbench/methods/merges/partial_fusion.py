@@ -13,7 +13,8 @@ from torch import Tensor
 from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.materials.neurons import fused
-from workbench.materials.units import Heard
+from workbench.materials.products import AddProduct, added_here
+from workbench.materials.units import Fused, Heard
 from workbench.methods.contracts import Fusion
 
 
@@ -56,7 +57,9 @@ class PartialFusion(Fusion, title="Partial fusion", paper=""):
         return self.match == "activations"
 
     def model(
-        self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float], heard: Sequence[Heard] = ()
-    ) -> Generator[Progress, None, tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]]:
+        self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float], heard: Sequence[Heard] = (),
+        add: AddProduct = added_here,
+    ) -> Generator[Progress, None, Fused]:  # fmt: skip
         share = weights[1] / sum(weights)
-        return (yield from fused(*tuned, config, share_b=share, mlp=self.apart, attention=self.heads, match=self.match, heard=heard))
+        shares = {"share_b": share, "mlp": self.apart, "attention": self.heads}
+        return (yield from fused(*tuned, config, **shares, match=self.match, heard=heard, add=add))

@@ -11,7 +11,8 @@ from torch import Tensor
 from workbench.core.events import Progress
 from workbench.core.method import knob
 from workbench.materials.neurons import pruned
-from workbench.materials.units import Heard
+from workbench.materials.products import AddProduct, added_here
+from workbench.materials.units import Fused, Heard
 from workbench.methods.contracts import Fusion
 
 
@@ -36,6 +37,7 @@ class Pruning(Fusion, title="Pruning (clustered neurons)", paper=""):
         return found
 
     def model(
-        self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float], heard: Sequence[Heard] = ()
-    ) -> Generator[Progress, None, tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]]:
-        return *(yield from pruned(tuned[0], config, keep=self.keep)), []
+        self, config: dict[str, Any], tuned: Sequence[dict[str, Tensor]], weights: Sequence[float], heard: Sequence[Heard] = (),
+        add: AddProduct = added_here,
+    ) -> Generator[Progress, None, Fused]:  # fmt: skip
+        return *(yield from pruned(tuned[0], config, keep=self.keep, add=add)), []

@@ -52,7 +52,7 @@ class RAM(Deep, Merge, title="RAM (reinforced agent merging)", paper="arXiv:2601
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         changes = self._changes(base, tuned)
         owners = (changes != 0).sum(0)
-        factors = self._factors(slot, base, tuned, weights).reshape(-1, *[1] * base.dim())
+        factors = self._factors(slot, base, tuned, weights).to(base.device).reshape(-1, *[1] * base.dim())
         merged = torch.where(owners > 1, changes.sum(0) / owners.clamp(min=1), (changes * factors).sum(0))
         return base.double().add_(merged, alpha=self.scale_at(slot.depth)).float()
 

@@ -56,7 +56,7 @@ class SCE(Deep, Merge, title="SCE", paper="arXiv:2408.07990"):
     def tensor(self, slot: Slot, base: Tensor, tuned: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         known = self.known(slot, base, tuned, weights)
         changes = self._selected(known, base, tuned)
-        shares = _shares(known, weights).reshape(-1, *[1] * base.dim()) * _agreeing(changes, weights)
+        shares = _shares(known, weights).to(base.device).reshape(-1, *[1] * base.dim()) * _agreeing(changes, weights)
         total = shares.sum(0)
         merged = torch.where(total > 0, (changes * shares).sum(0) / total, 0.0)
         return base.double().add_(merged, alpha=self.scale_at(slot.depth)).float()
@@ -100,5 +100,6 @@ def _shares(slot: Slot, weights: Sequence[float]) -> Tensor:
 
 def _agreeing(changes: Tensor, weights: Sequence[float]) -> Tensor:
     """(M, …) where a model goes with the weighted vote; a change of zero goes with neither side."""
-    votes = (changes * torch.tensor(weights, dtype=torch.float64).reshape(-1, *[1] * (changes.dim() - 1))).sum(0)
+    shares = torch.tensor(weights, dtype=torch.float64).to(changes.device)
+    votes = (changes * shares.reshape(-1, *[1] * (changes.dim() - 1))).sum(0)
     return changes.sign() == torch.where(votes < 0, -1.0, 1.0)
