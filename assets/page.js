@@ -96,8 +96,22 @@ window.Workbench = (() => {
 
   setInterval(beat, BEAT);
 
+  // While a button is held down the piece around it stays as it is: pressed in one element and let go in another is no click.
+  let held = null;
+  const waiting = new Map();
+  const TAP = 50; // ms after which a finger's click has come
+  function letGo() {
+    held = null;
+    const all = [...waiting];
+    waiting.clear();
+    for (const [box, html] of all) replace(box, html);
+  }
+  window.addEventListener("pointerdown", (event) => { held = event.target; }, true);
+  for (const end of ["pointerup", "pointercancel", "blur"]) window.addEventListener(end, () => setTimeout(letGo, TAP), true);
+
   // Put new HTML in place without losing what is ticked, unfolded or focused; things are known again by data-keep.
   function replace(box, html) {
+    if (held && box.contains(held)) { waiting.set(box, html); return; }
     const open = new Set([...box.querySelectorAll("details[data-keep][open]")].map((node) => node.dataset.keep));
     const closed = new Set([...box.querySelectorAll("details[data-keep]:not([open])")].map((node) => node.dataset.keep));
     const ticked = new Set([...box.querySelectorAll("input[data-keep]:checked")].map((node) => node.dataset.keep));
@@ -126,14 +140,28 @@ window.Workbench = (() => {
     relay(element, trigger);
   }
 
-  // HTML that the server draws for a search and a choice; asked for when it is first seen and when they change.
+  // HTML that the server draws for a search and a choice; asked for when it is first seen and when they change. The boxes of claims
+  // inside are filled by the pulse, each when there is something new of it.
   function searched(element, trigger, server) {
     const [search, choice, box] = ["input[type=search]", "select", ".polled"].map((part) => element.querySelector(part));
+    const boxes = () => [...element.querySelectorAll("[data-claim].claim")];
+    const keys = () => ({ keys: Object.fromEntries(boxes().map((claim) => [claim.dataset.claim, claim.dataset.key || ""])) });
+    const told = (news) => {
+      for (const claim of boxes()) {
+        const own = news.boxes[claim.dataset.claim];
+        if (!own) continue;
+        replace(claim, own.html);
+        claim.dataset.key = own.key;
+      }
+    };
+    const hurry = whileSeen(element, "claims", 1000, keys, told);
     let turn = 0;
     const ask = async () => {
       const mine = (turn += 1);
       const html = await server.cards({ search: search.value, shelf: choice.value });
-      if (mine === turn) replace(box, html);
+      if (mine !== turn) return;
+      replace(box, html);
+      hurry();
     };
     search.addEventListener("input", ask);
     choice.addEventListener("change", ask);

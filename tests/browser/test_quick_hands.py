@@ -1,4 +1,5 @@
-"""A hand that is faster than the page: what is pressed in a form while the next one is on its way does nothing, and breaks nothing.
+"""A hand that is faster than the page: what is pressed in a form while the next one is on its way does nothing, and breaks nothing; what
+is chosen, typed and pressed elsewhere meanwhile counts.
 
 Before `ui/handlers.py` each such click was an answer 500 and an error in the page; the fixture `page` fails the test for either.
 """
@@ -6,7 +7,7 @@ Before `ui/handlers.py` each such click was an answer 500 and an error in the pa
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -90,3 +91,47 @@ def test_a_question_that_crosses_the_end_of_the_stream_is_answered(page: Page) -
         page.wait_for_timeout(400)  # the server has answered and closed; the page has not heard of it
     while streams:  # none outlives the last answer
         page.wait_for_timeout(100)
+
+
+LISTED = """([part, count]) => document.querySelector("#sheet-yaml").textContent.split(`\\n${part}:`)[1].split(/\\n\\w/)[0]
+    .split("- method").length === count + 1"""
+"""So many methods stand under a part of the spec."""
+
+
+def test_every_tick_counts_though_the_one_before_it_is_still_being_answered(page: Page) -> None:
+    page.goto("/?tab=train")
+    expect(page.locator("#plan")).to_contain_text("120 steps")
+    page.locator("#group-probes").get_by_text("Probes").click()
+    expect(page.locator("#train-probes label").first).to_be_visible()
+    ticked = page.locator("#train-probes input:checked").count()
+    for _ in range(2):
+        page.locator("#train-probes input:not(:checked)").first.dispatch_event("click")
+    expect(page.locator("#train-probes input:checked")).to_have_count(ticked + 2)
+    page.wait_for_function(LISTED, arg=["probes", ticked + 2])
+
+
+def test_a_click_counts_though_its_piece_is_drawn_anew_while_the_button_is_held(page: Page) -> None:
+    """Between the press and the release of a person's finger lies a tenth of a second, and a piece that lives changes each second."""
+    page.goto("/?tab=papers")
+    use = page.locator("#papers [data-event=use]").first
+    use.scroll_into_view_if_needed()
+    box = use.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.evaluate("() => { const box = document.querySelector('#papers .polled'); Workbench.replace(box, box.innerHTML + '<b id=anew>'); }")
+    page.mouse.up()
+    expect(page.locator("#tab-papers")).to_be_hidden()  # where the button leads
+    expect(page.locator("#anew")).to_be_attached()  # and the piece is as new as it would have been
+
+
+def test_a_piece_is_alive_though_its_script_comes_late(page: Page) -> None:
+    """Gradio adds scripts of others while it draws, and waits for none."""
+
+    def late(asked: Route) -> None:
+        page.wait_for_timeout(2000)
+        asked.continue_()
+
+    page.route("**/livechart.js", late)
+    page.goto("/?tab=train")
+    expect(page.locator("#train-chart")).to_have_attribute("data-n", re.compile("[0-9]"))

@@ -1,7 +1,9 @@
-"""A handler that a redrawn form has taken away is answered with nothing; one that fails is told. Only what is drawn is filed."""
+"""A handler that a redrawn form has taken away is answered with nothing; one that fails is told. Only what is drawn is filed. Of what
+several handlers write of a state at once nothing is lost."""
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -128,3 +130,100 @@ def test_without_it_gradio_files_a_component_again_with_every_change() -> None:
     """Should Gradio keep one number for a component one day, `Parts` can go."""
     session, before = filed(renamed())
     assert len(session.blocks_config.blocks) > len(before)
+
+
+def test_a_form_may_be_drawn_while_somebody_walks_through_the_handlers() -> None:
+    drawn = page()
+    forgive(drawn)
+    config = SessionState(drawn).blocks_config
+    for _ in config.fns.values():  # as the one that looks who hears of a state
+        config.set_event_trigger([], lambda: None, None, None)  # as the thread that draws a form
+    assert config.fn_id > len(drawn.fns)
+
+
+class Typing:
+    """A page on which two fields are written into one state, and a button reads it. The first field's handler waits for the second's to
+    have begun, which it does only where both begin together."""
+
+    def __init__(self, patience: float = 0.5) -> None:
+        self.patience, self.crossed = patience, False
+        self.begun, self.met, self.sent = threading.Event(), threading.Event(), dict[str, str]()
+        with gr.Blocks() as self.page:
+            self.spec = gr.State({})
+            first, second = gr.Textbox(), gr.Textbox()
+            wired: dict[str, Any] = {"queue": False}
+            first.input(self.slow, [self.spec, first], self.spec, **wired)
+            second.input(self.quick, [self.spec, second], self.spec, **wired)
+            gr.Button().click(self.send, self.spec, None, **wired)
+
+    def slow(self, spec: dict[str, str], typed: str) -> dict[str, str]:
+        self.begun.set()
+        self.crossed = self.met.wait(self.patience)
+        return {**spec, "first": typed}
+
+    def quick(self, spec: dict[str, str], typed: str) -> dict[str, str]:
+        self.met.set()
+        return {**spec, "second": typed}
+
+    def send(self, spec: dict[str, str]) -> None:
+        self.sent = spec
+
+    async def used(self) -> dict[str, str]:
+        """Both are filled in and then the button is pressed, while the first is being answered; what the state holds in the end."""
+        session = SessionState(self.page)
+        first = asyncio.create_task(self.page.process_api(0, [None, "a"], state=session))
+        await asyncio.to_thread(self.begun.wait)
+        second = asyncio.create_task(self.page.process_api(1, [None, "b"], state=session))
+        await asyncio.sleep(0)
+        await asyncio.gather(first, second, self.page.process_api(2, [None], state=session))
+        return session[self.spec._id]
+
+
+def test_of_two_fields_that_are_filled_in_at_once_both_count_and_a_button_after_them_sees_both() -> None:
+    typing = Typing()
+    forgive(typing.page)
+    assert asyncio.run(typing.used()) == {"first": "a", "second": "b"} == typing.sent
+
+
+def test_without_turns_gradio_loses_the_second() -> None:
+    """Should Gradio write states one after the other one day, `Turns` can go."""
+    assert asyncio.run(Typing().used()) == {"first": "a"}
+
+
+def test_a_generator_keeps_nobody_waiting() -> None:
+    with gr.Blocks() as drawn:
+        spec, word = gr.State({}), gr.Textbox()
+
+        def long(held: dict[str, str]) -> Iterator[dict[str, str]]:
+            yield {**held, "long": "begun"}
+            yield {**held, "long": "over"}
+
+        word.submit(long, spec, spec)
+        word.input(lambda held, typed: {**held, "typed": typed}, [spec, word], spec)
+    forgive(drawn)
+
+    async def crossed() -> dict[str, str]:
+        session = SessionState(drawn)
+        begun = await drawn.process_api(0, [None], state=session)
+        await asyncio.wait_for(drawn.process_api(1, [None, "a"], state=session), 30)
+        held = dict(session[spec._id])
+        await drawn.process_api(0, [None], state=session, iterator=begun["iterator"])
+        return held
+
+    assert asyncio.run(crossed()) == {"long": "begun", "typed": "a"}
+
+
+def test_another_page_has_states_of_its_own() -> None:
+    typing = Typing(patience=60)
+    forgive(typing.page)
+
+    async def two() -> None:
+        here, there = SessionState(typing.page), SessionState(typing.page)
+        waiting = asyncio.create_task(typing.page.process_api(0, [None, "a"], state=here))
+        await asyncio.to_thread(typing.begun.wait)
+        await typing.page.process_api(1, [None, "b"], state=there)
+        await waiting
+        assert typing.crossed, "one page waited for the other"
+        assert (here[typing.spec._id], there[typing.spec._id]) == ({"first": "a"}, {"second": "b"})
+
+    asyncio.run(two())

@@ -25,6 +25,7 @@ from workbench.runs.store import Store
 from workbench.ui import report
 from workbench.ui.bench import TABS, first_spec
 from workbench.ui.context import Context
+from workbench.ui.forms import WRITER
 from workbench.ui.frame import chips, lines_of, machine, mistakes
 from workbench.ui.page import build_page, draft_key, readable
 from workbench.ui.plan import plan, takes
@@ -62,6 +63,18 @@ def test_every_tab_is_there_in_order_and_train_is_open(config: dict[str, Any]) -
     assert [item["elem_id"] for item in items if str(item["elem_id"]).startswith("tab-")] == [f"tab-{name}" for name in TABS]
     tabs = next(part["props"] for part in config["components"] if part["props"].get("elem_id") == "tabs")
     assert tabs["selected"] == "train"
+
+
+def test_what_is_chosen_while_the_last_choice_is_answered_is_not_forgotten(config: dict[str, Any]) -> None:
+    """Gradio's own way, "once", forgets it. A piece that tells that it `moved` tells it once, too."""
+    deaf = [(act["api_name"], act["targets"]) for act in config["dependencies"]
+            if act["trigger_mode"] == "once" and {"input", "moved"} & {event for _, event in act["targets"]}]  # fmt: skip
+    assert not deaf
+
+
+def test_who_waits_in_the_line_for_all_has_no_limit_of_its_own(ctx: Context) -> None:
+    asked = [act for act in build_page(ctx).fns.values() if act.concurrency_id == WRITER["concurrency_id"]]
+    assert len(asked) > 20 and {act.concurrency_limit for act in asked} == {None}
 
 
 def test_every_control_that_a_test_uses_is_there_once(config: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from workbench.runs.runner import Runner
 from workbench.runs.store import Store
 from workbench.ui.address import listen, loopback
 from workbench.ui.context import Context
-from workbench.ui.server import assets, create_app, lighten
+from workbench.ui.server import SCRIPTS, assets, create_app, lighten
 
 ROOT = Path(__file__).parents[2]
 HERE = "http://127.0.0.1"
@@ -40,6 +40,16 @@ def client(home: Path) -> Iterator[TestClient]:
 def poll(client: TestClient, **headers: str) -> int:
     """Ask for the live line as the page does; the answer's status."""
     return client.post("/pulse", json={"live": {"value": None, "key": ""}}, headers=headers).status_code
+
+
+@pytest.mark.parametrize("packing", ["gzip, br", "identity"])
+def test_our_scripts_stand_in_the_page_before_gradios_and_once(client: TestClient, packing: str) -> None:
+    """What Gradio is given as `head` it adds while it draws, and waits for none of it: a chart whose script comes late would stay dead."""
+    answer = client.get("/", headers={"accept-encoding": packing})
+    assert answer.headers.get("content-encoding", "identity") in packing and answer.headers["content-type"].startswith("text/html")
+    places = [answer.text.index(f'{name}"></script>') for name in SCRIPTS]
+    assert places == sorted(places) and places[-1] < answer.text.index("gradio_config") < answer.text.index('type="module"')
+    assert all(answer.text.count(name) == 1 for name in SCRIPTS)
 
 
 def test_a_foreign_host_header_is_refused(client: TestClient) -> None:

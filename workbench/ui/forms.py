@@ -20,14 +20,13 @@ from workbench.core.method import Knob, Method, as_number, find, knobs_of, shelf
 STOPS = 1000  # a slider with more stops than this cannot be set with a mouse
 READER: dict[str, Any] = {"queue": False, "concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 """How every handler that only reads is wired: it waits in no queue, draws no overlay and is not published."""
-WRITER: dict[str, Any] = {**READER, "queue": True}
+WRITER: dict[str, Any] = {**READER, "queue": True, "concurrency_id": "asked"}
 """How a handler that writes a `gr.State` is wired: what it writes raises `.change` only when it went through the queue
-(measured on 6.31: with queue=False nobody hears of it)."""
-
+(measured on 6.31: with queue=False nobody hears of it). All stand in one line, or Gradio would begin them in an order drawn by lot
+(`get_events` in queueing.py): what is typed, and the button pressed after it. One with a limit of its own stands in a line of its own."""
 DRAWN: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 1, "concurrency_id": "drawn"}
 """How every `gr.render` is wired: one after the other. Gradio walks through all components of a page when it has drawn some, and raises
 where another thread adds more meanwhile (met on 6.31)."""
-
 
 Names = Mapping[str, Sequence[str]]
 """What a text knob can name: the data sets, the models."""

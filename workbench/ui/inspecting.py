@@ -39,7 +39,7 @@ def panel(closer: Closer, name: str) -> None:
     with gr.Row(elem_classes=["actions"]):
         go = gr.Button("Inspect", variant="primary", size="sm", elem_id="run-inspect-go", scale=0, min_width=90)
         closer.leave()
-    which.input(lambda chosen: chosen, which, closer.inspection, **forms.WRITER)
+    which.input(lambda chosen: chosen, which, closer.inspection, trigger_mode="always_last", **forms.WRITER)
 
     def wanted(run: Run, given: Mapping[Component, Any]) -> InspectSpec:
         return spec_of(run, given[also], forms.method_from("inspections", name, widgets, given))
@@ -50,7 +50,7 @@ def panel(closer: Closer, name: str) -> None:
     # not `change`: a text box that is drawn again raises it, and asks for the handler of the form before, which is gone
     touched = [widget.blur if isinstance(widget, gr.Textbox) else widget.input for widget in widgets.values()]
     if touched:
-        gr.on(touched, closer.said(moved), {*widgets.values()}, [closer.says, cost], **forms.READER)
+        gr.on(touched, closer.said(moved), {*widgets.values()}, [closer.says, cost], trigger_mode="always_last", **forms.READER)
     closer.starts(go, wanted, {also, *widgets.values()})
 
 

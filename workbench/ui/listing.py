@@ -76,7 +76,7 @@ def _wire_numbers(ctx: Context, counted: gr.State, narrow: gr.State, by: gr.Drop
             return gr.Dropdown(choices=names, value=""), {**narrowed.WHOLE, "part": held["part"], "order": held["order"]}, spec.path
         return gr.Dropdown(choices=names), gr.skip(), spec.path
 
-    gr.on([by.input, part.input, order.input], chosen, [by, part, order, narrow], narrow, **forms.WRITER)
+    gr.on([by.input, part.input, order.input], chosen, [by, part, order, narrow], narrow, trigger_mode="always_last", **forms.WRITER)
     counted.change(offered, [counted, narrow, listed], [by, narrow, listed], trigger_mode="always_last", **forms.WRITER)
 
 

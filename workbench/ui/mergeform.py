@@ -54,7 +54,8 @@ def models(form: Form) -> tuple[gr.Dropdown, gr.Dropdown]:
     )
     for box in (base, tuned):
         box.focus(lambda: gr.Dropdown(choices=_choices(form.ctx)), None, box, **forms.READER)
-    base.input(lambda chosen, held: {**held, "base": chosen or ""}, [base, form.draft], form.draft, **forms.WRITER)
+    last: dict[str, Any] = {"trigger_mode": "always_last", **forms.WRITER}
+    base.input(lambda chosen, held: {**held, "base": chosen or ""}, [base, form.draft], form.draft, **last)
     forms.spell_out(tuned, lambda: _choices(form.ctx))
     forms.touched(tuned)(merging.with_models, [tuned, form.draft], form.draft, **forms.WRITER)
     cards.place("<h3>Shares</h3>")
@@ -116,7 +117,8 @@ def method(form: Form, first: str) -> gr.Dropdown:
         choices=forms.method_choices("merges"), value=first, label="How they become one", interactive=True, elem_id="merge-method"
     )
     error = cards.card_place("merge-error")
-    choice.input(lambda name, held: merging.with_method(held, name), [choice, form.draft], form.draft, **forms.WRITER)
+    last: dict[str, Any] = {"trigger_mode": "always_last", **forms.WRITER}
+    choice.input(lambda name, held: merging.with_method(held, name), [choice, form.draft], form.draft, **last)
 
     @gr.render(inputs=[choice, form.draft], triggers=[choice.change, form.loaded.change, form.first.change], **forms.DRAWN)
     def drawn(name: str, held: Draft) -> None:
@@ -233,6 +235,6 @@ def wire_recipe(form: Form, shown: Recipe, fields: list[Component]) -> None:
     told = [form.draft.change, forms.touched(name)]
     gr.on(told, merging.recipe, [form.draft, name], shown.text, trigger_mode="always_last", **forms.READER)
     shown.earlier.focus(lambda: gr.Dropdown(choices=_earlier(form.ctx)), None, shown.earlier, **forms.READER)
-    shown.earlier.input(again, [shown.earlier, form.loaded], outputs, **forms.WRITER)
+    shown.earlier.input(again, [shown.earlier, form.loaded], outputs, trigger_mode="always_last", **forms.WRITER)
     form.asked.change(asked, [form.asked, form.loaded], outputs, **forms.WRITER)
     shown.fill.click(put, [shown.text, form.loaded], outputs, **forms.WRITER)

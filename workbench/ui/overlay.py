@@ -56,9 +56,12 @@ def build(ctx: Context, bench: Bench, table: gr.HTML, standing: Standing) -> Non
         return {**asked, "ticked": []}, gr.Column(visible=False), "" if opened in gone else gr.skip()
 
     asking = [delete, confirm]
-    one_by_one: dict[str, Any] = {**WRITER, "trigger_mode": "multiple", "concurrency_limit": 1}  # none is lost, and the last is drawn last
+    # none is lost, and the last is drawn last
+    one_by_one: dict[str, Any] = {**WRITER, "trigger_mode": "multiple", "concurrency_limit": 1, "concurrency_id": "ticked"}
     table.tick(tick, [table, which], [table, overlay, which, curves, points, differ, numbers, *asking], **one_by_one)
-    which.input(lambda asked, name: draw(ctx, standing(asked["ticked"][-MOST:]), name), [table, which], curves, **READER)
+    which.input(
+        lambda asked, name: draw(ctx, standing(asked["ticked"][-MOST:]), name), [table, which], curves, trigger_mode="always_last", **READER
+    )
     delete.click(
         lambda asked: (gr.Button(visible=False), gr.Row(visible=True), question(len(asked["ticked"]))), table, [*asking, asks], **READER
     )

@@ -59,7 +59,7 @@ def _method_form(bench: Bench, part: str, shelf: str, label: str) -> None:
     def choose(spec: dict[str, Any], name: str) -> dict[str, Any]:
         return {**spec, part: find(shelf, name)().chosen()}
 
-    choice.input(choose, [bench.spec, choice], bench.spec, **WRITER)
+    choice.input(choose, [bench.spec, choice], bench.spec, trigger_mode="always_last", **WRITER)
 
     @gr.render(inputs=[bench.spec, choice], triggers=[choice.change, bench.loaded.change], **DRAWN)
     def draw(spec: dict[str, Any], name: str | None) -> None:
@@ -91,7 +91,7 @@ def _several_form(bench: Bench, part: str, label: str, key: str) -> None:
         held = {method["method"]: method for method in spec[part]}
         return {**spec, part: [held.get(name) or find(part, name)().chosen() for name in names]}
 
-    picked.input(choose, [bench.spec, picked], bench.spec, **WRITER)
+    picked.input(choose, [bench.spec, picked], bench.spec, trigger_mode="always_last", **WRITER)
 
     @gr.render(inputs=[bench.spec, picked], triggers=[picked.change, bench.loaded.change], **DRAWN)
     def draw(spec: dict[str, Any], names: list[str]) -> None:

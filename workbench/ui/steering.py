@@ -30,7 +30,7 @@ def steering_wheel(ctx: Context, shown: gr.Dropdown) -> gr.Accordion:
             value = gr.Textbox(label="From the next step", elem_id="steer-value", max_lines=1, scale=2, min_width=110)
             change = gr.Button("Change", size="sm", elem_id="steer-change", scale=1, min_width=80)
     gr.on([panel.expand, shown.change], lambda run, name: settings(ctx, run, name), [shown, name], [name, value], **READER)
-    name.input(lambda run, name: now(values(ctx, run).get(name, ""), value=""), [shown, name], value, **READER)
+    name.input(lambda run, name: now(values(ctx, run).get(name, ""), value=""), [shown, name], value, trigger_mode="always_last", **READER)
     gr.on(
         [change.click, value.submit], lambda run, name, typed: change_to(ctx, run, f"{name}={typed}"), [shown, name, value], None, **WRITER
     )

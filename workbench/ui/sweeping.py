@@ -29,7 +29,7 @@ def sweeping(ctx: Context, bench: Bench) -> None:
         go = gr.Button("Queue the runs", size="sm", elem_id="vary-go")
         says = gr.HTML(elem_id="vary-says", apply_default_css=False)
     gr.on([panel.expand, bench.loaded.change], listed, [bench.spec, name], [name, values], **READER)
-    name.input(lambda spec, chosen: listed(spec, chosen)[1], [bench.spec, name], values, **READER)
+    name.input(lambda spec, chosen: listed(spec, chosen)[1], [bench.spec, name], values, trigger_mode="always_last", **READER)
     gr.on([go.click, values.submit], lambda *given: queue(ctx, *given), [bench.spec, name, values], says, **WRITER)
 
 

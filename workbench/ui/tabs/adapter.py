@@ -63,8 +63,10 @@ def _base_and_families(ctx: Context, bench: Bench) -> gr.HTML:
     )
     reading = cards.place(elem_id="adapter-reading")  # while a large model's shape is read, which takes seconds
     model.focus(lambda: gr.Dropdown(choices=_models(ctx)), None, model, **forms.READER)
-    model.input(lambda chosen: READING.format(cards.escaped(chosen or "nothing")), model, reading, **forms.READER)
-    model.input(lambda chosen, spec: {**spec, "model": str(chosen or "")}, [model, bench.spec], bench.spec, **forms.WRITER)
+    # what an event asks for is asked one after the other, so the spec comes first: the next press may be Start
+    last = {"trigger_mode": "always_last"}
+    model.input(lambda chosen, spec: {**spec, "model": str(chosen or "")}, [model, bench.spec], bench.spec, **last, **forms.WRITER)
+    model.input(lambda chosen: READING.format(cards.escaped(chosen or "nothing")), model, reading, **last, **forms.READER)
     bench.loaded.change(lambda spec: spec.get("model", "pocket"), bench.spec, model, **forms.READER)
     cards.place("<h3>Start from</h3>")
     whole = [bench.spec, bench.loaded]
@@ -75,7 +77,7 @@ def _base_and_families(ctx: Context, bench: Bench) -> gr.HTML:
     def of(chosen: str | None, spec: Spec) -> tuple[str, str]:
         return _families(ctx, {**spec, "model": str(chosen or "")}), ""
 
-    model.input(of, [model, bench.spec], [ways, reading], **forms.READER)
+    model.input(of, [model, bench.spec], [ways, reading], **last, **forms.READER)
     return ways
 
 

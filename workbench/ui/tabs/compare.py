@@ -121,7 +121,7 @@ def _decoder(chosen: gr.State) -> None:
         info="How the next token is chosen from what the models say",
     )  # fmt: skip
     error = cards.card_place("compare-decoder-error")
-    method.input(lambda name: find("decoders", name)().chosen(), method, chosen, **forms.WRITER)
+    method.input(lambda name: find("decoders", name)().chosen(), method, chosen, trigger_mode="always_last", **forms.WRITER)
 
     @gr.render(inputs=[method], **forms.DRAWN)
     def form(name: str) -> None:

@@ -97,8 +97,8 @@ def _effect(ctx: Context, draft: gr.State) -> Callable[[], None]:
         moves = [draft.change, touched(sets)]
         gr.on(moves, wish, [draft, sets], trigger_mode="multiple", **forms.READER)
         gr.on(
-            moves, tried, [draft, sets], outputs, trigger_mode="always_last", concurrency_id="merge-taste",
-            **{**forms.WRITER, "concurrency_limit": 2},
+            moves, tried, [draft, sets], outputs, trigger_mode="always_last",
+            **{**forms.WRITER, "concurrency_limit": 2, "concurrency_id": "merge-taste"},
         )  # fmt: skip
 
     return below
@@ -120,7 +120,7 @@ def _search(ctx: Context, draft: gr.State, sets: gr.Dropdown) -> None:
             yield cards.error_card(error)
 
     drawn = begin.click(lambda: gr.Button(visible=True), None, leave, **forms.READER).then(
-        tried, [draft, sets], shown, **{**forms.WRITER, "concurrency_limit": 1}
+        tried, [draft, sets], shown, **{**forms.WRITER, "concurrency_limit": 1, "concurrency_id": "merge-search"}
     )
     drawn.then(lambda: gr.Button(visible=False), None, leave, **forms.READER)
     leave.click(lambda: gr.Button(visible=False), None, leave, cancels=[drawn], **forms.READER)

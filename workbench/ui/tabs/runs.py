@@ -3,7 +3,7 @@
 Elements for tests: `runs-table` (`[data-event=open][data-run]`, `[data-event=tick]`, `[data-event=find]`, `[data-event=kind][data-kind]`,
 `[data-event=sort][data-by]`), `run-head run-chart run-report run-tables`, `runs-forecast`, `runs-forgetting`, buttons `run-again
 run-resume run-compare run-take run-fold run-inspect run-evaluate run-name run-delete run-delete-sure run-delete-not`; those of
-overlay, naming, folding and closer beside it.
+overlay, querying, naming, folding and closer beside it.
 """
 
 import time
@@ -16,7 +16,21 @@ import gradio as gr
 from workbench.core.asking import FINDING
 from workbench.core.errors import WorkbenchError
 from workbench.runs.records import LIVE, Line, Run
-from workbench.ui import cards, evaluating, folding, forecast, forgetting, found, inspecting, naming, overlay, report, taking, tokenview
+from workbench.ui import (
+    cards,
+    evaluating,
+    folding,
+    forecast,
+    forgetting,
+    found,
+    inspecting,
+    naming,
+    overlay,
+    querying,
+    report,
+    taking,
+    tokenview,
+)
 from workbench.ui.again import label, recipe_of
 from workbench.ui.bench import Bench
 from workbench.ui.cards import escaped
@@ -43,6 +57,7 @@ def build(ctx: Context, bench: Bench) -> None:
     overlay.build(ctx, bench, table, lambda chosen: [run for run in (_found(ctx, run_id) for run_id in chosen) if run])
     forecast.build(ctx)
     forgetting.build(ctx)
+    querying.build(ctx)
     with gr.Column(visible=False, elem_id="run-opened") as detail:
         head = polled(ctx.pulse, lambda run: (_head(ctx, run), ""), "run-head", every=2)
         buttons, confirm, sure, never = _buttons()
@@ -189,7 +204,7 @@ def _wire_opening(ctx: Context, bench: Bench, table: gr.HTML, body: gr.HTML, sta
 
     shown = bench.opened.change(opened, [bench.opened, table], [table, *outputs, *standing], **WRITER)
     shown.then(None, js="() => Workbench.look('run-opened')")  # below a long list one would not see that it is there
-    body.moved(lambda run_id: stands(_found(ctx, run_id)), bench.opened, standing, **WRITER)
+    body.moved(lambda run_id: stands(_found(ctx, run_id)), bench.opened, standing, trigger_mode="always_last", **WRITER)
 
 
 def named(event: gr.EventData) -> str:

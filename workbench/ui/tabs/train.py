@@ -79,7 +79,7 @@ def _trial(ctx: Context, bench: Bench) -> None:
         leave = gr.Button("Leave it", size="sm", elem_id="try-leave", visible=False, min_width=80)
     shown = gr.HTML(elem_id="tried", apply_default_css=False)
     drawn = attempt.click(lambda: gr.Button(visible=True), None, leave, **READER).then(
-        lambda spec: (yield from tried_steps(ctx, spec)), bench.spec, shown, **{**WRITER, "concurrency_limit": 1}
+        lambda spec: (yield from tried_steps(ctx, spec)), bench.spec, shown, **{**WRITER, "concurrency_limit": 1, "concurrency_id": "try"}
     )
     drawn.then(lambda: gr.Button(visible=False), None, leave, **READER)
     leave.click(lambda: ("", gr.Button(visible=False)), None, [shown, leave], cancels=[drawn], **READER)
@@ -142,8 +142,8 @@ def _wire_run(ctx: Context, bench: Bench, shown: gr.Dropdown, watch: gr.HTML, fo
         return followed(runs, next((known for known in runs if known.id == run), None))
 
     for moment in (watch.moved, bench.loaded.change):
-        moment(refresh, shown, [shown, *followers, *outputs], **READER)
-    shown.input(follow, shown, [*followers, *outputs], **READER)
+        moment(refresh, shown, [shown, *followers, *outputs], trigger_mode="always_last", **READER)
+    shown.input(follow, shown, [*followers, *outputs], trigger_mode="always_last", **READER)
 
 
 def known_runs(ctx: Context) -> list[Run]:
@@ -214,7 +214,7 @@ def _wire_start(ctx: Context, bench: Bench, start: gr.Button, planned: gr.HTML, 
         return gr.skip()
 
     start.click(begin, bench.spec, planned, **WRITER)
-    once: dict[str, Any] = {"trigger_mode": "always_last", "concurrency_id": "plan", **WRITER, "concurrency_limit": 2}
+    once: dict[str, Any] = {"trigger_mode": "always_last", **WRITER, "concurrency_limit": 2, "concurrency_id": "plan"}
     for moment in (bench.spec.change, bench.loaded.change, watch.moved):
         moment(lambda spec: plan(ctx, spec), bench.spec, planned, **once)
 
