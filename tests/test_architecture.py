@@ -45,7 +45,12 @@ MAY: dict[str, tuple[set[str], set[str]]] = {
     "workbench/claims": ({"core", "jobs"}, set()),
     "workbench/ui/tabs": ({"core", "jobs", "runs", "claims", "ui"}, {"gradio"}),
     "workbench/ui": ({"core", "jobs", "runs", "claims"}, {"gradio", "plotly", "fastapi", "starlette", "uvicorn", "yaml"}),
-    "workbench/__main__.py": ({"core", "jobs", "runs", "materials", "methods", "ui", "shell", "data_shell"}, {"typer"}),
+    "workbench/__main__.py": (
+        {"core", "jobs", "runs", "materials", "methods", "ui", "shell", "data_shell", "claim_shell", "query_shell"},
+        {"typer"},
+    ),
+    "workbench/query_shell.py": ({"core", "runs", "shell"}, {"typer"}),
+    "workbench/claim_shell.py": ({"core", "runs", "shell"}, {"typer"}),
     "workbench/data_shell.py": ({"core", "jobs", "runs", "shell"}, {"typer", "yaml"}),
     "workbench/shell.py": ({"core", "jobs", "runs"}, {"typer"}),
     "workbench": ({"core"}, set()),

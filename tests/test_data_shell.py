@@ -101,3 +101,11 @@ def test_export_writes_what_the_steps_keep_with_a_card(home: Path, file: Path, t
     assert "Exact duplicates: 1 row dropped" in (tmp_path / "out" / "README.md").read_text()
     assert cli("ingest", tmp_path / "out" / "data.jsonl", "--name", "back").exit_code == 0
     assert json.loads(cli("inspect", "back", "--json").stdout)["rows"] == 4
+
+
+def test_a_guess_of_columns_is_told_with_how_to_say_them(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('frage nach;antwort\n"Wer ist das?";"Das ist Anna."\n', encoding="utf-8")
+    said = cli("ingest", path, "--name", "mine")
+    assert said.exit_code == 0 and "guess" in said.output
+    assert "--column prompt=antwort --column 'answer=frage nach'" in cli("inspect", "mine").stdout

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from workbench import data_shell
+from workbench import claim_shell, data_shell, query_shell
 from workbench.core import environment
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Progress, to_dict
@@ -46,6 +46,8 @@ app = with_groups(
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     ),
+    claim_shell.claim,
+    query_shell.query,
     data=data_shell.app,
 )
 

@@ -4,6 +4,7 @@ A recipe is a `DataSpec` as YAML (`path`, `selectors`, …), or is put together 
 stderr. Not here: what a step does (`methods/selectors/`) or how it is counted (`jobs/steps.py`).
 """
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,7 +36,7 @@ As = Annotated[str, typer.Option("--as", metavar="NEW", help="What the data set 
 
 @app.command()
 def ingest(
-    file: Annotated[Path, typer.Argument(help="A JSONL, JSON, CSV, Parquet, Arrow or text file, or a folder that `datasets` saved.")],
+    file: Annotated[Path, typer.Argument(help="A JSONL, JSON, CSV, Parquet, Arrow or text file; or a folder or a .zip of such files.")],
     name: Annotated[str, typer.Option(help="What the data set is called; the file's name if not given.")] = "",
     column: Annotated[list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="Where a role is found, for example prompt=q.")] = None,
     home: Home = None,
@@ -62,14 +63,19 @@ def inspect(name: Name, step: Steps = None, recipe: Recipe = None, model: Model 
         "tokens read": found.tokens, "tokens learnt": found.trained, "tokens cut off": found.cut, "rows counted": found.measured,
     }  # fmt: skip
     steps = [{"title": step.title, "dropped": step.dropped, "changed": step.changed} for step in found.steps]
-    issues = [{"level": issue.level, "text": issue.text, "rows": issue.rows, "remedy": issue.remedy} for issue in found.issues]
+    issues = [
+        {"level": issue.level, "text": issue.text, "rows": issue.rows, "remedy": issue.remedy, "columns": dict(issue.columns)}
+        for issue in found.issues
+    ]
     if json:
         typer.echo(as_json({**values, "steps": steps, "issues": issues}))
         return
     typer.echo("\n".join(f"{what}: {value:,}" if isinstance(value, int) else f"{what}: {value}" for what, value in values.items()))
     typer.echo("".join(f"\nstep {place}: {one['title']} drops {one['dropped']:,}" for place, one in enumerate(steps, 1)))
     for issue in issues:
-        typer.echo(f"{issue['level']}: {issue['text']}" + (f" Remedy: --step {issue['remedy']}" if issue["remedy"] else ""))
+        other = " ".join(f"--column {shlex.quote(f'{role}={column}')}" for role, column in issue["columns"].items())
+        remedy = f"--step {issue['remedy']}" if issue["remedy"] else f"data ingest FILE {other}" if other else ""
+        typer.echo(f"{issue['level']}: {issue['text']}" + (f" Remedy: {remedy}" if remedy else ""))
 
 
 @app.command()

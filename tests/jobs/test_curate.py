@@ -281,6 +281,29 @@ def test_a_finding_has_its_rows_and_its_remedy(workspace: Workspace, tmp_path: P
     assert page(mended, pico_tokenizer, workspace, Wanted(show="copies")).total == 0
 
 
+def test_a_guess_is_a_finding_that_a_recipe_can_turn_and_take_back(
+    workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    path = bring(tmp_path, [{"frage": f"Wer ist {number}?", "antwort": f"Anna die {number}."} for number in range(30)])
+    list(ingest(path, "mine", workspace))
+    for name in ("mine", str(path)):
+        (guess,) = [issue for issue in look(DataSpec(path=name), pico_tokenizer, workspace).issues if issue.offer]
+        turned = look(DataSpec(path=name, columns=guess.columns), pico_tokenizer, workspace)
+        assert page(DataSpec(path=name, columns=guess.columns), pico_tokenizer, workspace).rows[0].turns[0] == ("user", "Anna die 0.")
+        (back,) = [issue for issue in turned.issues if issue.offer]
+        assert not back.columns and back.level == "info", "who chose it is not warned, and can take it back"
+
+
+def test_rows_that_ask_nothing_are_found(workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = [
+        {"instruction": "" if number % 3 == 0 else f"ask {number}", "system": "Be kind.", "output": f"say {number}"} for number in range(9)
+    ]
+    spec = DataSpec(path=str(bring(tmp_path, [*rows, {"text": "No question is asked in a text."}])))
+    (found,) = [issue for issue in look(spec, pico_tokenizer, workspace).issues if issue.kind == "no question"]
+    assert found.rows == [1, 4, 7] and found.level == "watch"
+    assert [row.number for row in page(spec, pico_tokenizer, workspace, Wanted(show="no question")).rows] == [1, 4, 7]
+
+
 def test_each_kind_of_finding_is_there_once(workspace: Workspace, pico_tokenizer: PreTrainedTokenizerFast) -> None:
     for name in ("messy", "imbalanced", "quickstart"):
         kinds = [issue.kind for issue in look(DataSpec(path=name, max_length=12), pico_tokenizer, workspace).issues]

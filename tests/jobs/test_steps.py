@@ -157,6 +157,15 @@ def test_an_estimate_is_for_what_is_not_at_hand(rows: Path, workspace: Workspace
     assert estimate(given, workspace) == 0
 
 
+def test_an_estimate_knows_how_many_rows_a_step_before_leaves(rows: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_pace", lambda reader, examples, around: 10.0)
+    for first, left in (({"rows": 3}, 3), ({"share": 0.5}, 2), ({"share": 0.5, "skip": True}, 4), ({"rows": 99}, 4)):
+        given = spec(rows, {"method": "random_sample", **first}, {"method": "perplexity"})
+        found = dict(steps.estimates(given, workspace))
+        assert found["Perplexity"] == pytest.approx(10 * left) and estimate(given, workspace) == pytest.approx(sum(found.values()))
+        assert steps.estimates(given, workspace)[0][0] == ("Perplexity" if "skip" in first else "Random sample")
+
+
 def test_an_estimate_counts_the_rows_that_a_model_reads(rows: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows of the other set, and of the own those that the step asks for; the rest are gone through without a model."""
     monkeypatch.setattr(steps, "_pace", lambda reader, examples, around: 10.0)

@@ -2,8 +2,10 @@
 
 from workbench.core.events import Progress
 from workbench.core.workspace import ASSETS
+from workbench.jobs.columns import Foreseen
+from workbench.materials.guessing import Hint
 from workbench.runs.errand import Told
-from workbench.ui.bringing import AROUND, shown
+from workbench.ui.bringing import AROUND, first_row, foretold, shown
 
 PROGRESS = 'class="progress"'  # by which the button that stops it is seen
 RUNNING = Told(2, "a<b", "running", Progress(2000, 9000, "read: 1,990 rows, 10 rejects"))
@@ -37,3 +39,13 @@ def test_the_state_changes_when_work_begins_and_ends_and_not_between() -> None:
     assert shown(RUNNING, 2)[1] == shown(further, 2)[1]
     states = [shown(Told(number, "x", status), 0)[1] for number, status in ((0, "idle"), (1, "running"), (1, "stopped"), (2, "running"))]  # type: ignore[arg-type]
     assert len(set(states)) == 4
+
+
+def test_what_is_known_before_is_told_with_the_first_row_and_nothing_of_it_is_markup() -> None:
+    seen = Foreseen(["a<b"], {"prompt": "a<b"}, [Hint("It is a guess that 'a<b' …")], [("user", "<i>Hi</i>")])
+    assert "a&lt;b" in foretold(seen) and "watch" in foretold(seen) and "2 files" in foretold(seen, 2)
+    assert "&lt;i&gt;Hi" in first_row(seen.turns) and "<i>" not in first_row(seen.turns) and first_row([]) == ""
+    assert (
+        "Say which column is which" in foretold(Foreseen(["colour"]))
+        and foretold(Foreseen()) == foretold(Foreseen(["prompt"], turns=[("user", "x")])) == ""
+    )

@@ -43,6 +43,12 @@ def test_what_takes_long_is_asked_for_first(recipe: dict, workspace: Workspace, 
     assert isinstance(found, curate.Look)
 
 
+def test_the_step_that_takes_long_is_named_and_what_makes_it_shorter() -> None:
+    asked = counting._ask([("Length", 30.0), ("<i>IFD", 80_000.0)])
+    assert "22 h" in asked and "most of it for &lt;i&gt;IFD" in asked and "Random sample" in asked
+    assert "most of it" not in counting._ask([("IFD", 30.0)]) and "Random sample" not in counting._ask([("IFD", 30.0)])
+
+
 def test_it_says_how_far_it_is_and_how_to_stop(recipe: dict, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "REFRESH", 0.0)
     *said, found = counted(recipe, "pocket", workspace, always, asked=False)
@@ -67,7 +73,7 @@ def test_a_count_that_was_replaced_while_it_worked_says_nothing(
     assert len(list(counted(recipe, "pocket", workspace, lambda: not gone, asked=True))) == 1
     gone.clear()
     monkeypatch.setattr(counting, "LONG", 0.0)
-    monkeypatch.setattr(counting, "estimate", lambda *_: gone.append(1) or 9.0)
+    monkeypatch.setattr(counting, "estimates", lambda *_: gone.append(1) or [("Length", 9.0)])
     assert not list(counted(recipe, "pocket", workspace, lambda: not gone, asked=False))
 
 

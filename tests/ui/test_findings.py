@@ -1,5 +1,7 @@
 """Findings of a data set as markup: each with its buttons, foreign text escaped, and a step's numbers as a picture."""
 
+import html
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +35,15 @@ def test_a_finding_leads_to_its_rows_and_to_its_remedy() -> None:
 def test_without_rows_or_a_remedy_there_is_no_button() -> None:
     assert "<button" not in findings.issues(seen(issues=[replace(COPIES, rows=[], remedy="")]))
     assert findings.issues(seen(issues=[replace(COPIES, remedy="")])).count("<button") == 1
+
+
+def test_another_way_to_read_the_file_is_one_click_that_the_recipe_takes() -> None:
+    """Column names may hold anything; what the button says comes back whole, and is a recipe's `columns`."""
+    columns = {"prompt": 'a "b" & <c>', "answer": "d: e"}
+    drawn = findings.issues(seen(issues=[Issue("x", "A guess.", "watch", 0, [], "", columns, "Turn them round")]))
+    pick = html.unescape(re.search('data-pick="([^"]*)"', drawn).group(1))  # type: ignore[union-attr]
+    held, *_ = data._picked({"path": "mine", "max_length": 9}, {}, gr.EventData(None, {"pick": pick}))
+    assert held == {"path": "mine", "max_length": 9, "columns": columns} and "Turn them round" in drawn and "<c>" not in drawn
 
 
 def test_only_steps_that_go_by_a_number_have_a_picture() -> None:

@@ -25,6 +25,11 @@ class Sifting(BaseModel):
         """How many of so many rows the `reader` reads."""
         return rows
 
+    def left(self, rows: int) -> int:
+        """How many of so many rows stay, where its knobs `rows` or `share` say so; all of them where that is known only when it is done."""
+        asked = self.model_dump(include={"share", "rows"})
+        return min(rows, asked.get("rows") or round(rows * asked.get("share", 1.0)))
+
 
 class Reads(BaseModel):
     """A step for which a model reads each row; it stands before the contract among a selector's bases."""

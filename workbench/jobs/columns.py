@@ -1,32 +1,65 @@
-"""What a data file looks like before it is brought in: its columns, for the page's column mapper, and a name for the set.
+"""What data looks like before it is brought in: its columns, how they would be read, and a name for the set, for the page's column mapper.
 
-Reads the first rows only and decides nothing about them.
+Reads the first rows only and changes nothing.
 """
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from workbench.materials import records as rec
-from workbench.materials.formats import ASKED
-from workbench.materials.readers import records
+from workbench.materials.bundles import ZIP
+from workbench.materials.formats import ASKED, guess_of, hints, opened_rows, read
+from workbench.materials.guessing import Hint
 from workbench.materials.records import Record
+from workbench.materials.rows import Example
 
 ROLES = ASKED
 """What a column can be: prompt, answer, input, system, text, messages."""
 SAMPLE = 50
-KINDS = (*rec.KINDS, *rec.PACKED)
+BEGINS, MOST = 160, 4  # characters of a turn that are shown, and turns
+KINDS = (*rec.KINDS, *rec.PACKED, ZIP)
 """What the names of files that can be read end in."""
 
 
-def columns_of(path: Path) -> list[str]:
-    """The names of all columns in the first rows, in the order in which they first occur.
+@dataclass(frozen=True)
+class Foreseen:
+    """What is known of a file from its first rows. `guess` holds columns by role where they were guessed, `hints` what to know of it, and
+    `turns` the first row as it would be read, a role and a text each."""
+
+    columns: Sequence[str] = ()
+    guess: Mapping[str, str] | None = None
+    hints: Sequence[Hint] = ()
+    turns: Sequence[tuple[str, str]] = ()
+
+
+def foreseen(path: Path) -> Foreseen:
+    """What would be made of the file; nothing is known of a .zip before it is unpacked.
 
     Raises:
         WorkbenchError: the file is missing, damaged as a whole, or of an unknown kind.
     """
-    rows = [row.value for row in islice(records(path), SAMPLE) if isinstance(row, Record)]
-    return list(dict.fromkeys(str(column) for row in rows for column in row))
+    if path.suffix.lower() == ZIP:
+        return Foreseen()
+    sample = [row.value for row, _ in islice(opened_rows(path, {}), SAMPLE) if isinstance(row, Record)]
+    names = list(dict.fromkeys(str(column) for row in sample for column in row))
+    guessed = guess_of(sample)
+    return Foreseen(names, guessed.columns if guessed else None, hints(path), first_turns(path, {}) if sample else [])
+
+
+def first_turns(path: Path, columns: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The first row that can be read with these columns, as its turns; none where no row at the beginning can be.
+
+    Raises:
+        WorkbenchError: as `formats.read`.
+    """
+    example = next((row for row in islice(read(path, columns), SAMPLE) if isinstance(row, Example)), None)
+    if example is None:
+        return []
+    turns = [(str(turn["role"]), str(turn["content"] or "")) for turn in example.messages] or [("text", example.text)]
+    return [(role, f"{text[:BEGINS]}…" if len(text) > BEGINS else text) for role, text in turns[:MOST]]
 
 
 def named_after(path: Path) -> str:

@@ -5,8 +5,8 @@ What it is not: the counting (`recipe.py`, `steps.py`) or the drawing.
 """
 
 from collections import Counter
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
@@ -32,7 +32,8 @@ Level = Literal["act", "watch", "info"]
 class Issue:
     """Something a person should know of the data; `rows` are row numbers from 1, the first `NAMED` of `count`.
 
-    `kind` tells the findings of a data set apart; `remedy` is the name of a step that is for it, empty where there is none.
+    `kind` tells the findings of a data set apart; `remedy` is the name of a step that is for it, empty where there is none. Where the file
+    can be read otherwise, `columns` says how (none is as it is found by itself), and `offer` what that is called.
     """
 
     kind: str
@@ -41,6 +42,8 @@ class Issue:
     count: int
     rows: list[int]
     remedy: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    offer: str = ""
 
 
 _held = Memory[list[Issue]](4)
@@ -54,7 +57,13 @@ def findings(
     if of_rows is None:
         of_rows = _held.put(data, (yield from _of_rows(data, around)))
     rows = list(zip(found.rows, Chosen(data.examples, found.rows), strict=True))
-    issues = [*_of_file(data), *_of_tokens(spec.max_length, data, found), *of_rows, *_of_template(tokenizer, rows)]
+    issues = [
+        *_of_reading(data, spec.columns),
+        *_of_file(data),
+        *_of_tokens(spec.max_length, data, found),
+        *of_rows,
+        *_of_template(tokenizer, rows),
+    ]
     return sorted(issues, key=lambda issue: (("act", "watch", "info").index(issue.level), -issue.count))
 
 
@@ -63,9 +72,22 @@ def _issue(kind: str, text: str, level: Level, indices: Sequence[int]) -> Issue:
     return Issue(kind, text, level, len(indices), [index + 1 for index in indices[:NAMED]], remedy)
 
 
+def _says(content: object) -> bool:
+    return bool(str(content or "").strip())
+
+
 def _rows(count: int, one: str, many: str) -> str:
     """`1 row is`, `12 rows are`."""
     return f"1 row {one}" if count == 1 else f"{count:,} rows {many}"
+
+
+def _of_reading(data: Curated, columns: Mapping[str, str]) -> list[Issue]:
+    """How the file was read, where somebody should look whether that is right."""
+    hints = [Issue(hint.text, hint.text, "watch", 0, [], "", hint.columns, hint.offer) for hint in data.corpus.hints]
+    if not columns:
+        return hints
+    said = ", ".join(f"{column!r} is the {role}" for role, column in columns.items())
+    return [Issue("columns", f"As the recipe says, {said}.", "info", 0, [], "", {}, "Read it as before"), *hints]
 
 
 def _of_file(data: Curated) -> list[Issue]:
@@ -117,11 +139,14 @@ def _of_tokens(longest: int, data: Curated, found: Measured) -> list[Issue]:
 def _of_rows(data: Curated, around: Around) -> Generator[Progress, None, list[Issue]]:
     """Rows that say the same, or answer one question differently; told by short hashes, as a million texts would not fit into memory."""
     seen, asked = set[int](), dict[int, int]()
-    copies, conflicts = [], []
+    copies, conflicts, silent = [], [], []
     for done, (index, example) in enumerate(zip(data.kept, Chosen(data.examples, data.kept), strict=True)):
         if done % 1000 == 0:
             yield Progress(done, len(data.kept), "rows looked through")
         whole, question, answer = digest(normalised(example.as_text())), normalised(example.question()), digest(example.answer())
+        users = [turn["content"] for turn in example.messages if turn["role"] == "user"]
+        if users and not any(map(_says, users)):
+            silent.append(index)
         if whole in seen:
             copies.append(index)
         elif question and asked.setdefault(digest(question), answer) != answer:
@@ -134,6 +159,9 @@ def _of_rows(data: Curated, around: Around) -> Generator[Progress, None, list[Is
     if conflicts:
         text = f"{_rows(len(conflicts), 'answers', 'answer')} a question differently than an earlier row does. Look whether both are right."
         issues.append(_issue("conflicts", text, "info", conflicts))
+    if silent:
+        text = f"{_rows(len(silent), 'asks', 'ask')} nothing: the question is empty, and the answer would be learnt to no question at all."
+        issues.append(_issue("no question", text, "watch", silent))
     again = set(copies)
     return [*issues, *(yield from _by_steps(data, [index for index in data.kept if index not in again][:LOOKED], around))]
 

@@ -9,10 +9,10 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -22,6 +22,7 @@ from workbench.core.events import Event, Made, Noted, Progress, Started, Table
 from workbench.core.words import count
 from workbench.core.workspace import Workspace, named
 from workbench.materials import kept
+from workbench.materials.bundles import hints_of, is_bundle, members
 from workbench.materials.corpus import no_row, usual
 from workbench.materials.formats import read
 from workbench.materials.readers import files_of
@@ -32,8 +33,19 @@ BATCH = 2000  # rows written at once, and between two signs of life
 CHUNK = 8 << 20  # bytes copied at once
 SHOWN = 500  # rows of a table of dropped rows
 REFUSED = 100  # rows of a table of rejects
+UNPACKED = "unpacked"  # where the files of a .zip lie until they are copied
 COMING = ".coming-"  # what the folder of a data set is called until it is whole
 LEFT = 3600.0  # seconds in which nothing was written to such a folder, after which it is taken for one that a killed process left
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What a person gave: the name it is kept under, the files or the one folder that are read, and of every file its place in the copy."""
+
+    name: str
+    files: Sequence[Path]
+    places: Mapping[Path, Path]
+    size: int
 
 
 @dataclass
@@ -51,8 +63,9 @@ class Counted:
         self.first += refused[: REFUSED - len(self.first)]
 
 
-def ingest(path: Path, name: str, workspace: Workspace, columns: Mapping[str, str] = {}) -> Generator[Event, None, None]:
-    """Copy the file into the workspace and read it there; ends with `Made("data", folder)`.
+def ingest(path: Path | Sequence[Path], name: str, workspace: Workspace, columns: Mapping[str, str] = {}) -> Generator[Event, None, None]:
+    """Copy the file into the workspace and read it there; ends with `Made("data", folder)`. A folder, a .zip or several files are
+    one set.
 
     The folder appears under its name only when it is whole; a stop or an error leaves nothing, and what a kill leaves is taken away later.
     The original is copied, never touched.
@@ -62,32 +75,36 @@ def ingest(path: Path, name: str, workspace: Workspace, columns: Mapping[str, st
     """
     target = workspace.data() / named(name)
     _check_free(target)
-    next(read(path, columns))  # a file that cannot be read is refused before it is copied
     sweep(workspace)
     folder = Path(tempfile.mkdtemp(prefix=COMING, dir=workspace.data()))
     try:
-        yield Started(total=sum(file.stat().st_size for file in files_of(path)), about={"file": str(path), "name": name})
-        copy = folder / kept.ORIGINAL / path.name
-        lines, digest = yield from _copy(path, copy)
-        found = yield from _keep(copy, folder, columns, lines)
+        brought = _brought(path, name, folder / UNPACKED)
+        for file in brought.files:
+            next(read(file, columns))  # what cannot be read is refused before it is copied
+        yield Started(total=brought.size, about={"file": str(path), "name": name})
+        copies, lines, digest = yield from _copy(brought, folder / kept.ORIGINAL)
+        shutil.rmtree(folder / UNPACKED, ignore_errors=True)
+        found = yield from _keep(copies, folder, columns, lines)
         if not found.formats:
-            raise WorkbenchError(no_row(path.name, found.first, found.rejects))
+            raise WorkbenchError(no_row(brought.name, found.first, found.rejects))
         about = kept.About(
             name=name,
             format=usual(found.formats),
             rows=found.formats.total(),
             rejects=found.rejects,
-            original=path.name,
-            bytes=sum(file.stat().st_size for file in files_of(copy)),
+            original=brought.name,
+            bytes=brought.size,
             sha256=digest,
             columns=dict(columns),
             made=datetime.now().isoformat(timespec="seconds"),
+            hints=hints_of(copies, columns),
         )
         kept.write_about(folder, about)
         _check_free(target)
         if target.exists():
             target.rmdir()
         folder.rename(target)
+        yield from (Noted(hint.text, "watch") for hint in about.hints)
         if found.rejects:
             yield rejects_table(found.first)
             yield Noted(f"{count(found.rejects, 'row')} could not be read; each is in {kept.REJECTS} with its reason.", "watch")
@@ -110,33 +127,52 @@ def _check_free(target: Path) -> None:
         raise WorkbenchError(f"There is a data set {target.name!r} already. Choose another name, or delete that one first.")
 
 
-def _copy(path: Path, copy: Path) -> Generator[Progress, None, tuple[int, str]]:
-    """Copies, and returns the number of line ends and the SHA-256, of a folder's files one after another."""
-    files, done, lines, digest = files_of(path), 0, 0, hashlib.sha256()
+def _brought(given: Path | Sequence[Path], name: str, room: Path) -> Brought:
+    """What is to be copied. What lies in a folder or a .zip keeps its place in it."""
+    if not isinstance(given, Path):
+        twice = [one for one, times in Counter(file.name for file in given).items() if times > 1]
+        if twice:
+            raise WorkbenchError(f"Two of the files are called {twice[0]!r}. Rename one of them, or bring the folder that holds both.")
+        own, files, places = name, sorted(given), {file: Path(name) / file.name for file in given}
+    elif is_bundle(given):
+        own, files = given.stem if given.is_file() else given.resolve().name, members(given, room)
+        places = {file: own / file.relative_to(room if given.is_file() else given) for file in files}
+    else:
+        own, files, saved = given.name, [given], kind_of(given) == SAVED
+        places = {file: Path(own) / file.name if saved else Path(own) for file in files_of(given)}
+    return Brought(own, files, places, sum(file.stat().st_size for file in places))
+
+
+def _copy(brought: Brought, original: Path) -> Generator[Progress, None, tuple[list[Path], int, str]]:
+    """Copies, and returns what is to be read, and the number of line ends and the SHA-256 of the files one after another."""
+    done, lines, digest = 0, 0, hashlib.sha256()
     try:
-        size = sum(file.stat().st_size for file in files)
-        for file in files:
-            to = copy if file == path else copy / file.name
+        for file, place in brought.places.items():
+            to = original / place
             to.parent.mkdir(exist_ok=True, parents=True)
             with file.open("rb") as source, to.open("wb") as target:
                 while chunk := source.read(CHUNK):
                     target.write(chunk)
                     digest.update(chunk)
                     done, lines = done + len(chunk), lines + chunk.count(b"\n")
-                    yield Progress(done, size, "bytes copied")
+                    yield Progress(done, brought.size, "bytes copied")
     except OSError as error:
-        raise WorkbenchError(f"{path} cannot be copied into the workspace: {error.strerror}. Check the disk and the rights.") from error
-    return lines, digest.hexdigest()
+        raise WorkbenchError(
+            f"{brought.name} cannot be copied into the workspace: {error.strerror}. Check the disk and the rights."
+        ) from error
+    return [original / brought.places.get(file, Path(brought.name)) for file in brought.files], lines, digest.hexdigest()
 
 
-def _keep(copy: Path, folder: Path, columns: Mapping[str, str], lines: int) -> Generator[Progress, None, Counted]:
+def _keep(copies: Sequence[Path], folder: Path, columns: Mapping[str, str], lines: int) -> Generator[Progress, None, Counted]:
     """Writes the rows and the rejects, and returns how many there are."""
-    found, rows, total = Counted(), read(copy, columns), _length(copy, lines)
+    found, rows = Counted(), chain.from_iterable(read(copy, columns) for copy in copies)
+    total = _length(copies[0], lines) if len(copies) == 1 else 0
     with kept.Keeper(folder) as keeper:
         while batch := list(islice(rows, BATCH)):
             keeper.write(batch)
             found.add(batch)
-            here, taken = batch[-1].line, found.formats.total()
+            taken = found.formats.total()
+            here = batch[-1].line if len(copies) == 1 else taken + found.rejects  # of several files each begins anew
             known = max(here, taken + found.rejects) <= total + 1  # a last line may have no end, and all of a JSON file may be one line
             yield Progress(here, max(here, total) if known else 0, f"read: {count(taken, 'row')}, {count(found.rejects, 'reject')}")
     return found

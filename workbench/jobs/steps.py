@@ -111,20 +111,30 @@ def at_hand(spec: DataSpec, workspace: Workspace, model: str = models.POCKET) ->
 
 
 def estimate(spec: DataSpec, workspace: Workspace, model: str = models.POCKET) -> float:
-    """About how many seconds the recipe's steps will take; 0 where all is at hand. What a model takes for a row is tried on a few.
+    """About how many seconds the recipe's steps will take; 0 where all is at hand."""
+    return sum(seconds for _, seconds in estimates(spec, workspace, model))
 
-    Every row is counted that a step reads, those that an earlier step drops too, and those that were read before and are not read again.
+
+def estimates(spec: DataSpec, workspace: Workspace, model: str = models.POCKET) -> list[tuple[str, float]]:
+    """The steps that must be done, each by its title and about how many seconds it will take; a model's pace is tried on a few rows.
+
+    Every row is counted that reaches a step as far as the steps before it say how many stay, and those that were read before and are not
+    read again.
     """
     if at_hand(spec, workspace, model) is not None:
-        return 0.0
-    examples, around, seconds = load(spec.path, workspace, spec.columns).examples, Around(workspace, model), 0.0
+        return []
+    examples, around, found = load(spec.path, workspace, spec.columns).examples, Around(workspace, model), list[tuple[str, float]]()
+    rows = len(examples)
     for selector, file in zip(spec.selectors, _keys(spec, workspace, model), strict=True):
-        if not (selector.skip or file.exists()):
+        if selector.skip:
+            continue
+        if not file.exists():
             reader, others = selector.reader(), sum(len(around.rows(name, selector.title())) for name in selector.others())
-            read = 0 if reader is None else selector.seen(len(examples)) + others
-            seconds += (len(examples) + others - read) * PLAIN
-            seconds += read * selector.passes * _pace(reader or model, examples, around) if read else 0.0
-    return seconds
+            read = 0 if reader is None else selector.seen(rows) + others
+            seconds = read * selector.passes * _pace(reader or model, examples, around) if read else 0.0
+            found.append((selector.title(), (rows + others - read) * PLAIN + seconds))
+        rows = selector.left(rows)
+    return found
 
 
 def _pace(reader: str, examples: Sequence[Example], around: Around) -> float:

@@ -22,7 +22,9 @@ from workbench.core.events import Progress
 from workbench.core.job import drain
 from workbench.core.workspace import ASSETS, NAME, Workspace
 from workbench.materials import kept
+from workbench.materials.bundles import hints_of, is_bundle, members
 from workbench.materials.formats import read
+from workbench.materials.guessing import Hint
 from workbench.materials.near import joined
 from workbench.materials.rows import Chosen, Example, Reject
 
@@ -44,6 +46,7 @@ class Corpus:
     formats: Mapping[str, int]
     examples: Sequence[Example]
     rejects: Sequence[Reject]
+    hints: Sequence[Hint] = ()  # what a person should know of how it was read
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,13 @@ def load(name_or_path: str, workspace: Workspace, columns: Mapping[str, str] = {
     folder = _folder(name_or_path, workspace)
     if folder and not columns:
         stored = kept.KeptRows(folder)
-        return _corpus(name_or_path, stored, stored.formats(), kept.KeptRejects(folder))
-    rows = list(read(path_of(name_or_path, workspace), columns))
+        return _corpus(name_or_path, stored, stored.formats(), kept.KeptRejects(folder), kept.read_about(folder).hints)
+    path = path_of(name_or_path, workspace)
+    files = members(path, path) if folder and is_bundle(path) else [path]
+    rows = [row for file in files for row in read(file, columns)]
     examples = [row for row in rows if isinstance(row, Example)]
     formats = Counter(example.format for example in examples)
-    return _corpus(name_or_path, examples, formats, [row for row in rows if isinstance(row, Reject)])
+    return _corpus(name_or_path, examples, formats, [row for row in rows if isinstance(row, Reject)], hints_of(files, columns))
 
 
 def path_of(name_or_path: str, workspace: Workspace) -> Path:
@@ -180,10 +185,12 @@ def _folder(name: str, workspace: Workspace) -> Path | None:
     return folder if (folder / kept.ROWS).is_file() and (folder / kept.ABOUT).is_file() else None
 
 
-def _corpus(name: str, examples: Sequence[Example], formats: Mapping[str, int], rejects: Sequence[Reject]) -> Corpus:
+def _corpus(
+    name: str, examples: Sequence[Example], formats: Mapping[str, int], rejects: Sequence[Reject], told: Sequence[Hint] = ()
+) -> Corpus:
     if not examples:
         raise WorkbenchError(no_row(name, rejects, len(rejects)))
-    return Corpus(name, usual(formats), formats, examples, rejects)
+    return Corpus(name, usual(formats), formats, examples, rejects, told)
 
 
 def no_row(name: str, rejects: Sequence[Reject], total: int) -> str:

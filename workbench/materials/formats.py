@@ -13,7 +13,8 @@ knows no tokens (`templates.py`). Formats, in the order in which they are tried 
     prompt_completion   prompt, question, query, instruction or input; and completion, response, answer(s), output or target
     text                text or content
 
-Roles are normalised (human → user, gpt → assistant, observation → tool …) and contents made of parts become text. A
+Where no row has a known format the columns are guessed (`guessing.py`), rows inside rows are rows (`nested.py`), and both are told
+(`hints`). Roles are normalised (human → user, gpt → assistant, observation → tool …) and contents made of parts become text. A
 sharegpt `function_call` turn becomes an assistant turn that says the call. A turn with `train: false` or weight 0 is kept
 and not learnt. Every other column goes to `meta`, untouched.
 """
@@ -21,10 +22,15 @@ and not learnt. Every other column goes to `meta`, untouched.
 import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from workbench.core.errors import WorkbenchError
+from workbench.materials import encodings
+from workbench.materials import records as rec
+from workbench.materials.guessing import Guess, Hint, guess, headless, unused
+from workbench.materials.nested import opened
 from workbench.materials.pairs import pair
 from workbench.materials.readers import records
 from workbench.materials.records import CONVERSATIONS, Record, reject
@@ -39,6 +45,7 @@ CONTEXTS = ("input", "context")
 TEXTS = ("text", "content")
 ASKED = ("prompt", "answer", "input", "system", "text", "messages")  # the roles that `columns` can give
 SAMPLE = 200  # rows that are looked at to tell whether a mapped column exists
+UNANSWERED = "Nothing can be learnt from questions alone: add a column with the answers. To see what models say to them, ask in Compare."
 HINT = 'Say which column is which, for example columns {"prompt": "q", "answer": "a"}, or {"text": "story"}.'
 
 
@@ -55,19 +62,60 @@ def read(path: Path, columns: Mapping[str, str] = {}) -> Iterator[Example | Reje
             has; a role that there is not.
     """
     _check_roles(columns)
-    rows = records(path)
-    first: list[Record | Reject] = []
-    for row in rows:
-        first.append(row)
-        if len(first) == SAMPLE:
-            break
+    rows = (row for row, _ in opened_rows(path, columns))
+    first = list(islice(rows, SAMPLE))
     if not first:
         raise WorkbenchError(f"{path.name} is empty: there is no row in it. Choose another file.")
-    _check_columns(path.name, columns, [row.value for row in first if isinstance(row, Record)])
-    for row in first:
-        yield understood(path.name, row, columns)
-    for row in rows:
-        yield understood(path.name, row, columns)
+    sample = [row.value for row in first if isinstance(row, Record)]
+    _check_columns(path.name, columns, sample)
+    guessed = None if columns else guess_of(sample)
+    for row in chain(first, rows):
+        yield understood(path.name, row, guessed.columns if guessed else columns)
+
+
+def hints(path: Path, columns: Mapping[str, str] = {}) -> list[Hint]:
+    """What a person should know of how `read` reads the file: its encoding, rows inside rows, columns that are guessed or left unused."""
+    found = list(islice(opened_rows(path, columns), SAMPLE))
+    sample = [row.value for row, _ in found if isinstance(row, Record)]
+    told = [Hint(encodings.SAYS)] if rec.is_western(path) else []
+    told += [Hint(words) for words in dict.fromkeys(words for _, words in found if words)]
+    if rec.kind_of(path) == rec.TABLE and (odd := headless(list(sample[0]) if sample else [])):
+        told.append(odd)
+    if columns or not sample:
+        return told
+    if guessed := guess_of(sample):
+        return [*told, guessed.hint()]
+    beside = unused(sample, _filled(sample[0], _names(sample[0]), TEXTS)) if all(format_of(row) == "text" for row in sample) else None
+    return [*told, *([beside] if beside else [])]
+
+
+def guess_of(sample: Sequence[Mapping[str, Any]]) -> Guess | None:
+    """Which column is which where no row of the sample has a known format."""
+    return None if not sample or any(map(_is_known, sample)) else guess(sample)
+
+
+def opened_rows(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[Record | Reject, str]]:
+    """Every row of the file, those inside rows too, and of these what was opened."""
+
+    mapped = set(columns.values())
+    tests = (mapped.issubset, mapped.issubset) if columns else (_is_known, _is_exchange)
+    for row in records(path):
+        inner, words = opened(row, *tests) if isinstance(row, Record) and (not columns or "answer" in columns) else ([row], "")
+        yield from ((one, words) for one in inner)
+
+
+def _is_exchange(value: Mapping[str, Any]) -> bool:
+    """Whether the row has an answer: what holds a text alone may be a turn, or a note."""
+    return format_of(value) not in ("", "text")
+
+
+def _is_known(value: Mapping[str, Any]) -> bool:
+    """Whether the row has a format. A talk that stands as one text is none: it is what a summary is of."""
+    name = format_of(value)
+    if name != "messages":
+        return bool(name)
+    talk = _filled(value, _names(value), CONVERSATIONS)
+    return talk.lower() == "messages" or not isinstance(unpacked(value[talk]), str)
 
 
 def detect(records: Sequence[Mapping[str, Any]]) -> str:
@@ -225,6 +273,8 @@ def _mapped(record: dict[str, Any], names: Mapping[str, str], columns: Mapping[s
 
 
 def _unrecognised(record: dict[str, Any], names: Mapping[str, str]) -> UnfitError:
+    if "turns" in names or _filled(record, names, PROMPTS):
+        return UnfitError("The row asks something, and no column holds an answer.", UNANSWERED)
     return UnfitError(f"No known format has the columns {_listed([record])}.", HINT)
 
 

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self, overload
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from workbench.core.errors import WorkbenchError
+from workbench.materials.guessing import Hint
 from workbench.materials.rows import Example, Reject
 
 ORIGINAL, ROWS, REJECTS, ABOUT = "original", "rows.parquet", "rejects.parquet", "about.yaml"
@@ -46,6 +47,7 @@ class About:
     sha256: str
     columns: dict[str, str]
     made: str  # date and time, ISO 8601
+    hints: list[Hint] = field(default_factory=list)  # what to know of how the file was read
 
 
 class Keeper:
@@ -172,10 +174,11 @@ def read_rejects(folder: Path) -> list[Reject]:
 def read_about(folder: Path) -> About:
     """The data set's facts; a damaged or missing about.yaml is an error that says what to do."""
     try:
-        about = About(**yaml.safe_load((folder / ABOUT).read_text(encoding="utf-8")))
+        given = yaml.safe_load((folder / ABOUT).read_text(encoding="utf-8"))
+        about = About(**{**given, "hints": [Hint(**hint) for hint in given.get("hints", [])]})
         _check_types(about)
         return about
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, AttributeError) as error:
         raise WorkbenchError(
             f"The data set {folder.name} in the workspace is damaged: {ABOUT} cannot be read. Delete {folder} and bring the file in again."
         ) from error
@@ -183,18 +186,18 @@ def read_about(folder: Path) -> About:
 
 def _check_types(about: About) -> None:
     """TypeError where a hand-edited about.yaml holds something else than it should."""
-    for value, field in zip(astuple(about), fields(about), strict=True):
-        kind = dict if field.name == "columns" else int if field.name in ("rows", "rejects", "bytes") else str
-        if not isinstance(value, kind):
-            raise TypeError(f"{field.name} is {value!r}")
+    kinds = {"columns": dict, "hints": list, "rows": int, "rejects": int, "bytes": int}
+    for value, one in zip(astuple(about), fields(about), strict=True):
+        if not isinstance(value, kinds.get(one.name, str)):
+            raise TypeError(f"{one.name} is {value!r}")
 
 
 def write_about(folder: Path, about: About) -> None:
-    (folder / ABOUT).write_text(yaml.safe_dump(vars(about), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    (folder / ABOUT).write_text(yaml.safe_dump(asdict(about), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def original(folder: Path) -> Path:
-    """The copy of the file as it was brought."""
+    """The copy of the file, or of the folder, as it was brought."""
     return folder / ORIGINAL / read_about(folder).original
 
 

@@ -4,7 +4,6 @@ What it is: bytes to text, and one JSON text to one mapping or a `Reject` with i
 whole file (`readers.py`) and does not know what a question or an answer is (`formats.py`). pyarrow unpacks zstd.
 """
 
-import codecs
 import gzip
 import io
 import json
@@ -19,6 +18,7 @@ import orjson
 import pyarrow as pa
 
 from workbench.core.errors import WorkbenchError
+from workbench.materials.encodings import NOT_UTF8, WESTERN, encoding_of
 from workbench.materials.rows import Reject
 
 HUGE = 10_000_000  # characters of one row; what is longer is a mistake in nearly every file and would stall the page
@@ -44,7 +44,6 @@ KINDS = {
     ".txt": PROSE,
     ".md": PROSE,
 }
-NOT_UTF8 = re.compile("[\udc80-\udcff]")
 MENDABLE = re.compile("[\x00\ud800-\udfff]")
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")
 
@@ -92,16 +91,17 @@ def reject(source: str, line: int, reason: str, remedy: str, raw: str = "", colu
 def text_head(path: Path) -> str:
     """The first characters of a text file, decoded as the rest will be; undecodable bytes are left out."""
     head = _bytes_head(path)
-    return head.decode(_encoding(head), errors="ignore")
+    return head.decode(encoding_of(head), errors="ignore")
 
 
 def open_text(path: Path, newline: str | None = None) -> TextIO:
-    """The file as text: unpacked if it is gzip or zstd, byte order mark removed, UTF-16 told by its mark or its zero bytes.
+    """The file as text: unpacked if it is gzip or zstd, byte order mark removed, UTF-16 told by its mark or its zero bytes, Windows-1252
+    by its letters.
 
     Bytes that are not UTF-8 come through as lone surrogates (`surrogateescape`), so that each bad row can be named.
     """
-    encoding = _encoding(_bytes_head(path))
-    errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
+    encoding = encoding_of(_bytes_head(path))
+    errors = "surrogateescape" if encoding in ("utf-8-sig", WESTERN) else "strict"
     return io.TextIOWrapper(_open_bytes(path), encoding=encoding, errors=errors, newline=newline)
 
 
@@ -282,10 +282,6 @@ def _bytes_head(path: Path) -> bytes:
         return stream.read(HEAD)
 
 
-def _encoding(head: bytes) -> str:
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    pairs = len(head) // 2
-    if pairs >= 8 and head[1::2].count(0) > 0.8 * pairs:
-        return "utf-16-le"
-    return "utf-16-be" if pairs >= 8 and head[0::2].count(0) > 0.8 * pairs else "utf-8-sig"
+def is_western(path: Path) -> bool:
+    """Whether it is a file of text that is read as Windows-1252."""
+    return kind_of(path) in (LINES, DOCUMENT, TABLE, PROSE) and encoding_of(_bytes_head(path)) == WESTERN

@@ -7,7 +7,7 @@ Ids: data-counting (buttons `[data-pick=count]`, `[data-pick=stop]`).
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -18,10 +18,11 @@ from workbench.core.parts import DataSpec
 from workbench.core.words import duration
 from workbench.core.workspace import Workspace
 from workbench.jobs.curate import Look, looking, tokenizer_of
-from workbench.jobs.steps import LONG, estimate
+from workbench.jobs.steps import LONG, estimates
 from workbench.ui import cards, forms
 from workbench.ui.watching import watched
 
+HOUR = 3600.0  # estimated seconds beyond which a person is told what would make it shorter
 OPEN = 1000  # pages whose latest wish is remembered
 Recipe = Mapping[str, Any]
 Drawn = Callable[[Look, Recipe], tuple[Any, ...]]
@@ -52,8 +53,9 @@ def counted(recipe: Recipe, model: str, workspace: Workspace, wanted: Callable[[
         WorkbenchError: as `looking`.
     """
     spec: Any = DataSpec.parse(recipe)
-    if not asked and (seconds := estimate(spec, workspace, model)) > LONG:
-        yield from [_ask(seconds)] if wanted() else []
+    steps = [] if asked else estimates(spec, workspace, model)
+    if sum(seconds for _, seconds in steps) > LONG:
+        yield from [_ask(steps)] if wanted() else []
         return
     yield from watched(looking(spec, tokenizer(model, workspace), workspace, model), wanted, _button("stop", "Stop"))
 
@@ -91,8 +93,13 @@ def wire(workspace: Workspace, draft: gr.State, model: gr.State, says: gr.HTML, 
     says.select(pressed, [draft, model], [says, *outputs], **wired)
 
 
-def _ask(seconds: float) -> str:
-    words = f"To count what these steps keep takes about {duration(seconds)}. What is shown below is of before."
+def _ask(steps: Sequence[tuple[str, float]]) -> str:
+    """How long it takes, which step is to blame where it is one of several, and what makes it shorter where nobody would wait."""
+    seconds = sum(own for _, own in steps)
+    title, most = max(steps, key=lambda step: step[1])
+    blame = f", most of it for {title}" if len(steps) > 1 and most > seconds / 2 else ""
+    less = " A Random sample or another cheap step before it leaves it fewer rows to read." if seconds > HOUR else ""
+    words = f"To count what these steps keep takes about {duration(seconds)}{blame}.{less} What is shown is of before."
     return f'<div class="card watch" role="status">{cards.escaped(words)} {_button("count", "Count them")}</div>'
 
 

@@ -3,6 +3,8 @@
 Pure functions of `jobs.curate.Look`; every text is escaped. Not here: where it stands (`tabs/data.py`), or the rows (`rows.py`).
 """
 
+import json
+
 from workbench.core.method import find
 from workbench.core.words import count, number
 from workbench.jobs.curate import Look
@@ -23,13 +25,15 @@ def found(seen: Look) -> str:
 
 
 def issues(seen: Look) -> str:
-    """The findings, each with a button for its rows and one for the step that is for it, where there are such."""
+    """The findings, each with a button for its rows, one for the step that is for it and one to read the file otherwise, where there are
+    such."""
     return f'<ul class="issues">{"".join(map(_issue, seen.issues))}</ul>'
 
 
 def _issue(issue: Issue) -> str:
     buttons = [("show", issue.kind, "Show them")] if issue.rows else []
     buttons += [("step", issue.remedy, f"Add the step: {find('selectors', issue.remedy).title()}")] if issue.remedy else []
+    buttons += [("columns", json.dumps(dict(issue.columns)), issue.offer)] if issue.offer else []
     drawn = "".join(
         f'<button type="button" data-pick="{does}:{cards.escaped(what)}">{cards.escaped(label)}</button>' for does, what, label in buttons
     )

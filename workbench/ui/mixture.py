@@ -40,7 +40,7 @@ def build(ctx: Context, draft: gr.State, turn: gr.State) -> gr.HTML:
             )  # fmt: skip
             add = gr.Button("Add a data set", elem_id="data-mix-add", scale=1, min_width=100, size="sm")
         shown = cards.place(elem_id="data-portions")
-    add.click(_added, [which, draft], draft, **forms.WRITER)
+    add.click(_added, [which, draft], draft, trigger_mode="multiple", **forms.WRITER)
     which.focus(lambda: gr.Dropdown(choices=[choice.name for choice in data_sets(ctx.workspace)]), None, which, **forms.READER)
     gr.on(None, _shape_of, [draft, shape], shape, trigger_mode="always_last", **forms.WRITER)
     return shown

@@ -7,6 +7,7 @@ bringing, discarding, counting, listing, mixture, terrain, contrasting, undoing,
 """
 
 import functools
+import json
 from typing import Any
 
 import gradio as gr
@@ -41,14 +42,14 @@ def build(ctx: Context, bench: Bench) -> None:
         with gr.Column(scale=2, min_width=230):
             _sets(ctx, draft)
         with gr.Column(scale=6, min_width=360):
-            says = cards.picker("", "data-counting")
             *middle, show = _middle(ctx, draft, counted, narrow)
         with gr.Column(scale=4, min_width=320):
             right = _right(ctx, draft, shape, turn)
             contrasting.build(ctx, counted, narrow, show)
             terrain.build(ctx, counted, narrow, show)
             keeping.build(ctx, draft, model)
-    outputs = (*middle, *right, _bottom(bench, draft), counted)
+    says, words = _bottom(bench, draft)
+    outputs = (*middle, *right, words, counted)
     counting.wire(ctx.workspace, draft, model, says, outputs, _drawn)
     bench.loaded.change(_loaded, [bench.spec, shape, turn], [draft, shape, turn], **forms.WRITER)
     bench.spec.change(lambda spec: spec.get("model", ""), bench.spec, model, trigger_mode="always_last", **forms.WRITER)
@@ -115,8 +116,10 @@ def _middle(ctx: Context, draft: gr.State, counted: gr.State, narrow: gr.State) 
 
 
 def _picked(held: Draft, narrow: Draft, event: gr.EventData) -> tuple[Any, Any, Any]:
-    """What a finding's button asks for: its rows to be shown, all of them, or the step that is for it, which is added once."""
+    """What a finding's button asks for: its rows to be shown, all of them, its step, which is added once, or other columns."""
     does, _, what = event.pick.partition(":")
+    if does == "columns":
+        return {**held, "columns": json.loads(what)}, gr.skip(), gr.skip()
     if does == "show":
         choices = [*listing.SHOWN, *([] if what in listing.SHOWN else [what])]
         return gr.skip(), gr.Dropdown(choices=choices, value=what), {**narrow, "rows": None, "says": "", "least": None, "most": None}
@@ -190,7 +193,7 @@ def _steps(ctx: Context, draft: gr.State, shape: gr.State, mistake: gr.HTML) -> 
     def added(name: str, held: Draft) -> Draft:
         return {**held, "selectors": [*held.get("selectors", []), find("selectors", name)().chosen()]}
 
-    add.click(added, [which, draft], draft, **forms.WRITER)
+    add.click(added, [which, draft], draft, trigger_mode="multiple", **forms.WRITER)
     gr.on(None, _shape_of, [draft, shape], shape, trigger_mode="always_last", **forms.WRITER)
 
 
@@ -224,14 +227,16 @@ def _step(draft: gr.State, mistake: gr.HTML, place: int, step: Draft, names: for
 # Bottom: what will be used.
 
 
-def _bottom(bench: Bench, draft: gr.State) -> gr.HTML:
+def _bottom(bench: Bench, draft: gr.State) -> tuple[gr.HTML, gr.HTML]:
+    """Where it is said how far a count is, which is seen from everywhere on the tab, and what is kept."""
     with gr.Row(elem_classes=["bottom-bar"]):
         with gr.Column(scale=4, min_width=240):
+            says = cards.picker("", "data-counting")
             words = cards.place(elem_id="data-kept")
         for tab, label, variant in (("adapter", "Use these, then Adapter", "secondary"), ("train", "Use these, then Train", "primary")):
             button = gr.Button(label, variant=variant, elem_id=f"data-use-{tab}", scale=0, min_width=210)  # type: ignore[arg-type]
             button.click(functools.partial(_use, tab), [draft, bench.spec], [bench.spec, bench.tabs], **forms.WRITER)
-    return words
+    return says, words
 
 
 def _use(tab: str, held: Draft, spec: Draft) -> tuple[Draft, Any]:
