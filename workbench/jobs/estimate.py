@@ -259,19 +259,20 @@ def _block(model: PreTrainedModel, spec: TrainSpec, length: int, numbers: Number
 def _adapted(model: PreTrainedModel, spec: TrainSpec, cost: Cost, numbers: Numbers) -> float:
     """Bytes a token that all adapted matrices keep: their inputs, and what stands between their two factors.
 
-    With dropout each keeps what was left of its input, and what was dropped. Without it the input is shared by those that read the same.
-    Where there are no two factors, the adapter says what it keeps.
+    With dropout each keeps what was left of its input, and marks of what was dropped, where what it reads has been moved: not the lowest,
+    but for the end of their module. Without it inputs are shared. Where there are no two factors, the adapter says what it keeps.
     """
     if cost.kept:
         return cost.kept * numbers.width
     moved = {(module, layer): trained for module, layer, trained, _ in cost.by_module if trained}
     found = [(name, module, moved.get((name.rpartition(".")[2], layer_of(name + ".")), 0)) for name, module in _matrices(model)]
     adapted = [(name, _reads(module), trained / sum(module.weight.shape)) for name, module, trained in found if trained]
-    shared = {(name.rpartition(".")[0], reads) for name, reads, _ in adapted}
     inputs, ranks = sum(reads for _, reads, _ in adapted), sum(rank for *_, rank in adapted)
     if spec.adapter.model_dump().get("dropout"):
-        return inputs * (numbers.width + numbers.noise) + ranks * numbers.width
-    return numbers.width * (ranks + sum(reads for _, reads in shared))
+        ends, lowest = {name.rpartition(".")[0]: name for name, *_ in found}.values(), adapted[0][0].rpartition(".")[0] + "."
+        marked = inputs - sum(reads for name, reads, _ in adapted if name.startswith(lowest) and name not in ends)
+        return inputs * numbers.width + marked * numbers.noise + ranks * numbers.width
+    return numbers.width * (ranks + sum(reads for _, reads in {(name.rpartition(".")[0], reads) for name, reads, _ in adapted}))
 
 
 def _matrices(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:

@@ -27,16 +27,27 @@ Draft = dict[str, Any]
 
 
 def build(ctx: Context, draft: gr.State, model: gr.State) -> None:
-    """Draw the section."""
-    with gr.Accordion("Keep or export", open=False, elem_id="data-keep", elem_classes=["more"]):
-        name = gr.Textbox(label="Name", max_lines=1, interactive=True, elem_id="data-keep-name", info="What is kept is called so")
-        form = gr.Dropdown(
-            [("A data set of the workspace", HERE), *((f"{forms.in_words(name)}: {about}", name) for name, about in export_forms())],
-            value=HERE, label="As", interactive=True, elem_id="data-keep-as",
-        )  # fmt: skip
-        go = gr.Button("Keep what stays", elem_id="data-keep-go")
-        says = cards.place(elem_id="data-keep-says")
-        file = gr.File(label="The export as one file", visible=False, interactive=False, elem_id="data-keep-file")
+    """Draw the section, its inside when it is opened for the first time."""
+    seen = gr.State(False)
+    with gr.Accordion("Keep or export", open=False, elem_id="data-keep", elem_classes=["more"]) as panel:
+
+        @gr.render(inputs=[seen], triggers=[seen.change], **forms.DRAWN)
+        def drawn(opened: bool) -> None:
+            if opened:
+                _inside(ctx, draft, model)
+
+    panel.expand(lambda: True, None, seen, **forms.WRITER)
+
+
+def _inside(ctx: Context, draft: gr.State, model: gr.State) -> None:
+    name = gr.Textbox(label="Name", max_lines=1, interactive=True, elem_id="data-keep-name", info="What is kept is called so")
+    form = gr.Dropdown(
+        [("A data set of the workspace", HERE), *((f"{forms.in_words(name)}: {about}", name) for name, about in export_forms())],
+        value=HERE, label="As", interactive=True, elem_id="data-keep-as",
+    )  # fmt: skip
+    go = gr.Button("Keep what stays", elem_id="data-keep-go")
+    says = cards.place(elem_id="data-keep-says")
+    file = gr.File(label="The export as one file", visible=False, interactive=False, elem_id="data-keep-file")
     made = gr.State("")  # the data set that was made last; the draft may have changed while it was
     go.click(_work(ctx), [draft, model, name, form], [says, file, made], trigger_mode="once", **forms.WRITER)
     made.change(lambda name, held: _shown(held, name) if name else held, [made, draft], draft, **forms.WRITER)
