@@ -1,17 +1,20 @@
 """Files opened in half precision: what transformers' own way makes of them, to the bit, and no other thread notices."""
 
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from pico import make_model
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, initialization
 
 from tests.jobs.test_patching import FAMILIES, tiny
 from workbench.materials import rounded
-from workbench.materials.models import ModelRef, load
-from workbench.materials.opening import Making, from_files
+from workbench.materials.models import ModelRef, load, skeleton
+from workbench.materials.opening import ALONE, Making, from_files
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
 
@@ -57,3 +60,44 @@ def test_making_is_this_threads_and_leaves_alone_what_has_a_format() -> None:
     assert other == [torch.float32] and {one.dtype for one in made} == {BF16}
     assert [one.dtype for one in kept] == [torch.float64, torch.float32, torch.float32]
     assert [one.dtype for one in whole] == [torch.int64, torch.int64, torch.bool] and torch.ones(1).dtype == torch.float32
+
+
+def test_models_are_made_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers takes the tying away from the class of all models meanwhile: a second thread would find it gone, and leave it so."""
+    make_model().save_pretrained(tmp_path)
+    ties, inside, most = PreTrainedModel.tie_weights, [], [0]
+    started, original = threading.Barrier(3), initialization.no_tie_weights
+
+    @contextmanager
+    def seen() -> Iterator[None]:
+        inside.append(None)
+        most[0] = max(most[0], len(inside))
+        time.sleep(0.05)
+        with original():
+            yield
+        inside.pop()
+
+    monkeypatch.setattr(initialization, "no_tie_weights", seen)
+    found: list[PreTrainedModel] = []
+
+    def open_it(dtype: torch.dtype) -> None:
+        started.wait()
+        found.append(from_files(str(tmp_path), dtype))
+
+    threads = [threading.Thread(target=open_it, args=(dtype,)) for dtype in (torch.float32, torch.float32, BF16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] and PreTrainedModel.tie_weights is ties
+    assert all(model.get_output_embeddings().weight is model.get_input_embeddings().weight for model in found) and len(found) == 3
+
+
+def test_a_shape_is_not_looked_at_while_a_model_is_opened(tmp_path: Path) -> None:
+    make_model().save_pretrained(tmp_path)
+    looked = threading.Thread(target=skeleton, args=(str(tmp_path),))
+    with ALONE:
+        looked.start()
+        looked.join(0.3)
+        assert looked.is_alive()
+    looked.join()

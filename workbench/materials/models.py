@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from workbench.core.errors import WorkbenchError
 from workbench.core.workspace import ASSETS, Workspace, named
 from workbench.materials import rounded
+from workbench.materials.opening import ALONE, from_files
 
 if TYPE_CHECKING:  # its model code takes seconds to import, and a merge has no use for it
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -88,8 +89,6 @@ def load(ref: ModelRef, device: torch.device, dtype: torch.dtype, four_bits: boo
     is torch's scaled dot product where the family allows it, and else the family's own (Gemma 2)."""
     from transformers.utils import logging
 
-    from workbench.materials.opening import from_files
-
     logging.disable_progress_bar()
     wanted = {"quantization_config": rounded.settings(dtype), "device_map": {"": device}} if four_bits else {}
     try:
@@ -114,7 +113,8 @@ def built(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PreTraine
     """The model of a config.json and a state dict, in eval mode on the CPU; a head that is tied may be left out."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), trust_remote_code=False)
+    with ALONE:
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), trust_remote_code=False)
     model.load_state_dict(tensors, strict=False)
     return model.float().eval()
 
@@ -142,7 +142,7 @@ def skeleton(path: str) -> PreTrainedModel:
     except (OSError, ValueError) as error:
         raise _cannot_load(ModelRef(path, path, path), error) from error
     dtype = config.dtype
-    with torch.device("meta"):  # built in any other dtype, transformers would make that the default of all threads meanwhile
+    with ALONE, torch.device("meta"):  # built in any other dtype, transformers would make that the default of all threads meanwhile
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     model.config.dtype = dtype
     return model.to(dtype) if dtype else model

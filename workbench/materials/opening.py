@@ -2,13 +2,18 @@
 
 transformers builds the empty model under `torch.set_default_dtype`, which is the whole process's [R]: a run that trains in another thread
 would get a tensor of the wrong format just then. Here only this thread's factories make that format, while the model is built on the meta
-device; all else is transformers' own way, and what comes out is the same to the bit [V]. What it is not: a loader. Which files there are,
+device; all else is transformers' own way, and what comes out is the same to the bit [V].
+
+For the same length transformers takes the tying of head and embeddings away from the class of all models, and gives back what it found
+[R]: of two threads that open models at once the second finds it gone, and gives that back for good. So models are made one at a time,
+whoever makes them: under `ALONE`. What it is not: a loader. Which files there are,
 how they are read, converted and rounded is transformers'. Tags as in the project's notes: [R] read in transformers 5.23,
 [V] held by a test.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +23,8 @@ from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:  # its model code takes seconds to import
     from transformers import PreTrainedModel
+
+ALONE = threading.RLock()  # held while transformers makes a model, from files or from a config
 
 FACTORIES = (
     torch.empty,
@@ -55,12 +62,18 @@ def from_files(path: str, dtype: torch.dtype, **told: Any) -> PreTrainedModel:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
     told |= {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
-    if dtype == torch.get_default_dtype():
-        return AutoModelForCausalLM.from_pretrained(path, **told)
-    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if not isinstance(kind, type):  # none, or several to choose from
-        return AutoModelForCausalLM.from_pretrained(path, **told)
+    with ALONE:
+        if dtype == torch.get_default_dtype():
+            return AutoModelForCausalLM.from_pretrained(path, **told)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+        if not isinstance(kind, type):  # none, or several to choose from
+            return AutoModelForCausalLM.from_pretrained(path, **told)
+        return _as(kind, path, told)
+
+
+def _as(kind: type[PreTrainedModel], path: str, told: dict[str, Any]) -> PreTrainedModel:
+    """A model of this class, made with this thread's factories alone in the other format."""
 
     def within(cls: type[PreTrainedModel], numbers: torch.dtype, *rest: Any) -> list[AbstractContextManager[Any]]:
         return [*super(own, cls).get_init_context(torch.get_default_dtype(), *rest), Making(numbers)]

@@ -122,7 +122,9 @@ def _built(config: Mapping[str, Any]) -> dict[int, dict[str, tuple[int, ...]]]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with torch.device("meta"):
+    from workbench.materials.opening import ALONE
+
+    with ALONE, torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), trust_remote_code=False)
     found: dict[int, dict[str, tuple[int, ...]]] = {}
     for name, parameter in model.named_parameters():
