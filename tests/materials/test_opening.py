@@ -10,6 +10,7 @@ import pytest
 import torch
 from pico import make_model
 from transformers import AutoModelForCausalLM, PreTrainedModel, initialization
+from transformers.utils import hub
 
 from tests.jobs.test_patching import FAMILIES, tiny
 from workbench.materials import rounded
@@ -101,3 +102,27 @@ def test_a_shape_is_not_looked_at_while_a_model_is_opened(tmp_path: Path) -> Non
         looked.join(0.3)
         assert looked.is_alive()
     looked.join()
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_what_the_hub_sends_comes_before_the_lock(shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download takes minutes: other models are made meanwhile."""
+    asked, held = list[str](), list[bool]()
+
+    def noted(_: str, name: str, **__: object) -> str | None:
+        asked.append(name)
+        other = threading.Thread(target=lambda: held.append(not ALONE.acquire(blocking=False) or bool(ALONE.release())))
+        other.start()
+        other.join()
+        return None if shards > 1 and name == "model.safetensors" else name
+
+    def last(path: str, name: str, **told: object) -> None:
+        noted(path, name, **told)
+        raise OSError("the line is cut")
+
+    monkeypatch.setattr(hub, "cached_file", noted if shards > 1 else last)
+    monkeypatch.setattr(hub, "get_checkpoint_shard_files", last)
+    with pytest.raises(OSError, match="the line is cut"):
+        from_files("somebody/model", torch.float32)
+    index = "model.safetensors.index.json"
+    assert asked == (["model.safetensors"] if shards == 1 else ["model.safetensors", index, index]) and not any(held)

@@ -6,9 +6,10 @@ device; all else is transformers' own way, and what comes out is the same to the
 
 For the same length transformers takes the tying of head and embeddings away from the class of all models, and gives back what it found
 [R]: of two threads that open models at once the second finds it gone, and gives that back for good. So models are made one at a time,
-whoever makes them: under `ALONE`. What it is not: a loader. Which files there are,
-how they are read, converted and rounded is transformers'. Tags as in the project's notes: [R] read in transformers 5.23,
-[V] held by a test.
+whoever makes them: under `ALONE`. What the hub has to send comes before that, lest a download keep every other model waiting.
+
+What it is not: a loader. Which files there are, how they are read, converted and rounded is transformers'. Tags as in the project's notes:
+[R] read in transformers 5.23, [V] held by a test.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,6 +64,8 @@ def from_files(path: str, dtype: torch.dtype, **told: Any) -> PreTrainedModel:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
     told |= {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+    if not Path(path).is_dir():
+        _fetch(path)
     with ALONE:
         if dtype == torch.get_default_dtype():
             return AutoModelForCausalLM.from_pretrained(path, **told)
@@ -70,6 +74,17 @@ def from_files(path: str, dtype: torch.dtype, **told: Any) -> PreTrainedModel:
         if not isinstance(kind, type):  # none, or several to choose from
             return AutoModelForCausalLM.from_pretrained(path, **told)
         return _as(kind, path, told)
+
+
+def _fetch(path: str) -> None:
+    """Brings the weights of a hub id into its cache, where transformers then finds them; what is not there it tells itself."""
+    from transformers.utils.hub import cached_file, get_checkpoint_shard_files
+
+    def there(name: str) -> str | None:
+        return cached_file(path, name, _raise_exceptions_for_gated_repo=False, _raise_exceptions_for_missing_entries=False)
+
+    if there("model.safetensors") is None and (index := there("model.safetensors.index.json")):
+        get_checkpoint_shard_files(path, index)
 
 
 def _as(kind: type[PreTrainedModel], path: str, told: dict[str, Any]) -> PreTrainedModel:
