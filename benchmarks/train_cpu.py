@@ -1,6 +1,7 @@
 """Training on a CPU: real tokens a second of LoRA, the workbench beside transformers' Trainer and beside a bare loop.
 
     python benchmarks/train_cpu.py [--case 7M] [--rounds 5] [--steps 18] [--out FILE]
+    python benchmarks/train_cpu.py --case 0.5B --rounds 2 --steps 9 --only "trainer,workbench packed"     a quarter of an hour
 
 All contenders learn the same rows from the same weights (`train_cpu_case.py`): Trainer + peft in float32 with padded batches, which is
 1.00; the same with batches grouped by length, and that once more in the numbers in which the workbench trains this model on this machine;
@@ -14,7 +15,7 @@ memory that the allocator keeps. There it first trains one step that does not co
 from before the first batch is drawn until the last step is done. The last two, which are to be told apart within 3 %, share a
 process and take turns step by step, without the first step; whatever slows the machine down meets both. Loading, evaluation,
 samples and saving are outside the clock. The rounds go to and fro through the contenders, and ratios are taken within a round.
-Of 18 steps the default probes read step safety in two, about one in ten as in a long run; another number of steps may not.
+Of 9 steps the default probes read step safety in one and of 18 in two, about one in ten as in a long run; others may not.
 
 A run counts only if Adam's second moments show a gradient, LoRA's B has left zero, and what was saved has a lower loss than the
 base on the first 32 rows (read from disk, by transformers' own loss). Not measured: memory, quality, other threads and models.
@@ -183,7 +184,7 @@ CONTENDERS: dict[str, Callable[[Path, Path, int], Lap]] = {
     PACKED_UNPROBED: lambda home, out, steps: with_workbench(home, out, steps, packing=True, probed=False),
     PADDED: lambda home, out, steps: with_workbench(home, out, steps, packing=False),
 }
-MEASUREMENTS = [*CONTENDERS, IN_TURNS]
+MEASUREMENTS = [*CONTENDERS, IN_TURNS]  # against the first all others are held
 
 
 # One measurement, in a process of its own.
@@ -248,6 +249,7 @@ def main() -> None:
     parser.add_argument("--case", choices=case.SHAPES, default="7M")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=18, help="steps of 16 rows in one measurement")
+    parser.add_argument("--only", default=",".join(MEASUREMENTS), help="measurements, with commas between; the trainer is always one")
     parser.add_argument("--out", type=Path, help="where the result goes, else benchmarks/results/train_cpu.json, train_cpu_13m.json …")
     parser.add_argument("--measure", choices=MEASUREMENTS, help=argparse.SUPPRESS)
     parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
@@ -257,14 +259,15 @@ def main() -> None:
         print(json.dumps(measure(given.measure, given.home)))
         return
     rounds, load = [], os.getloadavg()[0]
+    wanted = [name for name in MEASUREMENTS if name in (TRAINER, *given.only.split(","))]
     with tempfile.TemporaryDirectory() as folder:
         case.make(Path(folder), given.case, given.steps)
         rows = case.about(Path(folder))
         for number in range(1, given.rounds + 1):
             found: dict[str, Any] = {}
-            for name in MEASUREMENTS[:: 1 if number % 2 else -1]:
+            for name in wanted[:: 1 if number % 2 else -1]:
                 found |= measured(name, Path(folder))
-            rounds.append({name: found[name] for name in (*CONTENDERS, UNPROBED, BARE)})
+            rounds.append({name: found[name] for name in (*CONTENDERS, UNPROBED, BARE) if name in found})
             print(f"round {number}: " + ", ".join(f"{name} {it['tokens_per_s']:.0f}" for name, it in rounds[-1].items()), flush=True)
     result = {
         "what": "real tokens a second of training LoRA r 8 on a CPU; ratios are [median, least, most] of the rounds",
@@ -272,7 +275,11 @@ def main() -> None:
         "case": given.case,
         "rows": rows,
         "contenders": {name: summary(rounds, name) for name in rounds[0]},
-        "goals": {f"{name} over {to}": {**ratio(rounds, name, to), "goal": goal} for (name, to), goal in GOALS[given.case].items()},
+        "goals": {
+            f"{name} over {to}": {**ratio(rounds, name, to), "goal": goal}
+            for (name, to), goal in GOALS[given.case].items()
+            if {name, to} <= rounds[0].keys()
+        },
         "rounds": rounds,
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start",
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "accelerate")}
