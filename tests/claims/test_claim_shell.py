@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from workbench import claim_shell
 from workbench.__main__ import app
 from workbench.core.claim import VERDICT, ClaimSpec, claims
 from workbench.core.events import Event, Finished, Noted, Started, Table
@@ -50,3 +52,29 @@ def test_with_a_name_it_is_checked_and_said(workspace: Workspace, monkeypatch: p
 def test_an_unknown_claim_is_a_sentence(workspace: Workspace) -> None:
     result = cli(workspace, "nonsense")
     assert result.exit_code == 1 and "there are: " in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_check_that_was_stopped_goes_on_under_its_own_number(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.JOBS, "claim", Job(toy, "device"))
+    first = next(iter(claims()))
+    with Store(workspace.database) as store:
+        run = store.create("claim", "", ClaimSpec.of(first, 2).model_dump(mode="json"))
+        store.append(run, Finished("stopped"))
+    result = cli(workspace, "--resume", run)
+    assert result.exit_code == 0 and result.stdout.startswith("Mixed: as it is.")
+    with Store(workspace.database) as store:
+        assert [(found.id, found.status) for found in store.runs("claim")] == [(run, "finished")]
+    both = cli(workspace, first, "--resume", run)
+    assert both.exit_code == 1 and "--resume" in both.stderr
+
+
+def test_what_came_out_on_our_machine_stands_beside_what_came_out_here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = list(claims())[:2]
+    monkeypatch.setattr(claim_shell, "outcome_of", lambda name, claim: Shipped("mixed") if name == first else None)
+    rows = {row["name"]: row["ours"] for row in json.loads(cli(workspace, "--json").stdout)}
+    assert rows[first] == "mixed" and rows[second] is None
+    assert "on our machine" in cli(workspace).stdout and "mixed" in cli(workspace).stdout
+
+
+class Shipped(NamedTuple):
+    verdict: str

@@ -1,7 +1,8 @@
 """A claim checked on a pico model, through the runner and the store: what is kept, what is taken away, and how it is stopped."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from workbench.core import claim as declared
 from workbench.core.claim import FOUND, GAINS, SPECS, VERDICT, Claim, ClaimSpec, Expected, Measure, training
 from workbench.core.errors import SpecError
 from workbench.core.events import Event, Finished, Noted, Progress, Started, Table
+from workbench.core.job import Job
 from workbench.core.spec import TrainSpec, parse_spec
 from workbench.core.workspace import Workspace
-from workbench.jobs.claim import claim, jobs_of, size
+from workbench.jobs.claim import DONE, claim, jobs_of, keep, kept, size
 from workbench.jobs.registry import JOBS
 from workbench.runs.runner import Runner
 from workbench.runs.store import Store
@@ -68,7 +70,8 @@ def test_its_progress_is_in_steps_and_ends_whole(toy: Claim, workspace: Workspac
     steps = [event for event in events if isinstance(event, Progress)]
     assert started.total == sum(size(job) for _, job in jobs_of(toy, 0)) == 25 and {event.total for event in steps} == {25}
     done = [event.done for event in steps]
-    assert done == sorted(done) and done[-1] == 25 and any("long, seed 1 of 1" in event.what for event in steps)
+    assert done == sorted(done) and done[-1] == 25 and done.count(25) == 1, "a seed is done when it is kept, and not before"
+    assert any("long, seed 1 of 1" in event.what for event in steps)
     assert isinstance(events[-1], Finished) and all(isinstance(event, Noted) for event in events[-5:-1])
 
 
@@ -82,6 +85,47 @@ def test_a_check_that_is_stopped_takes_its_runs_away_and_begins_anew(toy: Claim,
     (folder / "lab" / "seed-0" / "runs" / "long").mkdir(parents=True)  # of one that was killed
     (folder / "lab" / "seed-0" / "runs" / "long" / "spec.yaml").write_text("kind: nonsense")
     assert isinstance(checked(ClaimSpec(claim="toy", seeds=1), workspace)[-1], Finished)
+
+
+def test_a_check_that_was_stopped_goes_on_with_the_seeds_that_are_not_done(
+    toy: Claim, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(toy, runs={"long": toy.runs["long"], "short": toy.runs["short"]}, expected=toy.expected[:1], asks=())
+    monkeypatch.setitem(declared.CLAIMS, "toy", replace(small, models={"long": "run:long", "short": "run:short"}))
+    whole = found_in(checked(ClaimSpec(claim="toy", seeds=2), Workspace(workspace.home / "beside")))
+    trained, train = list[tuple[str, int]](), JOBS["train"]
+
+    def watched(spec: TrainSpec, folder: Path, inner: Workspace) -> Iterator[Event]:
+        trained.append((spec.name, spec.seed))
+        if trained == [("long", 0), ("short", 0), ("long", 1)]:
+            runner.stop(run)
+        return train.work(spec, folder, inner)
+
+    monkeypatch.setitem(JOBS, "train", Job(watched, train.lane))
+    with Store(workspace.database) as store, Runner(store, workspace, JOBS) as runner:
+        run = runner.submit(ClaimSpec(claim="toy", seeds=2))
+        stopped = runner.wait(run)
+        assert stopped.status == "stopped" and stopped.total == 10 and 5 <= stopped.step < 10
+        assert {row[1] for row in found_in(store.tables(run))} == {0}, "the tables hold the seed that is done"
+        assert {file.name for file in workspace.run(run).iterdir()} == {"spec.yaml", DONE}
+        trained.clear()
+        runner.resume(run)
+        over = runner.wait(run)
+        assert over.status == "finished" and trained == [("long", 1), ("short", 1)], "the second seed alone"
+        assert found_in(store.tables(run)) == whole, "as if it had not been stopped"
+        assert store.notes(run)[0].text == over.message and len(store.notes(run)) == 3
+    assert [path.name for path in workspace.run(run).iterdir()] == ["spec.yaml"]
+
+
+def found_in(events: Sequence[Event]) -> list[list[Any]]:
+    return [event for event in events if isinstance(event, Table) and event.name == FOUND][-1].rows
+
+
+def test_what_another_claim_of_that_name_has_found_is_not_counted(toy: Claim, workspace: Workspace) -> None:
+    folder = workspace.run("0001")
+    keep(folder, toy, [{"long": {"validation_loss": math.nan}}])
+    assert len(kept(folder, toy)) == 1 and math.isnan(kept(folder, toy)[0]["long"]["validation_loss"])
+    assert kept(folder, replace(toy, expected=toy.expected[:1])) == [] == kept(workspace.run("0002"), toy)
 
 
 def test_the_verdict_follows_the_numbers(toy: Claim, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

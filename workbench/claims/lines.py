@@ -19,9 +19,14 @@ CLAIM = Claim(
     },
     asks=({"kind": "evaluate", "models": ["run:tuned", "model:by-depth", "model:alike"]},),
     models={"tuned": "run:tuned", "LiNeS": "model:by-depth", "scaled alike": "model:alike"},
-    expected=(Expected(KNOWN, "LiNeS", "tuned", 0.1), Expected(RIGHT, "LiNeS", "tuned", -0.1)),
-    seconds=37,
+    expected=(
+        Expected(KNOWN, "LiNeS", "tuned", 0.1),
+        Expected(RIGHT, "LiNeS", "tuned", -0.1),
+        Expected(KNOWN, "LiNeS", "scaled alike"),
+    ),
+    seconds=33,
     differs="The paper's models are far larger, and α is picked on validation data. Here the demo model has 6 blocks and α is 0.6: the "
-    "first block keeps 0.6 of what it learnt, the last all of it. Beside it stands 0.8 of it in every block, as much "
-    "in all: what LiNeS has over that is what depth is worth.",
+    "first block keeps 0.6 of what it learnt, the last all of it. Beside it stands 0.8 of it in every block, as much in all: what LiNeS "
+    "has over that is what depth is worth, and the paper is about depth. That comparison was expected from the first, left out for a time "
+    "after it had not shown, and is asked for again: without it one seed of three holds.",
 )

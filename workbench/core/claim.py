@@ -6,7 +6,9 @@ claims (`judged`). What it is not: a verdict about the paper. The demo model is 
 size.
 """
 
+import hashlib
 import importlib
+import json
 import math
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -24,6 +26,9 @@ from workbench.core.words import count, number
 
 SEEDS = 3  # of a check, where nobody says how many [O]
 Verdict = Literal["shows here", "mixed", "does not show here"]
+Mark = Literal["P", "R", "N", "D"]
+MARKS: Mapping[Mark, str] = {"P": "as the paper says", "R": "as the authors' code has it", "N": "as others report", "D": "derived"}
+"""Where it stands what a claim says."""
 VERDICT, FOUND, GAINS, SPECS = "verdict", "numbers of each seed", "what was expected", "what was run"
 PICTURES = (Picture(GAINS, "bars", "By how much it is better, with each seed", x="seed", y="by", each="expected", mark=0.0),)
 """Tables that a check leaves, and how the Runs tab draws them."""
@@ -86,7 +91,7 @@ class Claim:
     method: str
     paper: str
     says: str
-    mark: Literal["P", "R", "N", "D"]
+    mark: Mark
     runs: Mapping[str, Mapping[str, Any]]
     models: Mapping[str, str]
     expected: tuple[Expected, ...]
@@ -108,6 +113,12 @@ class Claim:
     def rule(self) -> str:
         """What has to hold with every seed."""
         return f"It shows here if with every seed {', and '.join(one.in_words() for one in self.expected)}."
+
+    def fingerprint(self) -> str:
+        """Of all that decides the verdict: what is run, asked and compared, and the rule; not of what is said about it."""
+        held = [[one.measure.of, one.measure.more, one.model, one.than, one.by] for one in self.expected]
+        told = json.dumps([self.specs(0), self.asks, self.models, held], sort_keys=True, default=dict)
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 Everything happens in a workspace of its own inside the run's folder, so that the runs of a claim are not mixed with a person's, and is
 taken away in the end: what is kept are the numbers, the verdict and the specs, from which anybody can have the same again. The tables grow
-with every seed. What it is not: the claims (`workbench/claims/`), or their rule (`core/claim.py`).
+with every seed. A check that was stopped goes on with the seeds that are not done; what the others have said lies in the run's folder until
+all are. What it is not: the claims (`workbench/claims/`), or their rule (`core/claim.py`).
 """
 
+import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,33 +25,57 @@ from workbench.jobs.registry import JOBS
 from workbench.materials.models import resolve
 
 QUICK = 10  # steps of a training run that all other work counts as in the progress [O]
+DONE = "seeds.json"  # in the run's folder: what was said with each seed that is done
 Said = dict[str, dict[str, float]]
 """By reference, the numbers that were said of a model."""
 
 
 def claim(spec: ClaimSpec, folder: Path, workspace: Workspace) -> Iterator[Event]:
-    """Check the claim; ends with its verdict in words, which is also the table `VERDICT`."""
+    """Check the claim; ends with its verdict in words, which is also the table `VERDICT`.
+
+    In the progress a seed is done when it is kept, and not before: how far a check came that was stopped says what need not be done again.
+    """
     wanted, lab = find(spec.claim), folder / "lab"
     shutil.rmtree(lab, ignore_errors=True)  # of a try that was cut off
-    work = [(seed, jobs_of(wanted, seed)) for seed in range(spec.seeds)]
-    total = sum(size(job) for _, jobs in work for _, job in jobs)
-    yield Started(total, {"claim": wanted.says, "paper": wanted.paper, "seeds": spec.seeds})
-    found, done = list[Said](), 0
+    work, found = [jobs_of(wanted, seed) for seed in range(spec.seeds)], kept(folder, wanted)
+    each = sum(size(job) for _, job in work[0])
+    yield Started(each * spec.seeds, {"claim": wanted.says, "paper": wanted.paper, "seeds": spec.seeds})
+    if found:
+        yield from _known(wanted, found, each, spec.seeds)
     try:
-        for seed, jobs in work:
+        for seed in range(len(found), spec.seeds):
             said: Said = {}
-            for title, job in jobs:
+            for done, title in _at_work(work[seed], Workspace(lab / f"seed-{seed}"), said):
                 what = f"{title}, seed {seed + 1} of {spec.seeds}: step"
-                for share in _at_work(job, Workspace(lab / f"seed-{seed}"), said):
-                    yield Progress(done + int(share * size(job)), total, what)
-                done += size(job)
+                yield Progress(each * seed + min(done, each - 1), each * spec.seeds, what)
             found.append({name: said.get(reference, {}) for name, reference in wanted.models.items()})
-            yield from tables(wanted, found)
+            keep(folder, wanted, found)
+            yield from _known(wanted, found, each, spec.seeds)
     finally:
         shutil.rmtree(lab, ignore_errors=True)
     says = in_words(wanted, found)
     yield from (Noted(sentence) for sentence in says)
+    (folder / DONE).unlink()
     yield Finished("finished", says[0])
+
+
+def _known(claim: Claim, found: Sequence[Said], each: int, seeds: int) -> Iterator[Event]:
+    """What the seeds that are done have brought."""
+    yield from tables(claim, found)
+    yield Progress(each * len(found), each * seeds, f"seed {len(found)} of {seeds}")
+
+
+def keep(folder: Path, claim: Claim, found: Sequence[Said]) -> None:
+    """Put down what was said so far, in place of what was there."""
+    partial = folder / f"{DONE}.partial"
+    partial.write_text(json.dumps({"claim": claim.fingerprint(), "said": found}), encoding="utf-8")
+    partial.replace(folder / DONE)
+
+
+def kept(folder: Path, claim: Claim) -> list[Said]:
+    """What an earlier try of this check has found; nothing where the claim was another one then."""
+    given = json.loads((folder / DONE).read_text(encoding="utf-8")) if (folder / DONE).exists() else {}
+    return list(given["said"]) if given.get("claim") == claim.fingerprint() else []
 
 
 def jobs_of(claim: Claim, seed: int) -> list[tuple[str, Spec]]:
@@ -72,8 +98,16 @@ def size(job: Spec) -> int:
     return job.steps if isinstance(job, TrainSpec) else QUICK
 
 
-def _at_work(job: Spec, lab: Workspace, said: Said) -> Iterator[float]:
-    """The share that is done, as the job goes on; what it says of models is put down in `said`."""
+def _at_work(jobs: Sequence[tuple[str, Spec]], lab: Workspace, said: Said) -> Iterator[tuple[int, str]]:
+    """(steps that are done, of what) as the work of a seed goes on; what it says of models is put down in `said`."""
+    done = 0
+    for title, job in jobs:
+        yield from ((done + int(share * size(job)), title) for share in _shares(job, lab, said))
+        done += size(job)
+
+
+def _shares(job: Spec, lab: Workspace, said: Said) -> Iterator[float]:
+    """The share that is done, as the job goes on."""
     given = job.model_dump(mode="json")
     folder = lab.run(given["name"] or "asking")
     (folder / "spec.yaml").write_text(job.to_yaml(), encoding="utf-8")

@@ -92,7 +92,9 @@ def cell(value: object) -> str:
 
 
 def table(found: Table) -> str:
-    return f"{found.name}\n" + grid([[cell(value) for value in row] for row in found.rows], found.columns)
+    """A finding with its name; what holds or does not is yes or no."""
+    rows = [[cell(value) if not isinstance(value, bool) else "yes" if value else "no" for value in row] for row in found.rows]
+    return f"{found.name}\n{grid(rows, found.columns)}"
 
 
 def runs_list(runs: Sequence[Run]) -> str:

@@ -121,7 +121,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], limit: int = 50
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool):
+        return f"<td>{'yes' if value else 'no'}</td>"
+    if not isinstance(value, int | float):
         return f"<td>{escaped('' if value is None else value)}</td>"
     return f'<td class="number">{value:,}</td>' if isinstance(value, int) else f'<td class="number">{value:.3g}</td>'
 
