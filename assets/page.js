@@ -74,13 +74,16 @@ window.Workbench = (() => {
 
   // The answers by piece; none when the server does not answer. A restarted server has forgotten this page: load it anew.
   async function news(asked) {
+    if (Line.cut()) return {};
     try {
       const answer = await fetch("/pulse", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(asked), signal: AbortSignal.timeout(WAIT) });
       const told = await answer.json();
-      if (program !== null && told.program !== program) window.location.reload();
+      Line.silent(false);
+      if (program !== null && told.program !== program) Line.anew();
       program = told.program;
       return told.pieces;
     } catch (error) {
+      Line.silent(true);
       return {};
     }
   }
@@ -152,6 +155,7 @@ window.Workbench = (() => {
         if (!own) continue;
         replace(claim, own.html);
         claim.dataset.key = own.key;
+        element.querySelector(`[data-word="${claim.dataset.claim}"]`).textContent = own.word;
       }
     };
     const hurry = whileSeen(element, "claims", 1000, keys, told);
@@ -409,6 +413,7 @@ window.Workbench = (() => {
   function opened(tabs) {
     remembering = true;
     if (went) address("tab", went);
+    Line.back();
     const asked = new URL(window.location).searchParams.get("tab");
     return { __type__: "update", ...(!went && tabs.includes(asked) ? { selected: asked } : {}) };
   }

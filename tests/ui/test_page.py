@@ -27,8 +27,9 @@ from workbench.ui.bench import TABS, first_spec
 from workbench.ui.context import Context
 from workbench.ui.forms import WRITER
 from workbench.ui.frame import chips, lines_of, machine, mistakes
-from workbench.ui.page import build_page, draft_key, readable
+from workbench.ui.page import build_page
 from workbench.ui.plan import plan, takes
+from workbench.ui.refreshed import draft_key, readable
 from workbench.ui.runtable import run_table, spark, when
 from workbench.ui.tabs.papers import cards_of, use
 from workbench.ui.tabs.train import buttons, choose, known_runs

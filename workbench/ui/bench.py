@@ -21,6 +21,7 @@ class Bench:
     """Components that any tab may read or put out to."""
 
     spec: gr.State  # a TrainSpec as plain values (`model_dump(mode="json")`), possibly with mistakes in it
+    recipe: gr.State  # its part of data as the Data tab drafts it, before it is put on the bench
     tabs: gr.Tabs  # put out `gr.Tabs(selected="compare")` to go there
     compare: gr.State  # {"models": [reference, …], "prompt": str}: what the Compare tab opens with
     merge: gr.State  # {"recipe": a merge as plain values, "asked": when}: what the Merge tab takes up; empty before anything is asked
@@ -37,6 +38,7 @@ def make_bench(tabs: gr.Tabs) -> Bench:
     """The bench of one page, to be called inside its `gr.Blocks`."""
     return Bench(
         spec=gr.State(first_spec()),
+        recipe=gr.State(first_spec()["data"]),
         tabs=tabs,
         compare=gr.State({"models": [], "prompt": ""}),
         merge=gr.State({}),

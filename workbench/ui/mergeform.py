@@ -18,7 +18,7 @@ from workbench.core.method import Knob, find, knobs_of
 from workbench.core.spec import MergeSpec
 from workbench.jobs.estimate import choices
 from workbench.jobs.grafts import grafts
-from workbench.ui import cards, forms, merging, varying
+from workbench.ui import cards, forms, merging, refreshed, varying
 from workbench.ui.context import Context
 from workbench.ui.merging import Draft
 from workbench.ui.words import run_label
@@ -26,6 +26,7 @@ from workbench.ui.words import run_label
 STACK = Knob("stack", "layers, stacked", "text", "", MergeSpec.model_fields["stack"].description or "")  # in words
 NO_MODELS = '<p class="quiet">Choose the tuned models first. Two finished runs of one base are enough.</p>'
 EARLIER = 50  # merges that are offered to be taken up again
+AFTER_A_CUT = "(kept, ...rest) => [Line.came ? kept : null, ...rest]"  # else each page that is opened would try the merge of before
 
 
 @dataclass(frozen=True)
@@ -232,9 +233,16 @@ def wire_recipe(form: Form, shown: Recipe, fields: list[Component]) -> None:
     def asked(wanted: dict[str, Any], count: int) -> tuple[Any, ...]:
         return put(wanted["recipe"], count) if wanted else (gr.skip(),) * 8
 
+    def back(given: Any, first: int, count: int) -> tuple[Any, ...]:
+        filled = put({"kind": "merge", "name": "merged", **given}, count) if first == 1 and isinstance(given, dict) else [True]
+        return (gr.skip(),) * 8 if filled[0] else filled  # a draft with mistakes does not come back
+
     told = [form.draft.change, forms.touched(name)]
     gr.on(told, merging.recipe, [form.draft, name], shown.text, trigger_mode="always_last", **forms.READER)
     shown.earlier.focus(lambda: gr.Dropdown(choices=_earlier(form.ctx)), None, shown.earlier, **forms.READER)
     shown.earlier.input(again, [shown.earlier, form.loaded], outputs, trigger_mode="always_last", **forms.WRITER)
     form.asked.change(asked, [form.asked, form.loaded], outputs, **forms.WRITER)
+    wanted = refreshed.kept(form.ctx.workspace, "merge")
+    form.draft.change(lambda held: held, form.draft, wanted, **refreshed.KEEPS)
+    form.first.change(back, [wanted, form.first, form.loaded], outputs, js=AFTER_A_CUT, **forms.WRITER)
     shown.fill.click(put, [shown.text, form.loaded], outputs, **forms.WRITER)

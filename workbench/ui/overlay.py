@@ -16,6 +16,7 @@ from workbench.ui.cards import escaped
 from workbench.ui.context import Context
 from workbench.ui.deleting import deleted, question
 from workbench.ui.forms import READER, WRITER, sentence_case
+from workbench.ui.refresh import relisted
 from workbench.ui.words import metric, run_label
 
 LOGARITHMIC = ("grad_norm", "step_ratio", "rho_a", "tau", "lr")
@@ -27,8 +28,9 @@ Standing = Callable[[list[str]], list[Run]]
 """Those of the runs that are still there."""
 
 
-def build(ctx: Context, bench: Bench, table: gr.HTML, standing: Standing) -> None:
-    """Draw the section, which opens when a run is ticked in `table`, whose value holds which are (`ticked`)."""
+def build(ctx: Context, bench: Bench, listed: list[Any], standing: Standing) -> None:
+    """Draw the section, which opens when a run is ticked. `listed`: the state that holds which are (`ticked`), and the table of it."""
+    held, table = listed
     with gr.Column(visible=False, elem_id="runs-overlay") as overlay:
         which = gr.Dropdown([("Loss", "loss")], value="loss", label="Curves of the ticked runs", elem_id="runs-metric")
         curves = gr.Plot(show_label=False, elem_id="runs-curves", elem_classes=["figure"])
@@ -41,32 +43,37 @@ def build(ctx: Context, bench: Bench, table: gr.HTML, standing: Standing) -> Non
             sure = gr.Button("Delete for good", variant="stop", size="sm", elem_id="runs-delete-sure", scale=0, min_width=130)
             never = gr.Button("Keep them", size="sm", elem_id="runs-delete-not", scale=0, min_width=90)
 
+    def measured(runs: list[Run]) -> list[tuple[str, str]]:
+        return measures({name for run in runs for name in ctx.store.names(run.id)})
+
     def tick(event: gr.EventData, asked: Asked, chosen_metric: str) -> tuple[Any, ...]:
         every = all_ticked(asked["ticked"], event.ticked, event.empty)
         there = standing(every[-MOST:])
-        listed = measures({name for run in there for name in ctx.store.names(run.id)})
-        shown = chosen_metric if chosen_metric in {name for _, name in listed} else next((name for _, name in listed), "loss")
-        boxes = gr.Column(visible=bool(every)), gr.Dropdown(listed, value=shown, visible=bool(listed))
-        drawn = gr.Plot(draw(ctx, there, shown), visible=bool(listed)), _points(every, bool(listed))
-        beside = differing.side_by_side(there), found.side_by_side_numbers(ctx.store, there)
-        return {**asked, "ticked": every}, *boxes, *drawn, *beside, gr.Button(visible=True), gr.Row(visible=False)
+        known = measured(there)
+        shown = chosen_metric if chosen_metric in {name for _, name in known} else next((name for _, name in known), "loss")
+        boxes = gr.Column(visible=bool(every)), relisted(known, chosen_metric, shown, visible=bool(known))
+        beside = _points(every, bool(known)), differing.side_by_side(there), found.side_by_side_numbers(ctx.store, there)
+        return *({**asked, "ticked": every},) * 2, *boxes, *beside, gr.Button(visible=True), gr.Row(visible=False)
+
+    def picture(asked: Asked, name: str) -> gr.Plot:
+        there = standing(asked["ticked"][-MOST:])
+        return gr.Plot(draw(ctx, there, name), visible=bool(measured(there)))
 
     def remove(asked: Asked, opened: str) -> tuple[Any, ...]:
         gone = deleted(ctx, asked["ticked"])
-        return {**asked, "ticked": []}, gr.Column(visible=False), "" if opened in gone else gr.skip()
+        return *({**asked, "ticked": []},) * 2, gr.Column(visible=False), "" if opened in gone else gr.skip()
 
     asking = [delete, confirm]
     # none is lost, and the last is drawn last
     one_by_one: dict[str, Any] = {**WRITER, "trigger_mode": "multiple", "concurrency_limit": 1, "concurrency_id": "ticked"}
-    table.tick(tick, [table, which], [table, overlay, which, curves, points, differ, numbers, *asking], **one_by_one)
-    which.input(
-        lambda asked, name: draw(ctx, standing(asked["ticked"][-MOST:]), name), [table, which], curves, trigger_mode="always_last", **READER
-    )
+    ticked = table.tick(tick, [held, which], [*listed, overlay, which, points, differ, numbers, *asking], **one_by_one)
+    for then in (ticked.then, which.input):  # in the same line, with what is ticked and chosen by then
+        then(picture, [held, which], curves, **{**one_by_one, "trigger_mode": "always_last"})
     delete.click(
-        lambda asked: (gr.Button(visible=False), gr.Row(visible=True), question(len(asked["ticked"]))), table, [*asking, asks], **READER
+        lambda asked: (gr.Button(visible=False), gr.Row(visible=True), question(len(asked["ticked"]))), held, [*asking, asks], **READER
     )
     never.click(lambda: (gr.Button(visible=True), gr.Row(visible=False)), None, asking, **READER)
-    sure.click(remove, [table, bench.opened], [table, overlay, bench.opened], **WRITER)
+    sure.click(remove, [held, bench.opened], [*listed, overlay, bench.opened], **WRITER)
 
 
 def all_ticked(held: Iterable[str], ticked: Iterable[str], empty: Iterable[str]) -> list[str]:

@@ -134,7 +134,7 @@ def create_app(ctx: Context) -> FastAPI:
 
 SILENT = (
     "api_description", "js_implementation", "event_specific_args", "time_limit", "show_progress_on", "scroll_to_output", "batch",
-    "trigger_only_on_success", "trigger_only_on_failure",
+    "trigger_only_on_success", "trigger_only_on_failure", "component_prop_inputs",
 )  # fmt: skip
 """What a handler need not say where it is false, null or empty."""
 WITHIN = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs", "component_class_id")
@@ -162,7 +162,7 @@ def lighten(config: Mapping[str, Any]) -> None:
 
 
 STYLES = ("theme.css", "tabs.css")
-SCRIPTS = ("answers.js", "page.js", "livechart.js")
+SCRIPTS = ("line.js", "answers.js", "page.js", "livechart.js")
 """In the order in which the page loads them."""
 
 

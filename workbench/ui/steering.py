@@ -14,6 +14,7 @@ from workbench.jobs.steering import Wish, present, wish
 from workbench.ui.cards import escaped
 from workbench.ui.context import Context
 from workbench.ui.forms import READER, WRITER
+from workbench.ui.refresh import relisted
 
 DEEDS = (("save", "Save now"), ("evaluate", "Evaluate now"), ("sample", "Answer now"))
 
@@ -54,9 +55,9 @@ def settings(ctx: Context, run: str | None, name: str | None) -> tuple[Any, Any]
     What a person has chosen or typed stays: the answer may come after it.
     """
     found = values(ctx, run)
-    chosen = {} if name in found else {"value": next(iter(found), None)}
+    wanted = name if name in found else next(iter(found), None)
     names = [(key.replace("_", " ").replace(".", ": "), key) for key in found]
-    return gr.Dropdown(names, **chosen), now(found.get(chosen.get("value", name) or "", ""))
+    return relisted(names, name, wanted), now(found.get(wanted or "", ""))
 
 
 def now(holds: str, **more: str) -> Any:

@@ -17,6 +17,7 @@ from workbench.ui import cards
 from workbench.ui.bench import Bench
 from workbench.ui.context import Context
 from workbench.ui.forms import READER, WRITER
+from workbench.ui.refresh import relisted
 
 
 def sweeping(ctx: Context, bench: Bench) -> None:
@@ -28,21 +29,36 @@ def sweeping(ctx: Context, bench: Bench) -> None:
         )
         go = gr.Button("Queue the runs", size="sm", elem_id="vary-go")
         says = gr.HTML(elem_id="vary-says", apply_default_css=False)
-    gr.on([panel.expand, bench.loaded.change], listed, [bench.spec, name], [name, values], **READER)
+    gr.on([panel.expand, bench.loaded.change], renewed, [bench.spec, name], [name, values], **READER)
     name.input(lambda spec, chosen: listed(spec, chosen)[1], [bench.spec, name], values, trigger_mode="always_last", **READER)
     gr.on([go.click, values.submit], lambda *given: queue(ctx, *given), [bench.spec, name, values], says, **WRITER)
 
 
-def listed(spec: dict[str, Any], chosen: str | None) -> tuple[Any, str]:
-    """The settings of the spec on the bench, and the present value of the one that is chosen."""
+def offered(spec: dict[str, Any], chosen: str | None) -> tuple[list[tuple[str, str]], str, str] | None:
+    """The settings of the spec on the bench, the one that is chosen or else the learning rate, and its present value."""
     try:
         found = settings(TrainSpec.parse(spec))
     except WorkbenchError:  # what is wrong with it stands under Start
-        return gr.skip(), gr.skip()
+        return None
     held = chosen if chosen in found else "update.lr"
     names = [(known.replace("_", " ").replace(".", ": "), known) for known in found]
     value = found[held]
-    return gr.Dropdown(names, value=held), f"{value:g}" if isinstance(value, float) else str(value)
+    return names, held, f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def listed(spec: dict[str, Any], chosen: str | None) -> tuple[Any, Any]:
+    """The list with the setting that is chosen, and its present value."""
+    known = offered(spec, chosen)
+    return (gr.Dropdown(known[0], value=known[1]), known[2]) if known else (gr.skip(), gr.skip())
+
+
+def renewed(spec: dict[str, Any], chosen: str | None) -> tuple[Any, Any]:
+    """The list of another spec; what is chosen and typed stays, unless the spec has no such setting."""
+    known = offered(spec, chosen)
+    if known is None:
+        return gr.skip(), gr.skip()
+    names, held, value = known
+    return relisted(names, chosen, held), gr.skip() if held == chosen else value
 
 
 def queue(ctx: Context, spec: dict[str, Any], name: str | None, typed: str) -> str:

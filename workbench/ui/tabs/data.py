@@ -34,7 +34,7 @@ Drawn = dict[str, Any]
 
 def build(ctx: Context, bench: Bench) -> None:
     """Draw the tab inside the caller's `gr.Tab`."""
-    draft, model = gr.State(lambda: first_spec()["data"]), gr.State(lambda: first_spec()["model"])
+    draft, model = bench.recipe, gr.State(lambda: first_spec()["model"])
     counted = gr.State(None)  # the recipe and the model that were counted last: those whose rows are shown
     narrow = gr.State(narrowed.WHOLE)  # what narrows the rows that are listed
     shape, turn = gr.State({"methods": [], "turn": 0}), gr.State(0)  # what the forms show; they are drawn anew when these change
@@ -51,13 +51,13 @@ def build(ctx: Context, bench: Bench) -> None:
     says, words = _bottom(bench, draft)
     outputs = (*middle, *right, words, counted)
     counting.wire(ctx.workspace, draft, model, says, outputs, _drawn)
-    bench.loaded.change(_loaded, [bench.spec, shape, turn], [draft, shape, turn], **forms.WRITER)
+    bench.loaded.change(_loaded, [bench.spec, draft, bench.loaded, shape, turn], [draft, shape, turn], **forms.WRITER)
     bench.spec.change(lambda spec: spec.get("model", ""), bench.spec, model, trigger_mode="always_last", **forms.WRITER)
 
 
-def _loaded(spec: Draft, shape: Drawn, turn: int) -> tuple[Draft, Drawn, int]:
-    """The recipe of a whole spec that was put on the bench, and its forms."""
-    held = spec.get("data", {})
+def _loaded(spec: Draft, own: Draft, count: int, shape: Drawn, turn: int) -> tuple[Draft, Drawn, int]:
+    """The recipe of a whole spec that was put on the bench, and its forms; the first time it is what the browser kept (`refreshed.py`)."""
+    held = own if count == 1 else spec.get("data", {})
     return held, *_redrawn(held, shape, turn)
 
 
@@ -123,9 +123,9 @@ def _picked(held: Draft, narrow: Draft, event: gr.EventData) -> tuple[Any, Any, 
     if does == "show":
         choices = [*listing.SHOWN, *([] if what in listing.SHOWN else [what])]
         return gr.skip(), gr.Dropdown(choices=choices, value=what), {**narrow, "rows": None, "says": "", "least": None, "most": None}
-    there = what in _methods(held)
-    added = [*held.get("selectors", []), find("selectors", what)().chosen()]
-    return gr.skip() if there else {**held, "selectors": added}, gr.skip(), gr.skip()
+    before = held.get("selectors", [])
+    steps = findings.taken(what, before)
+    return gr.skip() if steps == before else {**held, "selectors": steps}, gr.skip(), gr.skip()
 
 
 # Right: the recipe and what it makes.

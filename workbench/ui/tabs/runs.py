@@ -53,8 +53,9 @@ aria-label="Find in the runs">{taking.link(taking.PATH + "/runs.csv", "All as CS
 def build(ctx: Context, bench: Bench) -> None:
     """Draw the tab inside the caller's `gr.Tab`."""
     table = polled(ctx.pulse, _table(ctx), "runs-table", every=2, events=EVENTS, value=ASKED, around=AROUND)
-    _wire_table(table, bench)
-    overlay.build(ctx, bench, table, lambda chosen: [run for run in (_found(ctx, run_id) for run_id in chosen) if run])
+    listed = [gr.State(ASKED), table]
+    _wire_table(listed, bench)
+    overlay.build(ctx, bench, listed, lambda chosen: [run for run in (_found(ctx, run_id) for run_id in chosen) if run])
     forecast.build(ctx)
     forgetting.build(ctx)
     querying.build(ctx)
@@ -70,7 +71,7 @@ def build(ctx: Context, bench: Bench) -> None:
                 body = polled(ctx.pulse, lambda run: (_body(ctx, run), _status(ctx, run)), "run-report", every=2)
         tables = polled(ctx.pulse, lambda run: (_tables(ctx, run), ""), "run-tables", every=2)
     panels = [fold.asked, fold.says, name.asked, name.says, closer.shown, closer.says]
-    _wire_opening(ctx, bench, table, body, [*buttons, pictured], [detail, head, chart, body, tables, confirm, *panels])
+    _wire_opening(ctx, bench, listed, body, [*buttons, pictured], [detail, head, chart, body, tables, confirm, *panels])
     _wire_buttons(ctx, bench, buttons)
     by_name = dict(zip(BUTTONS, buttons, strict=True))
     folding.wire(ctx, bench, by_name["fold"], fold)
@@ -107,26 +108,31 @@ def _table(ctx: Context) -> Callable[[dict[str, Any] | None], tuple[str, str]]:
     return read
 
 
-def _wire_table(table: gr.HTML, bench: Bench) -> None:
-    """What narrows and orders the list stands in the table's value, which the page sends along when it asks for the list."""
+def _wire_table(listed: list[Any], bench: Bench) -> None:
+    """What narrows and orders the list stands in a state, and in the table's value, which the page sends along when it asks for the list.
 
-    def change(asked: dict[str, Any], **changes: Any) -> dict[str, Any]:
-        return {**asked, "limit": PAGE, **changes}
+    A state, because handlers take turns at one: of a search, a tick and an opened run that come together none takes another back.
+    """
+    asked, table = listed
 
-    def find(asked: dict[str, Any], event: gr.EventData) -> dict[str, Any]:
+    def change(asked: dict[str, Any], **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return ({**asked, "limit": PAGE, **changes},) * 2
+
+    def find(asked: dict[str, Any], event: gr.EventData) -> tuple[dict[str, Any], dict[str, Any]]:
         return change(asked, words=str(event.value))
 
-    def only(asked: dict[str, Any], event: gr.EventData) -> dict[str, Any]:
+    def only(asked: dict[str, Any], event: gr.EventData) -> tuple[dict[str, Any], dict[str, Any]]:
         return change(asked, kind=str(event.kind))
 
-    def order(asked: dict[str, Any], event: gr.EventData) -> dict[str, Any]:
+    def order(asked: dict[str, Any], event: gr.EventData) -> tuple[dict[str, Any], dict[str, Any]]:
         return change(asked, sort=turned(asked["sort"], str(event.by)))
 
     table.open(named, None, bench.opened, **WRITER)
-    table.find(find, table, table, trigger_mode="multiple", **READER)  # "always_last" would come again with the words of the first
-    table.kind(only, table, table, **READER)
-    table.sort(order, table, table, **READER)
-    table.more(lambda asked: {**asked, "limit": asked["limit"] + PAGE}, table, table, **READER)
+    each: dict[str, Any] = {"trigger_mode": "multiple", **WRITER}  # "always_last" would come again with the words of the first
+    table.find(find, asked, listed, **each)
+    table.kind(only, asked, listed, **each)
+    table.sort(order, asked, listed, **each)
+    table.more(lambda asked: change(asked, limit=asked["limit"] + PAGE), asked, listed, **each)
 
 
 BUTTONS = {
@@ -188,7 +194,7 @@ def _tables(ctx: Context, run_id: str | None) -> str:
     return found.tables(ctx.store.tables(run.id)) if run is not None and run.kind in FINDING else ""
 
 
-def _wire_opening(ctx: Context, bench: Bench, table: gr.HTML, body: gr.HTML, standing: list[Any], outputs: list[Any]) -> None:
+def _wire_opening(ctx: Context, bench: Bench, listed: list[Any], body: gr.HTML, standing: list[Any], outputs: list[Any]) -> None:
     """`standing`: what follows the run's status also while it is open: the buttons, and which run has pictures to show."""
 
     def stands(run: Run | None) -> list[Any]:
@@ -198,11 +204,11 @@ def _wire_opening(ctx: Context, bench: Bench, table: gr.HTML, body: gr.HTML, sta
         run = _found(ctx, run_id)
         shown = run.id if run else ""
         curves = gr.HTML({"run": shown}, visible=run is None or run.kind not in FINDING)
-        drawn = ({**asked, "open": shown}, gr.Column(visible=bool(run)), shown, curves, shown, shown)
+        drawn = (*({**asked, "open": shown},) * 2, gr.Column(visible=bool(run)), shown, curves, shown, shown)
         panels = (gr.Row(visible=False), "") * 2
         return (*drawn, gr.Row(visible=False), *panels, "", "", *stands(run))
 
-    shown = bench.opened.change(opened, [bench.opened, table], [table, *outputs, *standing], **WRITER)
+    shown = bench.opened.change(opened, [bench.opened, listed[0]], [*listed, *outputs, *standing], **WRITER)
     shown.then(None, js="() => Workbench.look('run-opened')")  # below a long list one would not see that it is there
     body.moved(lambda run_id: stands(_found(ctx, run_id)), bench.opened, standing, trigger_mode="always_last", **WRITER)
 
@@ -215,7 +221,7 @@ def named(event: gr.EventData) -> str:
 def offered(ctx: Context, run: Run | None) -> list[gr.Button]:
     """What can be done with this run, in the order of `BUTTONS`."""
     status, kind = (run.status, run.kind) if run else ("", "")
-    resumes = status in ("stopped", "interrupted", "failed") and kind == "train"
+    resumes = status in ("stopped", "interrupted", "failed") and kind in ("train", "claim")
     whole = status == "finished" and kind in ("train", "merge")
     repeat = label(run, ctx.workspace)
     return [
@@ -256,7 +262,7 @@ def _wire_buttons(ctx: Context, bench: Bench, buttons: list[gr.Button]) -> None:
         except WorkbenchError as error:
             gr.Warning(escaped(error))
             return gr.skip()
-        return gr.Tabs(selected="train")
+        return gr.Tabs(selected="papers" if ctx.store.run(run_id).kind == "claim" else "train")
 
     def hold_against(run_id: str) -> tuple[Any, Any]:
         run = ctx.store.run(run_id)

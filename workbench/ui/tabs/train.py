@@ -22,6 +22,7 @@ from workbench.ui.livechart import live_chart
 from workbench.ui.performance import performance_of
 from workbench.ui.plan import plan, tried_steps
 from workbench.ui.polled import polled
+from workbench.ui.refresh import relisted
 from workbench.ui.report import notes, samples
 from workbench.ui.settings import settings
 from workbench.ui.steering import steering_wheel
@@ -129,21 +130,24 @@ def notes_of(ctx: Context, run: str | None) -> str:
 
 
 def _wire_run(ctx: Context, bench: Bench, shown: gr.Dropdown, watch: gr.HTML, followers: list[gr.HTML], outputs: list[gr.Button]) -> None:
-    """The list of runs follows the runner; chart, answers, log and buttons follow the list."""
+    """The list of runs follows the runner; chart, answers, log and buttons follow what is chosen in it."""
 
-    def refresh(run: str | None) -> tuple[Any, ...]:
+    def refresh(run: str | None) -> gr.Dropdown:
         runs = known_runs(ctx)[:RECENT]
         chosen = choose(runs, run)
         names = [(f"{run_label(known.id, known.name)} · {standing(ctx, known)}", known.id) for known in runs]
-        return gr.Dropdown(names, value=chosen.id if chosen else None, visible=bool(names)), *followed(runs, chosen)
+        return relisted(names, run, chosen.id if chosen else None, visible=bool(names))
 
     def follow(run: str | None) -> tuple[Any, ...]:
         runs = known_runs(ctx)
-        return followed(runs, next((known for known in runs if known.id == run), None))
+        return followed(runs, next((known for known in runs if known.id == run), None) if run else choose(runs, None))
 
-    for moment in (watch.moved, bench.loaded.change):
-        moment(refresh, shown, [shown, *followers, *outputs], trigger_mode="always_last", **READER)
-    shown.input(follow, shown, [*followers, *outputs], trigger_mode="always_last", **READER)
+    news = gr.State(0)  # counted up when the runner has some: what a piece of our own tells cannot stand beside other events of one handler
+    watch.moved(lambda count: count + 1, news, news, trigger_mode="always_last", **WRITER)
+    moments = [news.change, bench.loaded.change]
+    gr.on(moments, refresh, shown, shown, trigger_mode="always_last", **READER)
+    # one handler for all, so that no answer about a run comes after that about the one chosen since
+    gr.on([shown.change, *moments], follow, shown, [*followers, *outputs], trigger_mode="always_last", **READER)
 
 
 def known_runs(ctx: Context) -> list[Run]:
