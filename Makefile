@@ -11,9 +11,10 @@ help: ## list the commands
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch .venv/run
 
-.venv/dev: .venv/run
+.venv/dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch .venv/dev
+	touch .venv/run .venv/dev
 
 run: .venv/run ## install into .venv and serve the page on http://127.0.0.1:7860 (ARGS="--port 8000 --home DIR")
 	.venv/bin/python app.py $(ARGS)

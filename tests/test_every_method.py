@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from pico import make_model
+from pico import make_batch, make_model
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
@@ -167,15 +167,25 @@ def refuse(tensor: Tensor) -> Tensor:
     raise AssertionError("a probe keeps activations for a backward pass that never comes")
 
 
-@pytest.mark.parametrize("adapter", on("adapters"), ids=named)
-@pytest.mark.parametrize("method", on("probes"), ids=named)
-def test_a_probe_changes_nothing(method: type[Method], adapter: type[Method], pico_batch: dict) -> None:
-    attachment = attached(adapter, make_model())
+Stepped = tuple[Attachment, dict[str, Tensor]]
+
+
+@pytest.fixture(scope="module", params=on("adapters"), ids=named)
+def stepped(request: pytest.FixtureRequest) -> Stepped:
+    """An adapter that has taken a step and is about to take another, and how far the first one went. One for all probes: they change
+    nothing."""
+    attachment = attached(request.param, make_model())
     before = {name: parameter.detach().clone() for name, parameter in attachment.trained()}
-    learn(attachment, pico_batch, steps=1)
+    learn(attachment, make_batch(), steps=1)
     displacement = {name: parameter.detach() - before[name] for name, parameter in attachment.trained()}
     attachment.model.train()
-    attachment.model(**pico_batch).loss.backward()
+    attachment.model(**make_batch()).loss.backward()
+    return attachment, displacement
+
+
+@pytest.mark.parametrize("method", on("probes"), ids=named)
+def test_a_probe_changes_nothing(method: type[Method], stepped: Stepped, pico_batch: dict) -> None:
+    attachment, displacement = stepped
     held = {name: (p.detach().clone(), None if p.grad is None else p.grad.clone()) for name, p in attachment.model.named_parameters()}
     random = torch.get_rng_state()
     with saved_tensors_hooks(refuse, refuse):

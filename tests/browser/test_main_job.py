@@ -1,9 +1,11 @@
 """The main job with the mouse: look at data, choose an adapter, train, merge, compare, find the runs, read the papers.
 
-One long story, because each part needs what the one before made. Screenshots of each tab go to `screenshots/`.
+One long story, because each part needs what the one before made. With WORKBENCH_SHOTS=1 a picture of each tab, for
+people to look at, goes to `screenshots/`.
 """
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 SHOTS = Path(__file__).parent / "screenshots"
+TAKEN = bool(os.environ.get("WORKBENCH_SHOTS"))
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 TABS = ("Data", "Adapter", "Train", "Merge", "Compare", "Runs", "Papers")
@@ -22,8 +25,9 @@ def tab(page: Page, name: str) -> None:
 
 
 def shot(page: Page, name: str) -> None:
-    SHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+    if TAKEN:
+        SHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
 
 
 def points(page: Page, more_than: int) -> int:

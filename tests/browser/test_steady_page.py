@@ -11,12 +11,17 @@ from playwright.sync_api import CDPSession, Page, expect
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 UPDATES = 60
+HURRY = """{ const real = Date.now, began = real(), every = window.setInterval;
+Date.now = () => began + 5 * (real() - began);
+window.setInterval = (does, wait, ...rest) => every(does, wait / 5, ...rest); }"""
+"""The page's clock five times as fast: it asks for news as often in a fifth of a second as it does in one."""
 SAID = """() => [...document.querySelectorAll('#samples, #notes')]
     .reduce((sum, box) => sum + document.evaluate('count(.//node())', box).numberValue, 0)"""
 RANGE = "() => document.querySelector('#train-chart .js-plotly-plot')._fullLayout.xaxis.range"
 
 
 def test_a_long_run_beside_the_page(page: Page) -> None:
+    page.add_init_script(HURRY)
     page.goto("/?tab=train")
     steps = page.locator("#train-steps input").first
     steps.fill("5000")

@@ -9,7 +9,7 @@ import torch
 import yaml
 from peft import LoraConfig, get_peft_model
 from pico import make_model
-from transformers import PreTrainedTokenizerFast
+from shared import Saved
 
 from workbench.core.spec import TrainSpec
 from workbench.core.workspace import Workspace
@@ -33,10 +33,8 @@ def spec(pico_folder: Path, rows: Path) -> TrainSpec:
 
 
 @pytest.fixture
-def lora_base(tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast) -> Path:
-    make_model().save_pretrained(tmp_path / "base")
-    pico_tokenizer.save_pretrained(tmp_path / "base")
-    return tmp_path / "base"
+def lora_base(tmp_path: Path, saved_pico: Saved) -> Path:
+    return saved_pico.copy(tmp_path / "base")
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_model
 from merged import keep_run
 from peft import LoraConfig, get_peft_model
+from pico import make_model
 from torch import Tensor
 from transformers import LlamaForCausalLM
 

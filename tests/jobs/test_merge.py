@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import make_model
 from merged import read, reconfigure, refused, rewrite, run, same, spec_of
 from peft import LoraConfig, PeftModel, get_peft_model
+from pico import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from workbench.core.events import Made, Noted, Progress, Started, Table

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from pico import make_model
 from torch import Tensor
 from torch.autograd import forward_ad, grad
 from torch.autograd.graph import saved_tensors_hooks
 
-from tests.jobs.test_patching import adapted, far, forwards, ids, same, worked
+from tests.jobs.test_patching import adapted, biased, disabled, dora, far, forwards, ids, listened, merged, same, two, worked
 from workbench.jobs import patching
 from workbench.jobs.patching import install, patched
 from workbench.materials import rounded
@@ -120,35 +120,6 @@ def test_the_matrix_is_unpacked_once_in_each_pass(made: Callable, monkeypatch: p
         assert asked == [BF16], "what needs no gradient asks for none"
         layer(x.requires_grad_()).sum().backward()
     assert asked == [BF16] * 3
-
-
-def two(whole: PeftModel) -> None:
-    whole.add_adapter("second", LoraConfig(r=2, init_lora_weights=False, target_modules="all-linear"))
-    whole.base_model.set_adapter(["default", "second"])
-
-
-def dora(whole: PeftModel) -> None:
-    whole.add_adapter("second", LoraConfig(r=2, init_lora_weights=False, target_modules="all-linear", use_dora=True))
-    whole.set_adapter("second")
-
-
-def biased(whole: PeftModel) -> None:
-    whole.add_adapter("second", LoraConfig(r=2, init_lora_weights=False, target_modules="all-linear", lora_bias=True))
-    whole.set_adapter("second")
-
-
-def disabled(whole: PeftModel) -> None:
-    whole.disable_adapter_layers()
-
-
-def merged(whole: PeftModel) -> None:
-    whole.merge_adapter()
-
-
-def listened(whole: PeftModel) -> None:
-    for name, module in whole.named_modules():
-        if name.endswith(("base_layer", "lora_A.default")):
-            module.register_forward_hook(lambda module, given, out: out * 1.5)
 
 
 def in_other_numbers(whole: PeftModel) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_model
 from merged import keep_run
 from peft import LoraConfig, get_peft_model
+from pico import make_model
 from safetensors.torch import load_file
 
 from workbench.core.errors import SpecError

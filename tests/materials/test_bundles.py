@@ -14,6 +14,7 @@ from workbench.jobs.ingest import ingest
 from workbench.materials.bundles import is_bundle, members
 from workbench.materials.corpus import load
 from workbench.materials.kept import read_about
+from workbench.materials.records import SAVED_PARTS, SAVED_SET
 
 
 def lines(*answers: str, ask: str = "prompt", say: str = "completion") -> str:
@@ -108,3 +109,46 @@ def test_a_stop_leaves_nothing_of_what_was_unpacked(workspace: Workspace, tmp_pa
     next(work)
     work.close()
     assert not list(workspace.data().iterdir())
+
+
+def test_a_locked_zip_is_told_with_what_to_do(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "all.zip", a_jsonl=lines("one"))
+    locked = bytearray(path.read_bytes())
+    for sign, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # where both of a file's heads say whether it has a password
+        locked[locked.index(sign) + place] |= 1
+    path.write_bytes(locked)
+    with pytest.raises(WorkbenchError, match="without a password"):
+        members(path, tmp_path / "room")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_too_many_files_are_refused_before_they_are_unpacked(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.materials.bundles.MOST", 2)
+    files = {f"{name}_jsonl": lines(name) for name in "abc"}
+    path = zipped(tmp_path / "all.zip", **files) if kind == "zip" else folder(tmp_path / "all", **files)
+    with pytest.raises(WorkbenchError):
+        members(path, tmp_path / "room")
+    assert not (tmp_path / "room").exists()
+
+
+def test_what_other_programs_keep_beside_the_rows_is_none_of_them(tmp_path: Path) -> None:
+    given = folder(tmp_path / "set", a_jsonl=lines("one"), requirements_txt="torch\n", _b_jsonl=lines("two"))
+    (given / "dataset_info.json").write_text(json.dumps([{"prompt": "a", "completion": "b"}]))
+    (given / "upper.ZIP").touch()
+    assert [file.name for file in members(given, tmp_path / "room")] == ["a.jsonl"] and is_bundle(given / "upper.ZIP")
+
+
+def test_what_datasets_saved_is_one_set_and_no_folder_of_files(tmp_path: Path) -> None:
+    given = folder(tmp_path / "set", a_jsonl=lines("one"))
+    assert is_bundle(given)
+    for mark in (SAVED_SET, SAVED_PARTS):
+        (given / mark).write_text("{}")
+        assert not is_bundle(given)
+        (given / mark).unlink()
+
+
+def test_a_guess_for_all_files_is_told_once_and_can_be_turned(workspace: Workspace, tmp_path: Path) -> None:
+    given = folder(tmp_path / "set", **{f"{name}_jsonl": lines(name, ask="frage", say="antwort") for name in "ab"})
+    said = [event.text for event in ingest(given, "mine", workspace) if isinstance(event, Noted)]
+    assert len(said) == 1 and ".jsonl" not in said[0]
+    assert load("mine", workspace).hints[0].columns == {"prompt": "antwort", "answer": "frage"}

@@ -126,3 +126,20 @@ def test_names_are_compared_without_case_accents_and_joints() -> None:
     assert [plain_name(name) for name in ("Best Answer", "bestAnswer", " réponse-2 ", "질문", "Q.")] == [
         "best_answer", "best_answer", "reponse_2", "질문", "q"
     ]  # fmt: skip
+
+
+def test_a_question_is_read_without_an_answer_where_a_column_is_said_to_be_one(tmp_path: Path) -> None:
+    """Of several turns the first, with its context and its system prompt; an empty one is told. Nothing of it is learnt."""
+    rows = [
+        {"turns": ["Compose a post.", "Rewrite it."], "id": 7},
+        {"turns": [{"role": "user", "content": "Who?"}], "by": "Be kind.", "on": "Anna"},
+        {"turns": "Where?"},
+        {"turns": []},
+        {"id": 9},
+    ]
+    path = write(tmp_path / "rows.jsonl", rows)
+    first, second, third, empty, none = read(path, {"question": "turns", "system": "by", "input": "on"})
+    assert isinstance(first, Example) and isinstance(second, Example) and isinstance(third, Example)
+    assert (first.messages, first.format, first.meta) == (({"role": "user", "content": "Compose a post."},), "questions", {"id": 7})
+    assert [turn["content"] for turn in second.messages] == ["Be kind.", "Who?\nAnna"] and third.question() == "Where?"
+    assert first.answer() == "" and isinstance(empty, Reject) and isinstance(none, Reject) and "'turns'" in none.reason

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_model
 from peft import LoraConfig, OFTConfig, get_peft_model
+from pico import make_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

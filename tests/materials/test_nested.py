@@ -66,10 +66,39 @@ def test_a_chatgpt_export_is_read_along_the_branch_that_was_said_last(tmp_path: 
     assert isinstance(row, Example) and row.meta["title"] == "Greeting"
     assert [(turn["role"], turn["content"]) for turn in row.messages] == [("user", "Hi"), ("assistant", "Hello!"), ("assistant", "A cat.")]
     mapping["s"]["parent"] = "a2"
-    assert len(rows_of(tmp_path / "conversations.json", [{"mapping": mapping, "current_node": "a2"}])) == 1, "a ring ends"
+    (ring,) = rows_of(tmp_path / "conversations.json", [{"mapping": mapping, "current_node": "a2"}])
+    assert isinstance(ring, Example) and ring.messages == row.messages, "a ring ends where it began"
 
 
 def test_a_claude_export_is_read(tmp_path: Path) -> None:
     chat = [{"sender": who, "text": text, "content": [{"type": "tool_use"}]} for who, text in (("human", "Hi"), ("assistant", "Hello!"))]
     (row,) = rows_of(tmp_path / "conversations.json", [{"name": "Greeting", "chat_messages": chat}])
     assert isinstance(row, Example) and (row.question(), row.answer(), row.meta) == ("Hi", "Hello!", {"name": "Greeting"})
+
+
+def test_rows_three_levels_down_are_found_and_no_deeper(tmp_path: Path) -> None:
+    pages = {"pages": [{"prompt": "a", "completion": "b"}]}
+    (row,) = rows_of(tmp_path / "rows.json", [{"shelf": [{"books": [pages]}]}])
+    assert isinstance(row, Example) and row.answer() == "b"
+    (deeper,) = rows_of(tmp_path / "deeper.json", [{"house": [{"shelf": [{"books": [pages]}]}]}])
+    assert isinstance(deeper, Reject)
+
+
+def test_what_stands_inside_counts_before_what_stands_around_and_what_holds_no_row_is_told(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path / "rows.json", [{"prompt": "around", "tries": [{"prompt": "inside", "completion": "b"}]}])
+    assert isinstance(row, Example) and row.question() == "inside"
+    told = [{"context": "c", "qas": [{"question": "Who?", "answers": ["Ann"]}]}, {"context": "d", "qas": []}]
+    known, empty = rows_of(tmp_path / "squad.json", [{"title": "t", "paragraphs": told}])
+    assert isinstance(known, Example) and isinstance(empty, Reject), "a paragraph without questions is not lost without a word"
+
+
+def test_only_one_object_of_several_texts_is_a_row_in_one_column(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path / "rows.json", [{"id": 1, "translation": {"prompt": "eins", "completion": "one"}}])
+    assert isinstance(row, Example) and row.answer() == "one" and row.meta == {"id": 1}
+    for other in (
+        {"colour": {"text": "red"}},
+        {"size": {"text": "red", "n": 3}},
+        {"a": {"text": "x", "y": "z"}, "b": {"u": "v", "w": "x"}},
+    ):
+        (odd,) = rows_of(tmp_path / "other.json", [other])
+        assert isinstance(odd, Reject), other

@@ -213,6 +213,31 @@ def test_a_generator_keeps_nobody_waiting() -> None:
     assert asyncio.run(crossed()) == {"long": "begun", "typed": "a"}
 
 
+def test_a_generator_that_takes_long_to_begin_keeps_nobody_waiting_either() -> None:
+    begun, met, crossed = threading.Event(), threading.Event(), list[bool]()
+    with gr.Blocks() as drawn:
+        spec, word = gr.State({}), gr.Textbox()
+
+        def long(held: dict[str, str]) -> Iterator[dict[str, str]]:
+            begun.set()
+            crossed.append(met.wait(5))
+            yield {**held, "long": "begun"}
+
+        word.submit(long, spec, spec)
+        word.input(lambda held, typed: met.set() or {**held, "typed": typed}, [spec, word], spec)
+    forgive(drawn)
+
+    async def used() -> None:
+        session = SessionState(drawn)
+        first = asyncio.create_task(drawn.process_api(0, [None], state=session))
+        await asyncio.to_thread(begun.wait)
+        await drawn.process_api(1, [None, "a"], state=session)
+        await first
+
+    asyncio.run(used())
+    assert crossed == [True]
+
+
 def test_another_page_has_states_of_its_own() -> None:
     typing = Typing(patience=60)
     forgive(typing.page)

@@ -27,4 +27,5 @@ def tell() -> None:
 
 def alone(module: str) -> list[str]:
     """The command by which a module's `main` works in a process of its own; what it is told on the command line follows."""
-    return [sys.executable, "-c", f"from workbench.core import environment; environment.tell(); from {module} import main; main()"]
+    begin = "from workbench.core import environment, imports; environment.tell()"
+    return [sys.executable, "-c", f"{begin}\nwith imports.that_stay(): from {module} import main\nmain()"]

@@ -43,6 +43,11 @@ def _run(source: str = "run") -> Column:
     return Column("run", "VARCHAR", f"format('{{:04d}}', {source})", "the run's number, as everywhere: '0042'")
 
 
+def _own(name: str, kind: str, says: str) -> Column:
+    """As it lies in the database, under the same name."""
+    return Column(name, kind, name, says)
+
+
 def _spec(name: str, kind: str, path: str, says: str) -> Column:
     return Column(name, kind, f"TRY_CAST(spec::JSON->>'$.{path}' AS {kind})", says)
 
@@ -52,15 +57,16 @@ def _last(name: str, says: str) -> Column:
 
 
 TIME = Column("time", "TIMESTAMP", "wall", "when, in UTC")
-STEP = Column("step", "BIGINT", "step", "the step at which")
+STEP = _own("step", "BIGINT", "at which step")
+PROMPT = _own("prompt", "VARCHAR", "what was asked")
 
 RUNS = View(
     "runs", "A row for each run, with its settings and where it stands.", "runs ORDER BY number",
     (
         _run("number"),
-        Column("name", "VARCHAR", "name", "what somebody called it"),
-        Column("kind", "VARCHAR", "kind", "train, merge, compare, inspect, evaluate, report or claim"),
-        Column("status", "VARCHAR", "status", "queued, running, paused, finished, stopped, failed or interrupted"),
+        _own("name", "VARCHAR", "what somebody called it"),
+        _own("kind", "VARCHAR", "train, merge, compare, inspect, evaluate, report or claim"),
+        _own("status", "VARCHAR", "queued, running, paused, finished, stopped, failed or interrupted"),
         _spec("model", "VARCHAR", "model", "the model that is tuned or looked at"),
         _spec("data", "VARCHAR", "data.path", "the data set that is learnt from"),
         Column(
@@ -74,24 +80,24 @@ RUNS = View(
         _spec("lr", "DOUBLE", "update.lr", "learning rate"),
         _spec("batch_size", "INTEGER", "batch_size", "rows in one forward pass"),
         _spec("seed", "INTEGER", "seed", "what fixes chance"),
-        Column("step", "BIGINT", "step", "where it stands"),
+        _own("step", "BIGINT", "where it stands"),
         Column("steps", "BIGINT", "total", "where it ends"),
         _last("loss", "the last training loss"),
         _last("validation_loss", "the last validation loss"),
         _last("base_loss", "the last loss on what was known before"),
         Column("seconds", "DOUBLE", "epoch(ended - started)", "from its first step to its end"),
-        Column("created", "TIMESTAMP", "created", "when it was asked for, in UTC"),
-        Column("message", "VARCHAR", "message", "how it ended, in words"),
-        Column("spec", "JSON", "spec", "every setting: spec->>'$.update.lr' is one"),
+        _own("created", "TIMESTAMP", "when it was asked for, in UTC"),
+        _own("message", "VARCHAR", "how it ended, in words"),
+        _own("spec", "JSON", "every setting: spec->>'$.update.lr' is one"),
     ),
 )  # fmt: skip
 POINTS = View(
     "points", "Everything that was measured, step by step.", "metrics",
     (
         _run(),
-        Column("name", "VARCHAR", "name", "what was measured: loss, validation_loss, grad_norm, lr, step_ratio, tokens_per_s …"),
-        Column("step", "BIGINT", "step", "at which step"),
-        Column("value", "DOUBLE", "value", "the number, which may be NaN"),
+        _own("name", "VARCHAR", "what was measured: loss, validation_loss, grad_norm, lr, step_ratio, tokens_per_s …"),
+        STEP,
+        _own("value", "DOUBLE", "the number, which may be NaN"),
         TIME,
     ),
 )  # fmt: skip
@@ -99,7 +105,7 @@ MEASURES = View(
     "measures", "A row for each run and each thing that it measured.", "metrics GROUP BY run, name ORDER BY run, min(seq)",
     (
         _run(),
-        Column("name", "VARCHAR", "name", "what was measured, as in points"),
+        _own("name", "VARCHAR", "what was measured, as in points"),
         Column("count", "BIGINT", "count(*)", "how often"),
         Column("first", "DOUBLE", "arg_min(value, step)", "the first value"),
         Column("last", "DOUBLE", "arg_max(value, step)", "the last value"),
@@ -126,8 +132,8 @@ TABLE_ROWS = View(
     "generate_subscripts(body::JSON[], 1) AS place FROM tables)",
     (
         _run(),
-        Column("name", "VARCHAR", "name", "what the table is called"),
-        Column("place", "BIGINT", "place", "which of its rows, from 1"),
+        _own("name", "VARCHAR", "what the table is called"),
+        _own("place", "BIGINT", "which of its rows, from 1"),
         Column("cells", "JSON", "to_json(map(heads, cells::JSON[]))", "the row by column: cells->>'model' is one of its cells"),
         TIME,
     ),
@@ -138,8 +144,8 @@ ANSWERS = View(
         _run(),
         STEP,
         Column("model", "VARCHAR", "speaker", "who answered"),
-        Column("prompt", "VARCHAR", "prompt", "what was asked"),
-        Column("answer", "VARCHAR", "answer", "the whole answer"),
+        PROMPT,
+        _own("answer", "VARCHAR", "the whole answer"),
         TIME,
     ),
 )  # fmt: skip
@@ -147,11 +153,11 @@ VOTES = View(
     "votes", "Votes on answers without names, in the order in which they were given.", "votes ORDER BY wall",
     (
         _run(),
-        Column("prompt", "VARCHAR", "prompt", "what was asked"),
-        Column("outcome", "VARCHAR", "outcome", "how the vote went"),
-        Column("winner", "VARCHAR", "winner", "which model won, if one did"),
-        Column("models", "JSON", "models", "who stood for election, by reference"),
-        Column("seed", "BIGINT", "seed", "what fixed the answers"),
+        PROMPT,
+        _own("outcome", "VARCHAR", "how the vote went"),
+        _own("winner", "VARCHAR", "which model won, if one did"),
+        _own("models", "JSON", "who stood for election, by reference"),
+        _own("seed", "BIGINT", "what fixed the answers"),
         TIME,
     ),
 )  # fmt: skip
@@ -159,9 +165,9 @@ MADE = View(
     "made", "What runs left on disk.", "made ORDER BY wall",
     (
         _run(),
-        Column("what", "VARCHAR", "what", "checkpoint, adapter, model or data"),
+        _own("what", "VARCHAR", "checkpoint, adapter, model or data"),
         STEP,
-        Column("path", "VARCHAR", "path", "where it lies"),
+        _own("path", "VARCHAR", "where it lies"),
         TIME,
     ),
 )  # fmt: skip
@@ -169,9 +175,9 @@ NOTES = View(
     "notes", "What runs said of themselves.", "notes ORDER BY wall",
     (
         _run(),
-        Column("level", "VARCHAR", "level", "info, watch or act"),
+        _own("level", "VARCHAR", "info, watch or act"),
         Column("step", "BIGINT", "nullif(step, -1)", "of which step it speaks, if of one"),
-        Column("text", "VARCHAR", "text", "the sentence"),
+        _own("text", "VARCHAR", "the sentence"),
         TIME,
     ),
 )  # fmt: skip

@@ -125,6 +125,15 @@ def test_only_what_they_write_moves_and_no_more_than_was_said(pico_batch: dict[s
         assert moved.tolist() == chosen.nonzero()[:, 0].tolist()
 
 
+def test_a_matrix_of_which_no_neuron_is_chosen_is_left_out() -> None:
+    """As where all are alike, or the share is a fraction of one of them."""
+    found = learnt(make_model())
+    found[DOWNS[1]] = torch.zeros(64, dtype=torch.bool)
+    attachment = NMKE().attach(make_model(), 0, found)
+    moving = {name for name, _ in attachment.trained()}
+    assert len(moving) == 2 and not any(DOWNS[1] in name for name in moving)
+
+
 def test_some_matrices_can_be_named_and_the_attentions_taken() -> None:
     assert list(learnt(make_model(), modules="layers.1.*")) == [DOWNS[1]]
     assert list(learnt(make_model(), neurons="attention")) == [f"model.layers.{layer}.self_attn.o_proj" for layer in range(3)]

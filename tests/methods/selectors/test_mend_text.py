@@ -27,6 +27,7 @@ def test_what_was_read_in_a_wrong_encoding_is_what_it_was(text: str, times: int)
     "text",
     [
         "FRANÇ\xa0: ok", "DÉPOSÉ\xa0!", "« Voilà »", "Vec<T> is a type", "a < b and b > c", "if x<p and y>q", "x &amp; y",
+        "a  < b &amp; c", "“Le CAFÉ”", "ÅÄÖ\xa0!",
         "```html\n<p>Hi</p>\n```", "<!DOCTYPE html><p>Hi</p>", "In HTML, write <b>bold</b>.", "List<a, b>",
         '<?php echo "<br />"; ?>', "if (x) {\n  say('<b>a</b>');\n}", "",
     ],
