@@ -64,33 +64,42 @@ def inspect(name: Name, step: Steps = None, recipe: Recipe = None, model: Model 
     }  # fmt: skip
     steps = [{"title": step.title, "dropped": step.dropped, "changed": step.changed} for step in found.steps]
     issues = [
-        {"level": issue.level, "text": issue.text, "rows": issue.rows, "remedy": issue.remedy, "columns": dict(issue.columns)}
+        {
+            "level": issue.level,
+            "text": issue.text,
+            "rows": issue.rows,
+            "remedy": issue.remedy,
+            "knobs": dict(issue.knobs),
+            "columns": dict(issue.columns),
+        }
         for issue in found.issues
-    ]
+    ]  # fmt: skip
     if json:
         typer.echo(as_json({**values, "steps": steps, "issues": issues}))
         return
     typer.echo("\n".join(f"{what}: {value:,}" if isinstance(value, int) else f"{what}: {value}" for what, value in values.items()))
     typer.echo("".join(f"\nstep {place}: {one['title']} drops {one['dropped']:,}" for place, one in enumerate(steps, 1)))
-    for issue in issues:
+    for issue, written in zip(issues, [one.step for one in found.issues], strict=True):
         other = " ".join(f"--column {shlex.quote(f'{role}={column}')}" for role, column in issue["columns"].items())
-        remedy = f"--step {issue['remedy']}" if issue["remedy"] else f"data ingest FILE {other}" if other else ""
+        remedy = f"--step {shlex.quote(written)}" if written else f"data ingest FILE {other}" if other else ""
         typer.echo(f"{issue['level']}: {issue['text']}" + (f" Remedy: {remedy}" if remedy else ""))
 
 
 @app.command()
 def clean(name: Name, new: As, recipe: Recipe = None, model: Model = "pocket", home: Home = None) -> None:
-    """Do the step that is for each finding, with its defaults, and keep what is left as a new data set."""
+    """Do the step that is for each finding, with the knobs that it has there, and keep what is left as a new data set."""
     registry()
     from workbench.jobs.curate import looking, tokenizer_of
     from workbench.jobs.deriving import derive, remedies
 
     spec, workspace = _recipe(name, recipe, None), workspace_of(home)
     found = drained(looking(spec, tokenizer_of(model, workspace), workspace, model), "data")
-    steps = remedies([issue.kind for issue in found.issues])
+    wanted = [issue for issue in found.issues if issue.level != "info"]
+    order = remedies([one.kind.partition(":")[0] for one in wanted])
+    steps = list(dict.fromkeys(one.step for step in order for one in wanted if one.remedy == step))
     if not steps:
         raise WorkbenchError(f"Nothing was found in {name!r} that a step is for. See: python -m workbench data inspect {name}")
-    typer.echo(f"steps: {', '.join(shelf('selectors')[step].title() for step in steps)}")
+    typer.echo(f"steps: {', '.join(shelf('selectors')[step.partition(':')[0]].title() for step in steps)}")
     _follow(derive(_recipe(name, recipe, steps), new, workspace, model))
 
 

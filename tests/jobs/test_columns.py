@@ -43,3 +43,22 @@ def test_of_what_needs_no_guess_and_of_a_zip_nothing_is_said(tmp_path):
     file.write_text('{"prompt": "a", "completion": "b"}\n')
     assert foreseen(file).guess is None and not foreseen(file).hints
     assert foreseen(tmp_path / "any.zip") == Foreseen()
+
+
+@pytest.mark.parametrize(
+    ("rows", "column"),
+    [
+        (['{"turns": ["Compose a post.", "Rewrite it."], "category": "x"}'], "turns"),
+        (['{"id": 1, "Question": "Who?"}', '{"id": 2, "Question": "Where?"}'], "Question"),
+        (['{"prompt": "Who?"}', '{"prompt": "Who?", "answer": "Anna."}'], ""),
+        (['{"prompt": "Who?"}', '{"text": "A tale."}'], ""),
+        (['{"prompt": ""}'], ""),
+    ],
+)
+def test_a_list_of_prompts_is_brought_in_as_questions(tmp_path, rows, column):
+    """They are filled in as such, so that one click brings them in; where any row answers, a question without an answer is a mistake."""
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    seen = foreseen(file)
+    assert (seen.guess or {}).get("question", "") == column
+    assert not column or ("Compare" in seen.hints[-1].text and len(seen.turns) == 1 and seen.turns[0][0] == "user")

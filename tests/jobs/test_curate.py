@@ -308,3 +308,14 @@ def test_each_kind_of_finding_is_there_once(workspace: Workspace, pico_tokenizer
     for name in ("messy", "imbalanced", "quickstart"):
         kinds = [issue.kind for issue in look(DataSpec(path=name, max_length=12), pico_tokenizer, workspace).issues]
         assert len(kinds) == len(set(kinds))
+
+
+def test_questions_alone_are_found_to_teach_nothing_and_sent_to_compare(
+    workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    path = bring(tmp_path, [{"prompt": f"Which town has number {number}?"} for number in range(30)])
+    list(ingest(path, "prompts", workspace, {"question": "prompt"}))
+    seen = look(DataSpec(path="prompts"), pico_tokenizer, workspace)
+    (issue,) = [one for one in seen.issues if one.kind == "nothing to learn"]
+    assert issue.level == "act" and issue.count == 30 and "Compare" in issue.text and seen.trained == 0
+    assert page(DataSpec(path="prompts"), pico_tokenizer, workspace).rows[0].turns == [("user", "Which town has number 0?")]

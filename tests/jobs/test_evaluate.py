@@ -16,6 +16,7 @@ from workbench.core.spec import EvaluateSpec, ReportSpec, parse_spec
 from workbench.core.workspace import Workspace
 from workbench.jobs import report as report_module
 from workbench.jobs.evaluate import AGAINST, ANSWERS, SCORES, evaluate, questions, surprises
+from workbench.jobs.ingest import ingest
 from workbench.jobs.inspect import NUMBERS
 from workbench.jobs.report import CHANGED, changed, pictures, report, told
 from workbench.materials.packing import pad
@@ -288,3 +289,32 @@ def test_an_answer_fewer_and_a_name_with_a_dot_in_it_are_read_as_they_are() -> N
         for model, share in zip(("base", "tuned"), shares, strict=True)
     ]  # fmt: skip
     assert [line[:2] for line in changed(numbers)] == [["c", "kept"], ["a · b", "lost"]]
+
+
+def test_questions_alone_are_asked_and_nothing_is_marked(
+    two: list[str], asked: Callable, workspace: Workspace, tmp_path: Path, pico_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """A list of prompts that was brought in as questions: the answers stand side by side, and no share of right ones is made up; beside a
+    set with answers, which is marked as ever. A column may hold what is right."""
+    rows = [{"turns": ["Which town?", "And which street?"], "gold": "It is"}, {"turns": ["Who?"], "gold": "zzz", "by": "Be kind."}]
+    list(ingest(Path(asked(rows, "prompts")), "prompts", workspace, {"question": "turns", "system": "by"}))
+    prompts = questions(EvaluateSpec(models=two, sets=[{"data": "prompts"}]), pico_tokenizer, workspace)
+    assert [[turn["role"] for turn in one.prompt] for one in prompts] == [["user"], ["system", "user"]]
+    exam = asked([row("Who?", "Anna.")])
+    events = list(evaluate(EvaluateSpec(models=two, sets=[{"data": "prompts"}, {"data": exam}], max_tokens=8), tmp_path, workspace))
+    found = tables(events)
+    open_ones = [line for line in found[ANSWERS] if line["set"] == "prompts"]
+    assert [(line["model"], line["question"], line["wanted"], line["right"], line["loss (nats per token)"]) for line in open_ones] == [
+        (model, question, "", None, None) for question in ("Which town?", "Be kind.\nWho?") for model in ("base", "tuned")
+    ]
+    assert open_ones[0]["answer"] == greedy(two[0], pico_tokenizer, "Which town?", 8)
+    assert {line["set"] for line in (*found[SCORES], *found[AGAINST])} == {"exam.jsonl"}
+    assert {line["measure"] for line in found[NUMBERS]} == {"exam.jsonl · right", "exam.jsonl · loss"}
+    assert "base answered 2 questions of prompts, to which no right answer is known." in [
+        event.text for event in events if isinstance(event, Noted)
+    ]
+    alone = tables(list(evaluate(EvaluateSpec(models=two, sets=[{"data": "prompts"}], max_tokens=8), tmp_path, workspace)))
+    assert SCORES not in alone and AGAINST not in alone and alone[NUMBERS] == [] and changed([]) == []
+    marked = EvaluateSpec(models=two[:1], sets=[{"data": "prompts", "column": "gold", "scorer": "contains"}], max_tokens=8)
+    (scored,) = tables(list(evaluate(marked, tmp_path, workspace)))[SCORES]
+    assert scored["rows"] == 2 and scored["loss (nats per token)"] is None

@@ -75,3 +75,20 @@ def test_the_fold_of_rejects_is_there_only_where_a_row_could_not_be_read(
     (fold,) = (part for part in drawn if isinstance(part, gr.Accordion))
     assert fold.visible == bool(broken) and (not broken or "2 rows that could not be read" in fold.label)
     assert ("<table" in drawn[2]) == bool(broken)
+
+
+def test_a_remedy_with_knobs_is_one_click_that_adds_the_step_with_them_once() -> None:
+    """Another set to be kept apart is another step; the same one is not added again."""
+    knobs = {"against": "gsm8k_test", "least": 0.5}
+    issue = replace(COPIES, kind="leaks: gsm8k_test", remedy="decontamination", knobs=knobs)
+    drawn = findings.issues(seen(issues=[issue]))
+    assert "Add the step: Decontamination<" in drawn and issue.step == ("decontamination:against=gsm8k_test,least=0.5")
+    picks = [html.unescape(one) for one in re.findall('data-pick="([^"]*)"', drawn)]
+    assert picks[0] == "show:leaks: gsm8k_test"
+    once, *_ = data._picked({"path": "mine"}, {}, gr.EventData(None, {"pick": picks[1]}))
+    (step,) = once["selectors"]
+    assert (step["method"], step["against"], step["least"], step["group"]) == ("decontamination", "gsm8k_test", 0.5, 13)
+    again, *_ = data._picked(once, {}, gr.EventData(None, {"pick": picks[1]}))
+    assert again == gr.skip()
+    other, *_ = data._picked(once, {}, gr.EventData(None, {"pick": picks[1].replace("gsm8k", "svamp")}))
+    assert [step["against"] for step in other["selectors"]] == ["gsm8k_test", "svamp_test"]

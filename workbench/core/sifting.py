@@ -1,25 +1,37 @@
 """What every step of a data recipe says of itself beside its knobs: what it finds and mends, and that it may be left out.
 
-What it is not: the step's work, which is its verb (`methods/contracts.py`). Read by `jobs/steps.py` and `jobs/findings.py`.
+What it is not: the step's work, which is its verb (`methods/contracts.py`). Read by `jobs/steps.py` and `jobs/looked.py`.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel
 
 from workbench.core.method import knob
 
+Part = Literal["row", "question", "answer"]
+
 
 class Sifting(BaseModel):
     """A step that is skipped keeps its place and its knobs, and does nothing."""
 
-    mends: ClassVar[tuple[str, ...]] = ()  # kinds of findings in a data set (`jobs/findings.py`) that it is the remedy for
+    mends: ClassVar[tuple[str, ...]] = ()  # kinds of findings in a data set (`jobs/issues.py`) that it is the remedy for
     finds: ClassVar[tuple[str, str]] = ("", "")  # what its rows do, of one and of many, where a new data set is looked through with it
     by_hand: ClassVar[bool] = False  # whether it keeps what a person did: marks of rows in `drop`, answers by mark as JSON in `edits`
     of_range: ClassVar[bool] = False  # whether it keeps what lies from `least` to `most` of the statistic `of` of a part `text`
     passes: ClassVar[int] = 1  # how often the `reader` reads a row
 
     skip: bool = knob(False, help="keep this step in the recipe, but do not do it", label="leave out")
+
+    @classmethod
+    def looking(cls) -> Self:
+        """Itself as it looks through a new data set, where it has something to find."""
+        return cls()
+
+    @classmethod
+    def mending(cls, about: str = "", part: Part = "row") -> Self:
+        """Itself as the remedy for a finding, which may be about another data set or a language, and about a part of the rows."""
+        return cls()
 
     def seen(self, rows: int) -> int:
         """How many of so many rows the `reader` reads."""

@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from workbench.materials import records as rec
 from workbench.materials.bundles import ZIP
-from workbench.materials.formats import ASKED, guess_of, hints, opened_rows, read
+from workbench.materials.formats import ASKED, PROMPTS, format_of, guess_of, hints, opened_rows, read
 from workbench.materials.guessing import Hint
 from workbench.materials.records import Record
 from workbench.materials.rows import Example
 
 ROLES = ASKED
-"""What a column can be: prompt, answer, input, system, text, messages."""
+"""What a column can be: prompt, answer, input, system, text, messages, question."""
+UNANSWERED = "No row has an answer, so nothing can be learnt from them. They are brought in as questions, for asking models in Compare."
 SAMPLE = 50
 BEGINS, MOST = 160, 4  # characters of a turn that are shown, and turns
 KINDS = (*rec.KINDS, *rec.PACKED, ZIP)
@@ -46,7 +48,16 @@ def foreseen(path: Path) -> Foreseen:
     sample = [row.value for row, _ in islice(opened_rows(path, {}), SAMPLE) if isinstance(row, Record)]
     names = list(dict.fromkeys(str(column) for row in sample for column in row))
     guessed = guess_of(sample)
+    if guessed is None and (asks := asking(sample)):
+        columns = {"question": asks}
+        return Foreseen(names, columns, [*hints(path), Hint(UNANSWERED)], first_turns(path, columns))
     return Foreseen(names, guessed.columns if guessed else None, hints(path), first_turns(path, {}) if sample else [])
+
+
+def asking(sample: Sequence[Mapping[str, Any]]) -> str:
+    """The column that asks where no row has an answer; empty where one has, or nothing asks."""
+    names = [name for row in sample[:1] for name in row if str(name).strip().lower() in ("turns", *PROMPTS)]
+    return next((name for name in names if all(row.get(name) and not format_of(row) for row in sample)), "")
 
 
 def first_turns(path: Path, columns: Mapping[str, str]) -> list[tuple[str, str]]:

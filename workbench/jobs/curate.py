@@ -19,7 +19,6 @@ from workbench.jobs.mixing import Portion, planned
 from workbench.jobs.recipe import measured
 from workbench.jobs.steps import Curated, Step, sifted
 from workbench.materials import models
-from workbench.materials.around import Around
 from workbench.materials.corpus import DataChoice, available
 
 Show = str  # "all", "kept", "dropped", "nothing to learn", or the kind of a finding
@@ -92,7 +91,7 @@ def looking(
     """
     data = yield from sifted(spec, workspace, model)
     found = yield from measured(data, spec, tokenizer)
-    issues = yield from findings(data, found, spec, tokenizer, Around(workspace, model))
+    issues = yield from findings(data, found, spec, tokenizer, workspace, model)
     return Look(
         name=spec.path,
         format=data.corpus.format,

@@ -35,6 +35,7 @@ from workbench.materials.models import tokenizer as load_tokenizer
 from workbench.materials.odds import label_logp
 from workbench.materials.packing import IGNORED, pad
 from workbench.materials.precision import place
+from workbench.materials.rows import QUESTIONS
 from workbench.materials.speaking import spoken
 from workbench.materials.templates import Encoded, encode_all, prompt_ids
 
@@ -53,24 +54,32 @@ PICTURES = (
 
 @dataclass(frozen=True)
 class Asked:
-    """One question: `row` is its place in the set from 1; `encoded` the row with its answer, None where there is none to be read."""
+    """One question: `row` is its place in the set from 1; `wanted` the right answer, None where nobody knows one; `encoded` the row with
+    its answer, None where there is none to be read."""
 
     set: str
     task: str
     row: int
     example: Example
     question: str
-    wanted: str
+    wanted: str | None
     how: EvaluationSet
     encoded: Encoded | None
+
+    @property
+    def prompt(self) -> list[dict[str, Any]]:
+        """The turns that the answer follows on."""
+        turns = list(self.example.messages)
+        return turns if self.example.format == QUESTIONS else turns[:-1]
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What a model said; `surprise` and `tokens` are the nats of the right answer, and how many tokens it has."""
+    """What a model said, and whether it is right, None where nobody knows; `surprise` and `tokens` are the nats of the right answer, and
+    how many tokens it has."""
 
     answer: str
-    right: bool
+    right: bool | None
     surprise: float
     tokens: int
 
@@ -122,7 +131,7 @@ def questions(spec: EvaluateSpec, tokenizer: PreTrainedTokenizerBase, workspace:
     """
     found = [one for how, name, rows in _sets(spec, workspace) for one in _asked(how, name, rows, spec, tokenizer)]
     if not found and not spec.tasks:
-        raise WorkbenchError("There is nothing to ask: name a data set whose rows have a question and an answer, in sets.")
+        raise WorkbenchError("There is nothing to ask: name a data set whose rows have a question, in sets.")
     return found
 
 
@@ -145,7 +154,7 @@ def _bases(models: Sequence[str], workspace: Workspace) -> Iterator[str]:
 def _asked(
     how: EvaluationSet, name: str, rows: Sequence[Example], spec: EvaluateSpec, tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[Asked]:
-    there = [(number, row) for number, row in enumerate(rows, 1) if row.messages and row.messages[-1]["role"] == "assistant"]
+    there = [(number, row) for number, row in enumerate(rows, 1) if _asks(row)]
     drawn = sorted(random.Random(spec.seed).sample(range(len(there)), min(how.most_rows, len(there))))
     encoded = encode_all(tokenizer, [there[spot][1] for spot in drawn], "last_answer", spec.max_length)
     for spot, own in zip(drawn, encoded, strict=True):
@@ -154,9 +163,13 @@ def _asked(
         yield Asked(name, str(row.meta.get(how.by, name)), number, row, row.question(), _wanted(how, row, number), how, read)
 
 
-def _wanted(how: EvaluationSet, row: Example, number: int) -> str:
+def _asks(row: Example) -> bool:
+    return bool(row.messages) and (row.format == QUESTIONS or row.messages[-1]["role"] == "assistant")
+
+
+def _wanted(how: EvaluationSet, row: Example, number: int) -> str | None:
     if not how.column:
-        return str(row.messages[-1]["content"] or "")
+        return None if row.format == QUESTIONS else str(row.messages[-1]["content"] or "")
     if how.column not in row.meta:
         raise WorkbenchError(
             f"Row {number} of {how.data} has no column {how.column!r}; it has {', '.join(map(str, row.meta)) or 'none but its messages'}. "
@@ -170,15 +183,19 @@ def _wanted(how: EvaluationSet, row: Example, number: int) -> str:
 
 def answered(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Asked], most: int) -> list[Answered]:
     """What the model says to each, and how surprised it is by what it should say."""
-    said = spoken(model, tokenizer, [prompt_ids(tokenizer, list(one.example.messages[:-1])) for one in asked], most)
+    said = spoken(model, tokenizer, [prompt_ids(tokenizer, one.prompt) for one in asked], most)
     read = [one.encoded for one in asked if one.encoded is not None]
     nats = iter(surprises(model, pad(read, tokenizer.pad_token_id or 0)) if read else [])
     found = []
     for one, answer in zip(asked, said, strict=True):
         surprise, tokens = next(nats) if one.encoded is not None else (0.0, 0)
-        taken = compiled(one.how.pattern, "pattern") if one.how.pattern else None
-        found.append(Answered(answer, right(one.how.scorer, one.wanted, answer, taken), surprise, tokens))
+        found.append(Answered(answer, _right(one, answer), surprise, tokens))
     return found
+
+
+def _right(one: Asked, answer: str) -> bool | None:
+    taken = compiled(one.how.pattern, "pattern") if one.how.pattern else None
+    return None if one.wanted is None else right(one.how.scorer, one.wanted, answer, taken)
 
 
 @torch.no_grad()
@@ -206,16 +223,17 @@ def tables(asked: Sequence[Asked], answers: dict[str, list[Answered]], standard:
 
 
 def _asked_tables(asked: Sequence[Asked], answers: dict[str, list[Answered]]) -> Iterator[Table]:
-    yield Table(SCORES, HEADS[SCORES], [row for model, own in answers.items() for row in _scores(model, asked, own)])
+    if known := [one for one in asked if one.wanted is not None]:
+        yield Table(SCORES, HEADS[SCORES], [row for model, own in answers.items() for row in _scores(model, asked, own)])
     rows = zip(asked, *answers.values(), strict=True)
     each = ((one, model, said) for one, *saids in rows for model, said in zip(answers, saids, strict=True))
     yield Table(ANSWERS, HEADS[ANSWERS], [
-        [one.set, one.task, one.row, one.question, one.wanted, model, said.answer, said.right, said.loss] for one, model, said in each
+        [one.set, one.task, one.row, one.question, one.wanted or "", model, said.answer, said.right, said.loss] for one, model, said in each
     ])  # fmt: skip
     first, *others = answers
-    if others:
+    if others and known:
         yield Table(AGAINST, HEADS[AGAINST], [
-            [model, name, *_against(name, asked, answers[first], answers[model])] for model in others for name in _names(asked)
+            [model, name, *_against(name, asked, answers[first], answers[model])] for model in others for name in _names(known)
         ])  # fmt: skip
 
 
@@ -226,9 +244,10 @@ def _names(asked: Sequence[Asked]) -> list[str]:
 def _scores(model: str, asked: Sequence[Asked], answers: Sequence[Answered]) -> Iterator[list[Any]]:
     by_task: dict[tuple[str, str], list[Answered]] = {}
     for one, own in zip(asked, answers, strict=True):
-        by_task.setdefault((one.set, one.task), []).append(own)
+        if own.right is not None:
+            by_task.setdefault((one.set, one.task), []).append(own)
     for (name, task), own in by_task.items():
-        good = sum(one.right for one in own)
+        good = sum(bool(one.right) for one in own)
         yield [model, name, task, len(own), good / len(own), *wilson(good, len(own)), _loss(own)]
 
 
@@ -239,7 +258,8 @@ def _loss(answers: Sequence[Answered]) -> float | None:
 
 def _numbers(name: str, asked: Sequence[Asked], answers: Sequence[Answered]) -> list[tuple[str, float | None]]:
     own = [answer for one, answer in zip(asked, answers, strict=True) if one.set == name]
-    return [("right", sum(one.right for one in own) / len(own)), ("loss", _loss(own))]
+    marks = [one.right for one in own if one.right is not None]
+    return [("right", sum(marks) / len(marks) if marks else None), ("loss", _loss(own))]
 
 
 def _against(name: str, asked: Sequence[Asked], first: Sequence[Answered], other: Sequence[Answered]) -> list[Any]:
@@ -256,7 +276,10 @@ def said(asked: Sequence[Asked], answers: dict[str, list[Answered]], standard: l
             (_, share), (_, loss) = _numbers(name, asked, own)
             nats = "" if loss is None else f", at {loss:.3g} nats a token of the right ones"
             questions_ = count(sum(one.set == name for one in asked), "question")
-            found.append(f"{model} answers {share:.1%} of {questions_} of {name} rightly{nats}.")
+            if share is None:
+                found.append(f"{model} answered {questions_} of {name}, to which no right answer is known.")
+            else:
+                found.append(f"{model} answers {share:.1%} of {questions_} of {name} rightly{nats}.")
     for model, task, measure, value, error, rows in standard:
         beside = "" if error is None else f" ± {error:.3g}"
         found.append(f"{model} has {value:.3g}{beside} of {measure} on {task}" + (f", over {rows} rows." if rows else "."))

@@ -25,7 +25,6 @@ from workbench.jobs.numbers import CALM, Spread, numbers, ordered, spread, what
 from workbench.jobs.recipe import measured
 from workbench.jobs.steps import Curated, sifted
 from workbench.materials import models
-from workbench.materials.around import Around
 from workbench.materials.corpus import mark
 from workbench.materials.rows import Chosen
 from workbench.materials.templates import pieces
@@ -116,7 +115,7 @@ def listing(
     key = (data, tokenizer, str(tokenizer.chat_template), spec.train_on, spec.max_length, wanted)
     if (there := _held.get(key)) is not None:
         return there
-    chosen = yield from _shown(data, spec, tokenizer, Around(workspace, model), wanted.show)
+    chosen = yield from _shown(data, spec, tokenizer, workspace, model, wanted.show)
     if wanted.rows is not None:
         picked = {number - 1 for number in wanted.rows}
         chosen = [index for index in chosen if index in picked]
@@ -171,7 +170,7 @@ def marks(found: Listed) -> list[str]:
 
 
 def _shown(
-    data: Curated, spec: DataSpec, tokenizer: PreTrainedTokenizerBase, around: Around, show: str
+    data: Curated, spec: DataSpec, tokenizer: PreTrainedTokenizerBase, workspace: Workspace, model: str, show: str
 ) -> Generator[Progress, None, Sequence[int]]:
     """Indices of the rows that are shown, ascending."""
     if show in ("all", "kept", "dropped"):
@@ -179,7 +178,7 @@ def _shown(
     found = yield from measured(data, spec, tokenizer)
     if show == "nothing to learn":
         return found.nothing
-    issues = yield from findings(data, found, spec, tokenizer, around)
+    issues = yield from findings(data, found, spec, tokenizer, workspace, model)
     return [row - 1 for issue in issues if issue.kind == show for row in issue.rows]
 
 

@@ -55,6 +55,8 @@ def pictures(inspections: list[str]) -> list[Picture]:
 
 def changed(numbers: list[list[Any]]) -> list[list[Any]]:
     """A row for each set, from the `NUMBERS` of an evaluation of two models: what was learnt first, what was lost last."""
+    if not numbers:  # sets of questions alone, of which nobody knows what is right
+        return []
     before, after = dict.fromkeys(model for model, *_ in numbers)
     value = {(model, measure): number for model, measure, number in numbers}
     rows = []

@@ -1,8 +1,8 @@
 """Records into examples: which columns are the question, the answer, the conversation or the text.
 
-What it is: the canonical row. Each row is read in its own format, so a file of mixed formats loads whole where every row
-can be recognised; a row that cannot is a `Reject` with its reason. What it is not: it opens no file (`readers.py`) and
-knows no tokens (`templates.py`). Formats, in the order in which they are tried (column names in any case):
+What it is: the canonical row. Each row is read in its own format, so a file of mixed formats loads whole where every row can be
+recognised; a row that cannot is a `Reject` with its reason. What it is not: it opens no file (`readers.py`) and knows no tokens
+(`templates.py`). Formats, in the order in which they are tried (column names in any case):
 
     preference          chosen and rejected, with or without a prompt: the better answer is learnt, the worse one kept beside it
     segments            a list of {label, text} under segments, learnt where the label is true, without any template
@@ -12,11 +12,12 @@ knows no tokens (`templates.py`). Formats, in the order in which they are tried 
     kto                 prompt_completion with label or kto_tag true or false: a bad answer is kept and not learnt
     prompt_completion   prompt, question, query, instruction or input; and completion, response, answer(s), output or target
     text                text or content
+    questions           a column that is said to be the question (`columns`): to be asked, as nothing can be learnt from it
 
 Where no row has a known format the columns are guessed (`guessing.py`), rows inside rows are rows (`nested.py`), and both are told
-(`hints`). Roles are normalised (human → user, gpt → assistant, observation → tool …) and contents made of parts become text. A
-sharegpt `function_call` turn becomes an assistant turn that says the call. A turn with `train: false` or weight 0 is kept
-and not learnt. Every other column goes to `meta`, untouched.
+(`hints`). Roles are normalised (human → user, gpt → assistant, observation → tool …) and contents made of parts become text. A sharegpt
+`function_call` turn becomes an assistant turn that says the call. A turn with `train: false` or weight 0 is kept and not learnt. Every
+other column goes to `meta`, untouched.
 """
 
 import functools
@@ -34,7 +35,7 @@ from workbench.materials.nested import opened
 from workbench.materials.pairs import pair
 from workbench.materials.readers import records
 from workbench.materials.records import CONVERSATIONS, Record, reject
-from workbench.materials.rows import Example, Reject
+from workbench.materials.rows import QUESTIONS, Example, Reject
 from workbench.materials.turns import BAD, UnfitError, as_text, conversation, unpacked
 
 PROMPTS = ("prompt", "question", "query", "instruction", "input")
@@ -43,9 +44,9 @@ BETTER, WORSE = ("chosen", "chosen_messages", "response_j"), ("rejected", "rejec
 EMPTY = (None, "", [], {})
 CONTEXTS = ("input", "context")
 TEXTS = ("text", "content")
-ASKED = ("prompt", "answer", "input", "system", "text", "messages")  # the roles that `columns` can give
+ASKED = ("prompt", "answer", "input", "system", "text", "messages", "question")  # the roles that `columns` can give
 SAMPLE = 200  # rows that are looked at to tell whether a mapped column exists
-UNANSWERED = "Nothing can be learnt from questions alone: add a column with the answers. To see what models say to them, ask in Compare."
+UNANSWERED = "Add a column with the answers. To ask models in Compare instead, say which column is the question when you bring it in."
 HINT = 'Say which column is which, for example columns {"prompt": "q", "answer": "a"}, or {"text": "story"}.'
 
 
@@ -54,7 +55,7 @@ def read(path: Path, columns: Mapping[str, str] = {}) -> Iterator[Example | Reje
 
     Args:
         path: a .jsonl, .json, .csv, .tsv, .parquet, .txt or .md file; JSON and text may be gzipped.
-        columns: role → column where detection is wrong. Roles: prompt, answer, input, system, text, messages; with
+        columns: role → column where detection is wrong. Roles: prompt, answer, input, system, text, messages, question; with
             `messages`, an `answer` column is put behind as the last turn (so that preference rows can be learnt from).
 
     Raises:
@@ -96,7 +97,6 @@ def guess_of(sample: Sequence[Mapping[str, Any]]) -> Guess | None:
 
 def opened_rows(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[Record | Reject, str]]:
     """Every row of the file, those inside rows too, and of these what was opened."""
-
     mapped = set(columns.values())
     tests = (mapped.issubset, mapped.issubset) if columns else (_is_known, _is_exchange)
     for row in records(path):
@@ -258,13 +258,12 @@ def _is_whole(answer: Any) -> bool:
 
 
 def _mapped(record: dict[str, Any], names: Mapping[str, str], columns: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    missing = [column for role, column in columns.items() if column not in record and role in ("prompt", "answer", "text", "messages")]
+    missing = [column for role, column in columns.items() if column not in record and role not in ("input", "system")]
     if missing:
         raise UnfitError(f"The row has no column {missing[0]!r}.", "Add it, or map another column.", missing[0])
-    if "messages" in columns:
-        return "messages", dict(columns)
-    if "text" in columns:
-        return "text", dict(columns)
+    for role, name in (("messages", "messages"), ("text", "text"), ("question", QUESTIONS)):
+        if role in columns:
+            return name, dict(columns)
     pair = {"prompt": _filled(record, names, PROMPTS), "answer": _filled(record, names, ANSWERS), **columns}
     for role, taken in (("prompt", "answer"), ("answer", "prompt")):
         if not pair[role] or pair[role] == columns.get(taken):

@@ -50,6 +50,11 @@ class Items:
         """Of which items a text of the batch holds something; of texts that hold the same share of an item, the first."""
         return self._best(batch, by_text=False)
 
+    def touched(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(H,) texts, by their number among all, and (H,) items: each two of which a group of the item stands in the text."""
+        text, item, *_ = self._hits(batch)
+        return text + batch.first, item
+
     def _best(self, batch: Batch, by_text: bool) -> Found:
         text, item, place, length = self._hits(batch)
         key, inverse, hits = (text * len(self.own) + item).unique(return_inverse=True, return_counts=True)
@@ -128,6 +133,11 @@ def _most(common: int, count: int) -> int:
     return min(common, max(1, count // 3)) if count >= 3 else common
 
 
+def part_of(example: Example, part: Literal["row", "question", "answer"]) -> str:
+    """That part of a row; of the whole row what is said alone, without the names of who says it."""
+    return said(example) if part == "row" else example.part(part)
+
+
 def said(example: Example) -> str:
     """All that a row says, without the names of who says it."""
     return example.text or "\n".join(str(message.get("content") or "") for message in example.messages)
@@ -140,12 +150,12 @@ def asked(example: Example, part: Literal["row", "question", "answer"]) -> str:
     """
     if part == "question" and not example.text:
         return "\n".join(str(turn.get("content") or "") for turn in example.messages if turn["role"] == "user") or said(example)
-    return (said(example) if part == "row" else example.part(part)) or said(example)
+    return part_of(example, part) or said(example)
 
 
 def need_text(target: Iterable[Example], part: Literal["row", "question", "answer"]) -> None:
     """Raises `WorkbenchError` where no row of a target has any text in the part that is compared: all would be alike."""
-    if not any((said(row) if part == "row" else row.part(part)).strip() for row in target):
+    if not any(part_of(row, part).strip() for row in target):
         where = "" if part == "row" else f" in its {part}"
         raise WorkbenchError(
             f"No row of the target has any text{where}, so there is nothing to go by. Compare another part of the rows, or name another "

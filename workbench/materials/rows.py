@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal, overload
 
+QUESTIONS = "questions"  # the format of rows that ask and have no answer: nothing can be learnt from them
+
 
 @dataclass(frozen=True)
 class Example:

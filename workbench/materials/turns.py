@@ -39,12 +39,15 @@ def conversation(record: dict[str, Any], place: Mapping[str, str], used: set[str
             raise UnfitError("The conversation is not a list of turns.", 'Write it as [{"role": …, "content": …}, …].', place["messages"])
         messages = [_message(turn, number) for number, turn in enumerate(turns, start=1)]
         messages += _appended(record.get(place.get("answer", "")))
+    elif "question" in place:
+        messages = [_question(record, place)]
     else:
         messages = _history(record, used) + _exchange(record, place)
     system = as_text(record.get(place.get("system", "")))
     if system.strip() and not (messages and messages[0]["role"] == "system"):
         messages.insert(0, {"role": "system", "content": system})
-    _check_conversation(record, messages)
+    if "question" not in place:
+        _check_conversation(record, messages)
     return messages
 
 
@@ -54,12 +57,26 @@ def _exchange(record: dict[str, Any], place: Mapping[str, str]) -> list[dict[str
     if _is_turns(question):
         asked = _appended(question)
     else:
-        parts = [as_text(record.get(place["prompt"])), as_text(record.get(place.get("input", "")))]
-        asked = [{"role": "user", "content": "\n".join(part for part in parts if part.strip())}]
+        asked = [{"role": "user", "content": _with_context(record, place, as_text(record.get(place["prompt"])))}]
     said = _appended(answer) if _is_turns(answer) else [{"role": "assistant", "content": _first_answer(record[place["answer"]])}]
     if not any(_says(turn) for turn in said):
         raise UnfitError("The answer is empty, so there is nothing to learn.", "Fill it in or remove the row.", place["answer"])
     return [*asked, *said]
+
+
+def _question(record: dict[str, Any], place: Mapping[str, str]) -> dict[str, Any]:
+    """A question without an answer; of several turns the first, as the others follow on an answer."""
+    asked = unpacked(record.get(place["question"]))
+    asked = next(iter(asked), "") if isinstance(asked, list) else asked
+    asked = asked.get("content", asked.get("value")) if isinstance(asked, dict) else asked
+    if not as_text(asked).strip():
+        raise UnfitError("The question is empty.", "Fill it in or remove the row.", place["question"])
+    return {"role": "user", "content": _with_context(record, place, as_text(asked))}
+
+
+def _with_context(record: dict[str, Any], place: Mapping[str, str], asked: str) -> str:
+    parts = [asked, as_text(record.get(place.get("input", "")))]
+    return "\n".join(part for part in parts if part.strip())
 
 
 def turns_of(value: Any, role: str) -> list[Any]:

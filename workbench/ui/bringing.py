@@ -31,6 +31,7 @@ MEANING = {
     "system": "the system prompt",
     "text": "plain text, without question and answer",
     "messages": "a whole conversation",
+    "question": "what is asked, where no row has an answer: for asking models in Compare",
 }
 
 

@@ -4,11 +4,13 @@ Pure functions of `jobs.curate.Look`; every text is escaped. Not here: where it 
 """
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from workbench.core.method import find
 from workbench.core.words import count, number
 from workbench.jobs.curate import Look
-from workbench.jobs.findings import Issue
+from workbench.jobs.issues import Issue
 from workbench.jobs.steps import Near, Scores
 from workbench.ui import cards, forms, plots, sketch
 
@@ -32,12 +34,25 @@ def issues(seen: Look) -> str:
 
 def _issue(issue: Issue) -> str:
     buttons = [("show", issue.kind, "Show them")] if issue.rows else []
-    buttons += [("step", issue.remedy, f"Add the step: {find('selectors', issue.remedy).title()}")] if issue.remedy else []
+    buttons += [("step", _pick(issue), f"Add the step: {find('selectors', issue.remedy).title()}")] if issue.remedy else []
     buttons += [("columns", json.dumps(dict(issue.columns)), issue.offer)] if issue.offer else []
     drawn = "".join(
         f'<button type="button" data-pick="{does}:{cards.escaped(what)}">{cards.escaped(label)}</button>' for does, what, label in buttons
     )
     return f'<li class="{issue.level}">{cards.escaped(issue.text)}{f"<div>{drawn}</div>" if drawn else ""}</li>'
+
+
+def _pick(issue: Issue) -> str:
+    """The remedy as `taken` reads it: its name, and behind it the knobs that are not at their defaults."""
+    return f"{issue.remedy}:{json.dumps(dict(issue.knobs))}" if issue.knobs else issue.remedy
+
+
+def taken(what: str, steps: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The steps of a recipe with the remedy that was picked; without knobs of its own it is there once, else once with these knobs."""
+    name, _, knobs = what.partition(":")
+    step = find("selectors", name)(**json.loads(knobs or "{}")).chosen()
+    there = step in steps if knobs else name in [other["method"] for other in steps]
+    return [*steps] if there else [*steps, step]
 
 
 def rejects(seen: Look) -> str:

@@ -27,7 +27,7 @@ from workbench.ui.words import run_label
 ROWS = 100  # of a table that are shown
 RUNS = 12  # training runs that a report is held against
 FORGOTTEN, LEARNT = "base_loss", "validation_loss"
-MARKS = {True: "✓ ", False: "✗ "}
+MARKS = {True: "✓ ", False: "✗ ", None: ""}  # nobody knows of an answer to a question alone
 
 
 def gallery(ctx: Context) -> gr.State:
@@ -107,7 +107,7 @@ def side_by_side(answers: Table) -> Table:
 
 
 def _answer(row: Mapping[str, Any] | None) -> str:
-    return "" if row is None else f"{MARKS[bool(row['right'])]}{row['answer']}"
+    return "" if row is None else f"{MARKS[None if row['right'] is None else bool(row['right'])]}{row['answer']}"
 
 
 def of_model(store: Store, reference: str) -> str:

@@ -52,3 +52,15 @@ def test_a_language_that_there_is_not_is_named() -> None:
     for given, named in (("en, klingon", "klingon"), (" ", "none")):
         with pytest.raises(WorkbenchError, match=rf"^languages names {named}, which cannot be told\. There are: ace, af, am, .*, zxx\.$"):
             drain(Language(languages=given).keep(ROWS, AROUND))
+
+
+def test_with_doubt_kept_only_what_is_sure_to_be_another_language_goes() -> None:
+    """Code, lists and short rows are told wrong with great confidence; they stay where rows are only to go that nobody doubts."""
+    code = row("const el = document.getElementById('los');\nlas.pero = el.value;")
+    rows = [*ROWS[:5], *map(row, ("Spaghetti carbonara, risotto alla milanese, lasagne", "Ja, gern.")), code]
+    found = drain(Language.mending("en", "answer").keep(rows, AROUND))
+    assert found.kept[0] and found.kept[5:] == [True] * 3
+    assert not found.kept[4] and found.reasons[4] == "the answer is in Japanese"
+    assert drain(Language.mending("ja de", "answer").keep(rows, AROUND)).kept[4]
+    with pytest.raises(WorkbenchError, match="klingon"):
+        drain(Language.mending("klingon").keep(rows, AROUND))

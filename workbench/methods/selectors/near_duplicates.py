@@ -6,7 +6,7 @@ Tags as in the project's notes: [R] read in other tools' code, [V] measured by u
 import math
 from array import array
 from collections.abc import Generator, Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 
@@ -41,7 +41,8 @@ class NearDuplicates(Selector, title="Near duplicates"):
     split then puts its rows on one side, as it does with rows that ask the same [O].
     """
 
-    mends, finds = ("near copies",), ("says nearly the same as another row", "say nearly the same as another row")
+    mends = ("near copies", "copies on both sides")
+    finds = ("says nearly the same as another row", "say nearly the same as another row")
 
     threshold: float = knob(0.7, gt=0, le=1, step=0.01, help="how alike two rows are that count as one: the share of their word groups")
     compare: Literal["row", "question", "answer"] = knob("row", help="what must be alike: the whole row, its question, or its answer")
@@ -50,6 +51,10 @@ class NearDuplicates(Selector, title="Near duplicates"):
     )
     unit: Literal["words", "characters"] = knob("words", help="what groups are made of", more=True)
     group: int = knob(3, ge=1, le=50, help="how many make a group", more=True)
+
+    @classmethod
+    def looking(cls) -> Self:
+        return cls(keeps="all")
 
     def keep(self, examples: Sequence[Example], around: Around) -> Generator[Progress, None, Selection]:
         lengths, where = array("q"), Places()
