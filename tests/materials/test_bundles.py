@@ -126,7 +126,7 @@ def test_too_many_files_are_refused_before_they_are_unpacked(kind: str, tmp_path
     monkeypatch.setattr("workbench.materials.bundles.MOST", 2)
     files = {f"{name}_jsonl": lines(name) for name in "abc"}
     path = zipped(tmp_path / "all.zip", **files) if kind == "zip" else folder(tmp_path / "all", **files)
-    with pytest.raises(WorkbenchError):
+    with pytest.raises(WorkbenchError, match=r"holds 3 files.*fewer files"):
         members(path, tmp_path / "room")
     assert not (tmp_path / "room").exists()
 

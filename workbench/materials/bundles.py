@@ -40,10 +40,18 @@ def members(path: Path, room: Path) -> list[Path]:
     inside = sorted(file for file in folder.rglob("*") if file.is_file() and _readable(PurePosixPath(file.relative_to(folder))))
     files = [file for file in inside if next(records(file), None) is not None] if len(inside) <= MOST else inside
     rows = [file for file in files if KINDS[extension(file)] != PROSE]
-    if not files or len(files) > MOST:
-        what = f"{len(files):,} files, more than {MOST:,}" if files else "no file that can be read here"
-        raise WorkbenchError(f"{path.name} holds {what}. Readable are {', '.join(KINDS)}, in one folder with its subfolders.")
+    if len(files) > MOST:
+        raise _too_many(path, len(files))
+    if not files:
+        readable = f"Readable are {', '.join(KINDS)}, in one folder with its subfolders."
+        raise WorkbenchError(f"{path.name} holds no file that can be read here. {readable}")
     return rows or files
+
+
+def _too_many(path: Path, count: int) -> WorkbenchError:
+    return WorkbenchError(
+        f"{path.name} holds {count:,} files, and a set is read from at most {MOST:,}. Put them together into fewer files."
+    )
 
 
 def hints_of(files: Sequence[Path], columns: Mapping[str, str]) -> list[Hint]:
@@ -63,7 +71,9 @@ def _unpack(path: Path, room: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             wanted = list(_wanted(archive))
-            if sum(one.file_size for one in wanted) > FULL + FOLD * path.stat().st_size or len(wanted) > MOST:
+            if len(wanted) > MOST:
+                raise _too_many(path, len(wanted))
+            if sum(one.file_size for one in wanted) > FULL + FOLD * path.stat().st_size:
                 raise WorkbenchError(f"{path.name} unpacks to more than {FOLD} times its size, as no text does. Unpack it yourself.")
             for one in wanted:
                 to = room / one.filename
