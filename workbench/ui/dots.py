@@ -11,7 +11,8 @@ from workbench.core.words import number
 from workbench.ui.cards import escaped
 from workbench.ui.sketch import SERIES, even
 
-WIDTH, LEFT, RIGHT, TOP, ROW, FOOT = 460, 146, 16, 6, 26, 36
+WIDTH, LEFT, RIGHT, TOP, ROW, FOOT = 460, 12, 16, 2, 40, 36
+NAME, DOTS = 14, 27  # below the top of a row: the foot of its name, which may be as long as the picture is wide, and its dots
 
 
 def dots(rows: Mapping[str, Sequence[float]], x: str) -> str:
@@ -40,13 +41,13 @@ def dots(rows: Mapping[str, Sequence[float]], x: str) -> str:
 
 
 def _row(place: int, name: str, values: Sequence[float], at: Callable[[float], float]) -> str:
-    y, colour = TOP + ROW * (place + 0.5), f"var(--series-{1 + place % SERIES})"
-    there, label = [value for value in values if math.isfinite(value)], escaped(name)
-    drawn = f'<text class="tick" x="{LEFT - 10}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
+    top, colour = TOP + ROW * place, f"var(--series-{1 + place % SERIES})"
+    y, there, label = top + DOTS, [value for value in values if math.isfinite(value)], escaped(name)
+    drawn = f'<text class="tick" x="{LEFT}" y="{top + NAME}">{label}</text>'
     if len(there) < len(values):
-        drawn += f'<text class="tick" x="{LEFT + 6}" y="{y + 4:.1f}">{len(values) - len(there)} of {len(values)}: not a number</text>'
+        drawn += f'<text class="tick" x="{LEFT + 6}" y="{y + 4}">{len(values) - len(there)} of {len(values)}: not a number</text>'
     if there:
         mean = at(fmean(there))
-        drawn += f'<line x1="{mean:.1f}" x2="{mean:.1f}" y1="{y - 9:.1f}" y2="{y + 9:.1f}" style="stroke:{colour};stroke-width:2"/>'
-    look = f'cy="{y:.1f}" r="4.5" style="fill:{colour};opacity:0.75"'
+        drawn += f'<line x1="{mean:.1f}" x2="{mean:.1f}" y1="{y - 9}" y2="{y + 9}" style="stroke:{colour};stroke-width:2"/>'
+    look = f'cy="{y}" r="4.5" style="fill:{colour};opacity:0.75"'
     return drawn + "".join(f'<circle cx="{at(value):.1f}" {look}><title>{label}: {number(value)}</title></circle>' for value in there)
