@@ -4,7 +4,8 @@ several handlers write of a state at once nothing is lost."""
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gradio as gr
@@ -33,6 +34,12 @@ def page() -> gr.Blocks:
 
 def broken() -> str:
     raise gr.Error("it broke")
+
+
+def alone(work: Coroutine[Any, Any, Any]) -> Any:
+    """What `work` gives, by a loop in a thread of its own: in this one Playwright's may be at work, for as long as a browser is open."""
+    with ThreadPoolExecutor(1) as own:
+        return own.submit(asyncio.run, work).result()
 
 
 def served(drawn: gr.Blocks) -> Iterator[TestClient]:
@@ -113,7 +120,7 @@ def filed(drawn: gr.Blocks) -> tuple[SessionState, list[int]]:
     session = SessionState(drawn)
     before = list(session.blocks_config.blocks)
     for said in ("one", "two", "three"):
-        asyncio.run(drawn.process_api(0, [said], state=session))
+        alone(drawn.process_api(0, [said], state=session))
     return session, before
 
 
@@ -182,12 +189,12 @@ class Typing:
 def test_of_two_fields_that_are_filled_in_at_once_both_count_and_a_button_after_them_sees_both() -> None:
     typing = Typing()
     forgive(typing.page)
-    assert asyncio.run(typing.used()) == {"first": "a", "second": "b"} == typing.sent
+    assert alone(typing.used()) == {"first": "a", "second": "b"} == typing.sent
 
 
 def test_without_turns_gradio_loses_the_second() -> None:
     """Should Gradio write states one after the other one day, `Turns` can go."""
-    assert asyncio.run(Typing().used()) == {"first": "a"}
+    assert alone(Typing().used()) == {"first": "a"}
 
 
 def test_a_generator_keeps_nobody_waiting() -> None:
@@ -210,7 +217,7 @@ def test_a_generator_keeps_nobody_waiting() -> None:
         await drawn.process_api(0, [None], state=session, iterator=begun["iterator"])
         return held
 
-    assert asyncio.run(crossed()) == {"long": "begun", "typed": "a"}
+    assert alone(crossed()) == {"long": "begun", "typed": "a"}
 
 
 def test_a_generator_that_takes_long_to_begin_keeps_nobody_waiting_either() -> None:
@@ -234,7 +241,7 @@ def test_a_generator_that_takes_long_to_begin_keeps_nobody_waiting_either() -> N
         await drawn.process_api(1, [None, "a"], state=session)
         await first
 
-    asyncio.run(used())
+    alone(used())
     assert crossed == [True]
 
 
@@ -251,4 +258,4 @@ def test_another_page_has_states_of_its_own() -> None:
         assert typing.crossed, "one page waited for the other"
         assert (here[typing.spec._id], there[typing.spec._id]) == ({"first": "a"}, {"second": "b"})
 
-    asyncio.run(two())
+    alone(two())
